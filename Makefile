@@ -1,0 +1,52 @@
+# maskloop, from an empty clone. Every target sets up .venv by itself when it is missing or stale.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Written last by infra/setup.sh, so an interrupted set-up is taken up again.
+STAMP := $(VENV)/.maskloop-setup
+
+# A virtual environment does not survive being copied or moved: its scripts name its old folder.
+ifneq ($(wildcard $(STAMP)),)
+ifneq ($(shell cat $(STAMP)),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+endif
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+$(STAMP): pyproject.toml constraints.txt infra/setup.sh
+	@sh infra/setup.sh $(VENV) $(notdir $(STAMP))
+
+setup: $(STAMP) ## the virtual environment .venv, and Chromium for the browser tests
+
+demo: $(STAMP) ## the whole loop on drawn images, under 15 minutes on 2 cores; run again to resume
+	@$(BIN)/maskloop demo
+
+test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP) ## chaos, fuzz and scale (ARGS="..." goes to pytest)
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the code as `make lint` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## each figure that the README quotes, in its quick form
+	@for file in benchmarks/*.py; do \
+		[ -e "$$file" ] || { echo "no benchmarks yet"; break; }; \
+		echo "== $$file --quick"; \
+		$(BIN)/python "$$file" --quick || exit 1; \
+	done
+
+clean: ## remove .venv and the caches; the demo's workspace stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,54 @@
+"""The annotator's server, put together from its parts."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from annotator import problems
+from annotator.config import AnnotatorConfig
+from annotator.desk import BatchWatch, Subjects
+from annotator.guard import Guard
+from annotator.ports import ClickModels, ImageSource
+from annotator.routers.clicks import clicks_router
+from annotator.routers.images import images_router
+from annotator.routers.items import items_router
+from annotator.routers.pages import pages_router
+from annotator.routers.progress import progress_router
+from storage.queue.review import ReviewQueue
+
+_ABOUT = """\
+The review queue of maskloop over HTTP. Claim an item, decide on each of its proposals, add what is
+missing, submit. Clicks are answered with masks by the model version that made the proposals.
+Every error has the form of *Problem*; 503 comes with Retry-After."""
+
+
+def create_app(
+    *,
+    queue: ReviewQueue,
+    models: ClickModels,
+    images: ImageSource,
+    config: AnnotatorConfig,
+    on_batch_done: Callable[[str], None] | None = None,
+) -> FastAPI:
+    """The API over these collaborators; where it listens is the caller's choice.
+
+    `on_batch_done` is told a run's id, on a thread of the server, when enough of its items are
+    finished (`config.batch_done_share`); it may hear the same run again after a restart.
+    """
+    app = FastAPI(
+        title="maskloop annotator",
+        version=version("maskloop"),
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(Guard, config=config)
+    problems.install(app, config.retry_after_s)
+    watch = BatchWatch(queue, config.batch_done_share, on_batch_done)
+    app.include_router(items_router(queue, config, watch))
+    app.include_router(clicks_router(models, Subjects(queue), config.clicks_at_once))
+    app.include_router(images_router(images, config.images_at_once))
+    app.include_router(progress_router(queue))
+    app.include_router(pages_router())
+    return app

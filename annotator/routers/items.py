@@ -1,0 +1,120 @@
+"""Leases and answers: POST /api/lease and /api/items/{item_id}/..."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
+
+from annotator.config import AnnotatorConfig
+from annotator.desk import BatchWatch, payload_of
+from annotator.messages import (
+    Counts,
+    HeartbeatAnswer,
+    HeldRequest,
+    Lease,
+    LeaseAnswer,
+    LeaseRequest,
+    Problem,
+    SubmitAnswer,
+    SubmitRequest,
+    WorkItem,
+)
+from annotator.problems import invalid
+from annotator.submission import SubmissionError
+from storage.queue.items import Item
+from storage.queue.review import ReviewQueue
+
+ItemId = Annotated[str, Path(pattern=r"^[0-9A-Za-z._:-]{1,200}$", examples=["7c9e6679e7f04cd3"])]
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[0-9A-Za-z._:-]{8,200}$",
+        description="Made when work on the item starts, the same for each try to submit it.",
+        examples=["5b1f3a0e6d2c4c0f9f0e8a7b6c5d4e3f"],
+    ),
+]
+
+UNAVAILABLE: dict[int | str, dict[str, Any]] = {
+    503: {"model": Problem, "description": "The queue cannot be reached; see Retry-After."}
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "There is no such item."},
+    409: {"model": Problem, "description": "The lease is no longer yours."},
+    422: {"model": Problem, "description": "A field cannot be accepted; the message names it."},
+    **UNAVAILABLE,
+}
+
+
+def items_router(queue: ReviewQueue, config: AnnotatorConfig, watch: BatchWatch) -> APIRouter:
+    """The half of the API that hands out items and takes answers."""
+    router = APIRouter(prefix="/api", tags=["items"])
+
+    @router.post("/lease", responses={422: REFUSALS[422], **UNAVAILABLE})
+    def lease(request: LeaseRequest) -> LeaseAnswer:
+        """Claim the next item; whoever holds one gets it again, with the same token."""
+        claimed = queue.claim(request.annotator)
+        counts = Counts(**queue.counts())
+        if claimed is None:
+            return LeaseAnswer(lease=None, counts=counts)
+        granted = Lease(
+            item=_work_item(claimed.item),
+            lease_token=claimed.lease_token,
+            expires_in_s=claimed.expires_in_s,
+            heartbeat_s=config.heartbeat_s,
+        )
+        return LeaseAnswer(lease=granted, counts=counts)
+
+    @router.post("/items/{item_id}/heartbeat", responses=REFUSALS)
+    def heartbeat(item_id: ItemId, request: HeldRequest) -> HeartbeatAnswer:
+        """Keep a lease alive while somebody works."""
+        left = queue.heartbeat(item_id, request.lease_token, request.annotator)
+        return HeartbeatAnswer(expires_in_s=left)
+
+    @router.post("/items/{item_id}/submit", status_code=201, responses=REFUSALS)
+    def submit(
+        item_id: ItemId,
+        request: SubmitRequest,
+        key: IdempotencyKey,
+        response: Response,
+        tasks: BackgroundTasks,
+    ) -> SubmitAnswer:
+        """Answer an item; the same request again changes nothing and gets the same answer."""
+        item = queue.item(item_id)
+        try:
+            request.submission.check(payload_of(item), (item.height, item.width))
+        except SubmissionError as error:
+            raise invalid(f"submission.{error}") from error
+        body = request.submission.to_dict()
+        result = queue.submit(item_id, request.lease_token, request.annotator, key, body)
+        response.status_code = result.status
+        response.headers["Idempotent-Replayed"] = str(result.replayed).lower()
+        tasks.add_task(watch.look, item.run_id)
+        return SubmitAnswer(**result.response)
+
+    @router.post("/items/{item_id}/skip", status_code=204, responses=REFUSALS)
+    def skip(item_id: ItemId, request: HeldRequest, tasks: BackgroundTasks) -> None:
+        """Leave an item for later or for somebody else; after five leases it is set aside."""
+        run_id = queue.item(item_id).run_id
+        queue.skip(item_id, request.lease_token, request.annotator)
+        tasks.add_task(watch.look, run_id)
+
+    @router.post("/items/{item_id}/release", status_code=204, responses=REFUSALS)
+    def release(item_id: ItemId, request: HeldRequest) -> None:
+        """Give an item back as if it had not been claimed."""
+        queue.release(item_id, request.lease_token, request.annotator)
+
+    return router
+
+
+def _work_item(item: Item) -> WorkItem:
+    return WorkItem(
+        item_id=item.item_id,
+        image_id=item.image_id,
+        file_name=item.file_name,
+        height=item.height,
+        width=item.width,
+        model_version=item.model_version,
+        run_id=item.run_id,
+        iteration=item.iteration,
+        proposals=payload_of(item).proposals,
+    )

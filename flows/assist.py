@@ -1,0 +1,150 @@
+"""Stage 2: choose the images worth a person's time, pre-fill confident masks, enqueue."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from annotator.item import ItemPayload, Proposal
+from engine import proposals
+from engine.generation.generator import Generated, GeneratedMask, MaskGenerator
+from engine.geometry import box_xyxy_to_xywh
+from engine.identity import config_hash
+from engine.model.embedding import ImageEmbedding
+from engine.model.predictor import Predictor
+from flows import serving
+from flows.embeddings import EmbeddingStore
+from flows.errors import UsageError
+from flows.locks import stage_lock
+from flows.progress import Progress
+from flows.recipes import Recipe
+from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
+from flows.splits import unit_hash
+from flows.workspace import Workspace, to_json
+from storage.queue.review import NewItem
+from storage.rows import mask_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssistOutcome:
+    """What people were given."""
+
+    run_id: str
+    version: str
+    num_items: int
+    num_proposals: int
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    image_id: str
+    file_name: str
+    hw: tuple[int, int]
+    generated: Generated
+    embedding: ImageEmbedding
+
+
+def assist_stage(
+    workspace: Workspace, recipe: Recipe, progress: Progress, *, turn: Turn = ALONE
+) -> AssistOutcome:
+    """Put the most instructive images that nobody has looked at into the review queue.
+
+    Raises UsageError when every image has been seen by a person or waits in the queue.
+    """
+    with stage_lock(workspace, "assist"):
+        reconcile_runs(workspace, "assist")
+        version = serving.ensure_base(workspace, recipe)
+        pool = _pool(workspace, recipe)
+        if not pool:
+            raise UsageError(
+                "assist: every image has labels, is gold or waits in the queue already; "
+                "run: maskloop add PATH... for more"
+            )
+        run = new_run("assist", turn=turn, config=to_json(asdict(recipe.assist)),
+                      config_hash=config_hash(recipe.assist), model_version=version)
+        run_id = start_run(workspace, run)
+        with failing_run(workspace, run_id):
+            predictor = serving.load_predictor(workspace, version)
+            seen = _look(workspace, recipe, predictor, pool, progress)
+            chosen = _choose(seen, recipe)
+            EmbeddingStore(workspace).keep([(item.image_id, item.embedding) for item in chosen])
+            items = [_item(item, version, run_id, turn, recipe) for item in chosen]
+            workspace.queue.enqueue(items)
+            workspace.lake.commit(
+                lambda tx: finish_run(tx, run_id, num_images=len(items)),
+                message=f"assist: {len(items)} images to review",
+            )
+    num_proposals = sum(len(item.payload["proposals"]) for item in items)
+    return AssistOutcome(
+        run_id=run_id, version=version, num_items=len(items), num_proposals=num_proposals
+    )
+
+
+def _pool(workspace: Workspace, recipe: Recipe) -> list[dict[str, object]]:
+    rows = workspace.lake.rows(
+        "SELECT image_id, uri, file_name, height, width FROM images WHERE split = 'unlabelled'"
+    )
+    waiting = workspace.queue.image_ids()
+    free = [row for row in rows if row["image_id"] not in waiting]
+    # A fixed shuffle: looking at all of a large store each turn would cost more than it tells.
+    free.sort(key=lambda row: unit_hash(0, row["image_id"]))
+    return free[: recipe.assist.pool]
+
+
+def _look(
+    workspace: Workspace,
+    recipe: Recipe,
+    predictor: Predictor,
+    pool: Sequence[dict[str, object]],
+    progress: Progress,
+) -> list[_Candidate]:
+    generator = MaskGenerator(predictor, recipe.assist.generation)
+    seen = []
+    for done, row in enumerate(pool, start=1):
+        image_id = str(row["image_id"])
+        pixels = workspace.reader.pixels(str(row["uri"]), image_id)
+        embedding = predictor.embed(pixels)
+        generated = generator.generate(pixels, embedding)
+        hw = (pixels.shape[0], pixels.shape[1])
+        seen.append(_Candidate(image_id, str(row["file_name"]), hw, generated, embedding))
+        progress.step("images looked at", done, len(pool))
+    return seen
+
+
+def _choose(seen: Sequence[_Candidate], recipe: Recipe) -> list[_Candidate]:
+    vectors = np.stack([item.embedding.features.mean(dim=(1, 2)).numpy() for item in seen])
+    doubts = np.array([proposals.doubt(item.generated) for item in seen])
+    picked = proposals.choose_images(vectors, doubts, min(recipe.assist.num_images, len(seen)))
+    return [seen[index] for index in picked]
+
+
+def _item(
+    item: _Candidate, version: str, run_id: str, turn: Turn, recipe: Recipe
+) -> NewItem:
+    kept = proposals.confident(item.generated, recipe.assist.proposals)
+    payload = ItemPayload(
+        proposals=[_proposal(mask, item.image_id, version) for mask in kept]
+    )
+    return NewItem(
+        image_id=item.image_id,
+        file_name=item.file_name,
+        height=item.hw[0],
+        width=item.hw[1],
+        model_version=version,
+        run_id=run_id,
+        iteration=turn.iteration,
+        priority=proposals.doubt(item.generated),
+        payload=payload.to_dict(),
+    )
+
+
+def _proposal(mask: GeneratedMask, image_id: str, version: str) -> Proposal:
+    return Proposal(
+        proposal_id=mask_id("proposal", image_id, version, mask.rle.counts),
+        segmentation=mask.rle,
+        bbox=[float(value) for value in box_xyxy_to_xywh(mask.box_xyxy[None])[0]],
+        area=mask.area,
+        predicted_iou=mask.predicted_iou,
+        stability_score=mask.stability_score,
+        point_coords=[list(mask.point_xy)],
+    )

@@ -1,0 +1,31 @@
+"""`maskloop fsck`: the invariants of lake, queue and weights in one list."""
+
+from engine import rle
+from engine.rle import Rle
+from flows.workspace import Workspace
+from storage.catalog import fsck as lake_fsck
+from storage.catalog.fsck import Breach
+from storage.queue import check as queue_check
+
+
+class RleInspector:
+    """Looks inside masks for storage, which does not know how."""
+
+    def box_and_area(self, size: tuple[int, int], counts: str) -> tuple[list[float], int]:
+        """XYWH box and area of a mask; raises ValueError for a broken one."""
+        mask = Rle(size, counts)
+        rle.validate(mask, size)
+        x0, y0, x1, y1 = (float(value) for value in rle.box(mask))
+        return [x0, y0, x1 - x0, y1 - y0], rle.area(mask)
+
+
+def fsck(workspace: Workspace) -> list[Breach]:
+    """Every breach of an invariant; empty when the store is sound."""
+    breaches = lake_fsck.check(
+        workspace.lake,
+        workspace.objects,
+        current=workspace.pointer.current(),
+        submissions=workspace.queue.submissions_after(0, limit=None),
+        inspect=RleInspector(),
+    )
+    return [*breaches, *(Breach(*item) for item in queue_check.check(workspace.queue, workspace.pointer))]

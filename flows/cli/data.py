@@ -1,0 +1,130 @@
+"""`init`, `import`, `add`, `export`: what goes into the store and comes out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import exporting, intake, workspace
+from flows.cli.terminal import err, out, print_json, terminal_progress
+from flows.intake import ImportOptions, IntakeReport
+
+_SHOWN_PROBLEMS = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    app.command()(init)
+    group = typer.Typer(help="Bring labelled images in.", no_args_is_help=True)
+    group.command("coco")(import_coco)
+    app.add_typer(group, name="import")
+    app.command()(add)
+    export = typer.Typer(help="Write masks in a standard format.", no_args_is_help=True)
+    export.command("coco")(export_coco)
+    app.add_typer(export, name="export")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder to make a workspace of.")] = Path(),
+) -> None:
+    """Make a workspace: a folder with maskloop.toml, the store and the review queue.
+
+    Example: maskloop init my-masks
+    """
+    made = workspace.create(folder.resolve())
+    out.print(f"workspace {made.root}")
+    out.print("next: maskloop import coco ANNOTATIONS.json --images DIR, or maskloop add PATH...")
+
+
+def import_coco(
+    annotations: Annotated[Path, typer.Argument(help="COCO annotations (JSON).")],
+    images: Annotated[Path, typer.Option(help="The folder with the image files.")],
+    labelled: Annotated[
+        float | None,
+        typer.Option(help="Keep the labels of this fraction; default: of all but gold."),
+    ] = None,
+    gold: Annotated[float, typer.Option(help="Set this fraction aside for measuring.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Decides, with the image's hash, who is what.")] = 0,
+    gold_list: Annotated[
+        Path | None, typer.Option(help="A file with the gold images, one name a line.")
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Stop at the first problem.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Bring a COCO file and its images in. The same file again changes nothing.
+
+    Example: maskloop import coco annotations.json --images images --labelled 0.1 --gold 0.2
+    """
+    options = ImportOptions(
+        labelled=labelled, gold=gold, seed=seed, gold_list=gold_list, strict=strict
+    )
+    opened = workspace.open_workspace()
+    with terminal_progress() as progress:
+        report = intake.import_coco(
+            opened,
+            annotations,
+            images,
+            options,
+            lambda done, total: progress.step("images read", done, total),
+        )
+    _show(report, as_json)
+
+
+def add(
+    paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.")],
+    strict: Annotated[bool, typer.Option(help="Stop at the first problem.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Bring images without labels in.
+
+    Example: maskloop add photos "scans/**/*.tif"
+    """
+    opened = workspace.open_workspace()
+    with terminal_progress() as progress:
+        report = intake.add_images(
+            opened,
+            paths,
+            strict=strict,
+            progress=lambda done, total: progress.step("images read", done, total),
+        )
+    _show(report, as_json)
+
+
+def _show(report: IntakeReport, as_json: bool) -> None:
+    for line in report.problems[:_SHOWN_PROBLEMS]:
+        err.print(f"left out: {line}", markup=False)
+    if (more := len(report.problems) - _SHOWN_PROBLEMS) > 0:
+        err.print(f"... and {more} more; --json lists them all")
+    if as_json:
+        print_json(report.to_dict())
+    elif report.repeated:
+        out.print(f"nothing new: all {report.num_known} images are in the store already")
+    else:
+        out.print(
+            f"{report.num_new} new images ({report.num_labelled} labelled, {report.num_gold} gold), "
+            f"{report.num_masks} masks, {report.num_known} known, {len(report.problems)} problems"
+        )
+
+
+def export_coco(
+    output: Annotated[Path, typer.Argument(help="The file to write.")],
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only masks of this stage; may be repeated.")
+    ] = None,
+    snapshot: Annotated[int | None, typer.Option(help="As of this snapshot.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Write the masks that stand as COCO (compressed RLE, iscrowd 0, bbox XYWH).
+
+    Example: maskloop export coco masks.json --stage label --stage semi
+    """
+    result = exporting.export_coco(
+        workspace.open_workspace(), output, stages=tuple(stage or ()), snapshot=snapshot
+    )
+    if as_json:
+        print_json(result)
+    else:
+        out.print(
+            f"{output}: {result['masks']} masks of {result['images']} images "
+            f"at snapshot {result['snapshot']}"
+        )

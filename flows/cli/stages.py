@@ -1,0 +1,192 @@
+"""`train`, `assist`, `generate`, `loop`, `annotate`, `merge`: the stages, each a Prefect flow run."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from annotator.simulated import SimulationConfig, run_simulated
+from flows import launch, workspace
+from flows.cli.terminal import err, out, print_json, terminal_progress
+from flows.errors import UsageError
+from flows.loop import LoopConfig
+from flows.recipes import RECIPES, recipe_named
+from flows.workspace import Workspace
+
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(help=f"One of {', '.join(RECIPES)}; default: maskloop.toml's.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    for command in (train, assist, generate, loop, annotate, merge):
+        app.command()(command)
+
+
+def train(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
+    """Stage 1: train on the labels there are; the gate promotes or rejects.
+
+    Example: maskloop train
+    """
+    result = _run("train", recipe)
+    verdict = "promoted" if result["promoted"] else "rejected"
+    _show(result, as_json, f"{result['version']} {verdict}: {result['reason']}")
+
+
+def assist(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
+    """Stage 2: choose images, pre-fill confident masks, put them into the review queue.
+
+    Example: maskloop assist
+    """
+    result = _run("assist", recipe)
+    _show(
+        result,
+        as_json,
+        f"{result['num_items']} images with {result['num_proposals']} proposals wait for people; "
+        "next: maskloop serve",
+    )
+
+
+def generate(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
+    """Stage 3: masks from a grid of points for every image; goes on where it was stopped.
+
+    Example: maskloop generate
+    """
+    result = _run("generate", recipe)
+    if result["run_id"] is None:
+        text = f"nothing to do: every image has its masks by {result['version']}"
+    else:
+        text = f"{result['num_masks']} masks on {result['num_images']} images by {result['version']}"
+    _show(result, as_json, text)
+
+
+def merge(as_json: JsonOption = False) -> None:
+    """Bring people's submissions into the store.
+
+    Example: maskloop merge
+    """
+    result = _run("merge", None)
+    _show(
+        result,
+        as_json,
+        f"{result['num_submissions']} submissions merged: {result['num_masks']} masks",
+    )
+
+
+def loop(
+    iterations: Annotated[int, typer.Option(help="Turns of train, assist, people, merge.")] = 2,
+    annotate: Annotated[str, typer.Option(help="people or simulated.")] = "people",
+    truth: Annotated[
+        Path | None, typer.Option(help="What the simulated annotator knows (COCO).")
+    ] = None,
+    recipe: RecipeOption = None,
+    control: Annotated[
+        bool | None,
+        typer.Option(
+            "--control/--no-control",
+            help="Train a control that only has the first labels; default: when simulated.",
+        ),
+    ] = None,
+    deadline_h: Annotated[
+        float | None, typer.Option(help="Hours to wait for people; default: maskloop.toml's.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn the loop; stopped, the same command goes on.
+
+    Example: maskloop loop --iterations 2 --annotate simulated --truth annotations.json
+    """
+    if annotate not in ("people", "simulated"):
+        raise UsageError(f"--annotate: must be people or simulated, but got {annotate!r}")
+    if truth is not None:
+        _check_truth(truth)
+    opened = workspace.open_workspace()
+    hours = opened.settings.annotator.deadline_h if deadline_h is None else deadline_h
+    config = LoopConfig(
+        iterations=iterations,
+        annotate="simulated" if annotate == "simulated" else "people",
+        truth=truth.resolve() if truth else None,
+        control=annotate == "simulated" if control is None else control,
+        deadline_s=hours * 3600,
+    )
+    result = _launch(
+        opened,
+        lambda flows: flows.loop_flow(
+            str(opened.root), recipe_named(recipe or opened.settings.recipe).name, config.to_dict()
+        ),
+    )
+    _show(
+        result,
+        as_json,
+        f"done: {result['version']} serves, {result['num_generated']} automatic masks; "
+        "next: maskloop report, maskloop status",
+    )
+
+
+def annotate(
+    simulate: Annotated[bool, typer.Option(help="Annotate from a truth file, as a person would.")],
+    truth: Annotated[Path, typer.Option(help="COCO annotations of the images in the queue.")],
+    url: Annotated[
+        str | None, typer.Option(help="The annotator's address; default: maskloop.toml's.")
+    ] = None,
+    annotator: Annotated[str, typer.Option(help="Who signs the submissions.")] = "simulated",
+    budget: Annotated[int, typer.Option(help="Clicks for each image.")] = 60,
+    as_json: JsonOption = False,
+) -> None:
+    """Work the review queue over HTTP with a simulated annotator.
+
+    Example: maskloop annotate --simulate --truth annotations.json --url http://127.0.0.1:8765
+    """
+    if not simulate:
+        raise UsageError("--simulate: people annotate in the browser; run: maskloop serve")
+    _check_truth(truth)
+    if url is None:
+        settings = workspace.open_workspace().settings.annotator
+        url = f"http://{settings.host}:{settings.port}"
+    with terminal_progress() as progress:
+        summary = run_simulated(
+            url,
+            truth,
+            annotator=annotator,
+            config=SimulationConfig(num_clicks_per_image=budget),
+            on_item=lambda done: progress.step("images annotated", done, done),
+        )
+    _show(
+        asdict(summary),
+        as_json,
+        f"{summary.num_items} images: {summary.num_accepted} accepted, {summary.num_edited} edited, "
+        f"{summary.num_rejected} rejected, {summary.num_added} added, {summary.num_clicks} clicks",
+    )
+
+
+def _check_truth(truth: Path) -> None:
+    if not truth.is_file():
+        raise UsageError(f"--truth: {truth}: no such file; name a COCO annotation file")
+
+
+def _run(stage: str, recipe: str | None) -> dict[str, Any]:
+    opened = workspace.open_workspace()
+    name = recipe_named(recipe or opened.settings.recipe).name
+    return _launch(
+        opened,
+        lambda flows: getattr(flows, f"{stage}_flow")(str(opened.root), name),
+    )
+
+
+def _launch(opened: Workspace, call: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    with terminal_progress() as progress:
+        where = launch.prepare(opened)
+        progress.note(where)
+        return call(launch.flows())
+
+
+def _show(result: dict[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        print_json(result)
+    else:
+        out.print(text, markup=False)

@@ -1,0 +1,90 @@
+"""`sql`, `fsck`, `store gc`: ask the store, check it, clean it."""
+
+import csv
+import sys
+from typing import Annotated
+
+import typer
+
+from flows import checking, workspace
+from flows.cli.stages import JsonOption
+from flows.cli.terminal import out, print_json, print_table
+from flows.errors import UsageError
+from storage.catalog import gc, sqlgate
+
+_GC_AGE_H = 48.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    app.command()(sql)
+    app.command()(fsck)
+    group = typer.Typer(help="Look after the store's files.", no_args_is_help=True)
+    group.command("gc")(collect)
+    group.callback()(lambda: None)
+    app.add_typer(group, name="store")
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT.")],
+    form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+) -> None:
+    """Ask the store. Tables and views are in docs/data_model.md.
+
+    Example: maskloop sql "SELECT stage, count(*) FROM current_masks GROUP BY 1" --format json
+    """
+    if form not in ("table", "json", "csv"):
+        raise UsageError(f"--format: must be table, json or csv, but got {form!r}")
+    opened = workspace.open_workspace()
+    try:
+        result = sqlgate.run_user_sql(opened.lake, query)
+    except (sqlgate.SqlRefused, sqlgate.SqlError) as error:
+        raise UsageError(f"sql: {error}") from error
+    rows = result.to_pylist()
+    if form == "json":
+        print_json(rows)
+    elif form == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(result.column_names)
+        writer.writerows(row.values() for row in rows)
+    else:
+        print_table(rows)
+
+
+def fsck(as_json: JsonOption = False) -> None:
+    """Check the invariants of the store and the queue; exit code 1 on any breach.
+
+    Example: maskloop fsck
+    """
+    breaches = checking.fsck(workspace.open_workspace())
+    rows = [breach.to_dict() for breach in breaches]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(rows)
+    else:
+        out.print("clean: every invariant holds")
+    if rows:
+        raise typer.Exit(1)
+
+
+def collect(
+    delete: Annotated[bool, typer.Option(help="Really delete; without it, only list.")] = False,
+    min_age_h: Annotated[
+        float, typer.Option(help="Leave younger files: a running stage may be writing them.")
+    ] = _GC_AGE_H,
+    as_json: JsonOption = False,
+) -> None:
+    """List files that no snapshot names, and delete them with --delete.
+
+    Example: maskloop store gc --delete
+    """
+    opened = workspace.open_workspace()
+    found = gc.collect(opened.lake, opened.objects, min_age_s=min_age_h * 3600, delete=delete)
+    rows = [{"file": item.uri, "bytes": item.bytes} for item in found]
+    if as_json:
+        print_json({"deleted": delete, "files": rows})
+        return
+    print_table(rows)
+    verb = "deleted" if delete else "would be deleted (--delete does it)"
+    out.print(f"{len(rows)} files, {sum(row['bytes'] for row in rows)} bytes {verb}")

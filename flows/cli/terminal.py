@@ -1,0 +1,106 @@
+"""What commands print: data on stdout, everything else on stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from flows.progress import listening
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+_QUIET_S = 2.0
+_LINE_EVERY_S = 15.0
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout and nothing else."""
+    sys.stdout.write(json.dumps(value, default=str, indent=2) + "\n")
+
+
+def print_table(rows: Sequence[dict[str, Any]], *, title: str | None = None) -> None:
+    """Rows of equal keys as a table; says so when there are none."""
+    if not rows:
+        out.print("(no rows)")
+        return
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, (int, float)) else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+class TerminalProgress:
+    """A bar where there is a terminal, a line now and then where there is none.
+
+    Nothing is shown for work that ends within two seconds.
+    """
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+        )
+        self._task: Any = None
+        self._what = ""
+        self._since = time.monotonic()
+        self._last_line = 0.0
+
+    def __enter__(self) -> "TerminalProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """Move the bar of `what`."""
+        name = what.partition(" (")[0]
+        if name != self._what:
+            self._begin(name)
+        if time.monotonic() - self._since < _QUIET_S:
+            return
+        if err.is_terminal:
+            self._move(what, done, total)
+        elif time.monotonic() - self._last_line > _LINE_EVERY_S or done == total:
+            self._last_line = time.monotonic()
+            err.print(f"  {what}: {done} of {total}")
+
+    def _begin(self, name: str) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task, self._what = None, name
+        self._since, self._last_line = time.monotonic(), 0.0
+
+    def _move(self, what: str, done: int, total: int) -> None:
+        if self._task is None:
+            self._task = self._bars.add_task(what, total=total)
+        self._bars.update(self._task, description=what, completed=done, total=total)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        err.print(text)
+
+
+@contextmanager
+def terminal_progress() -> Iterator[TerminalProgress]:
+    """Show the progress of every stage that runs inside the block."""
+    with TerminalProgress() as progress, listening(progress):
+        yield progress

@@ -1,0 +1,89 @@
+"""Image embeddings kept on disk, so that an annotator's click costs one decoder call."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+
+from engine.model.embedding import ImageEmbedding
+from engine.model.predictor import Prediction, Predictor
+from engine.model.prompts import Prompts
+from flows import serving
+from flows.workspace import Workspace
+from storage.rows import EmbeddingRow, utcnow
+
+_IN_MEMORY = 64
+
+
+class EmbeddingStore:
+    """Keeps and finds embeddings by image and encoder."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def keep(self, items: Sequence[tuple[str, ImageEmbedding]]) -> None:
+        """Store `(image_id, embedding)` pairs and their rows, in one commit."""
+        rows = []
+        for image_id, embedding in items:
+            key = f"embeddings/{embedding.encoder_id}/{image_id}.safetensors"
+            stored = self._workspace.objects.put(key, embedding.to_bytes())
+            rows.append(
+                EmbeddingRow(
+                    image_id=image_id,
+                    encoder_id=embedding.encoder_id,
+                    uri=stored.uri,
+                    sha256=stored.sha256,
+                    bytes=stored.bytes,
+                    created_at=utcnow(),
+                )
+            )
+        self._workspace.lake.commit(lambda tx: tx.insert(rows), message="embeddings")
+
+    def find(self, image_id: str, encoder_id: str) -> ImageEmbedding | None:
+        """The stored embedding, checked against its SHA-256; None when there is none."""
+        rows = self._workspace.lake.rows(
+            "SELECT uri, sha256 FROM embeddings WHERE image_id = ? AND encoder_id = ? "
+            "ORDER BY created_at DESC LIMIT 1",
+            (image_id, encoder_id),
+        )
+        if not rows:
+            return None
+        data = self._workspace.objects.get(rows[0]["uri"], sha256=rows[0]["sha256"])
+        return ImageEmbedding.from_bytes(data)
+
+
+class ClickServer:
+    """Answers clicks: the annotator's `ClickModels`, with models and embeddings held in memory."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._store = EmbeddingStore(workspace)
+        self._predictors: dict[str, Predictor] = {}
+        self._embeddings: OrderedDict[tuple[str, str], ImageEmbedding] = OrderedDict()
+        self._lock = Lock()
+
+    def predict(
+        self, image_id: str, model_version: str, prompts: Prompts, multimask: bool
+    ) -> Prediction:
+        """Masks of `model_version` for `prompts` on one image.
+
+        An image keeps the version it was enqueued with, whatever is promoted meanwhile.
+        """
+        with self._lock:
+            predictor = self._predictor(model_version)
+            embedding = self._embedding(image_id, predictor)
+            return predictor.predict(embedding, prompts, multimask=multimask)
+
+    def _predictor(self, version: str) -> Predictor:
+        if version not in self._predictors:
+            self._predictors[version] = serving.load_predictor(self._workspace, version)
+        return self._predictors[version]
+
+    def _embedding(self, image_id: str, predictor: Predictor) -> ImageEmbedding:
+        key = (image_id, predictor.encoder_id)
+        if key not in self._embeddings:
+            found = self._store.find(*key)
+            self._embeddings[key] = found or predictor.embed(self._workspace.pixels(image_id))
+            while len(self._embeddings) > _IN_MEMORY:
+                self._embeddings.popitem(last=False)
+        self._embeddings.move_to_end(key)
+        return self._embeddings[key]

@@ -1,0 +1,9 @@
+"""What the command line turns into exit codes: 2 for a user's mistake, 1 for a stage that failed."""
+
+
+class UsageError(Exception):
+    """The user can put it right: one line with the file, the field, what was expected, the remedy."""
+
+
+class StageError(Exception):
+    """A stage could not finish; nothing is lost, and the message says how to go on."""

@@ -1,0 +1,88 @@
+"""Masks out of the store, in the formats other tools read."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine import coco
+from engine.coco import CocoImage, CocoMask
+from engine.rle import Rle
+from flows.errors import UsageError
+from flows.workspace import Workspace
+
+STAGES = ("label", "manual", "semi", "auto")
+
+
+def export_coco(
+    workspace: Workspace, output: Path, *, stages: Sequence[str] = (), snapshot: int | None = None
+) -> dict[str, Any]:
+    """Write the current masks (as of `snapshot`) to `output`; returns what was written."""
+    for stage in stages:
+        if stage not in STAGES:
+            raise UsageError(f"--stage: must be one of {', '.join(STAGES)}, but got {stage!r}")
+    latest = workspace.lake.snapshot()
+    if snapshot is not None and not 0 <= snapshot <= latest:
+        raise UsageError(f"--snapshot: must be from 0 to {latest}, but got {snapshot}")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output}: no folder {output.parent}; make it first")
+    rows = workspace.lake.rows(
+        """SELECT m.*, l.category FROM current_masks m
+           LEFT JOIN mask_labels l ON l.mask_id = m.mask_id
+           WHERE list_contains(?, m.stage) ORDER BY m.image_id, m.mask_id""",
+        (list(stages or STAGES),),
+        snapshot=snapshot,
+    )
+    images = workspace.lake.rows("SELECT * FROM images ORDER BY image_id", snapshot=snapshot)
+    document = _document(images, rows)
+    part = output.with_name(output.name + ".tmp")
+    part.write_text(json.dumps(document), encoding="utf-8")
+    part.replace(output)
+    return {
+        "output": str(output),
+        "images": len(images),
+        "masks": len(rows),
+        "snapshot": latest if snapshot is None else snapshot,
+    }
+
+
+def _document(images: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    numbers = {row["image_id"]: number for number, row in enumerate(images, start=1)}
+    categories = {
+        number: name
+        for number, name in enumerate(sorted({r["category"] or "object" for r in rows}), start=1)
+    }
+    document = coco.document(
+        [
+            CocoImage(
+                id=numbers[row["image_id"]],
+                file_name=row["file_name"],
+                height=row["height"],
+                width=row["width"],
+            )
+            for row in images
+        ],
+        [
+            CocoMask(
+                id=number,
+                image_id=numbers[row["image_id"]],
+                category=row["category"] or "object",
+                rle=Rle(tuple(row["segmentation"]["size"]), row["segmentation"]["counts"]),
+                is_crowd=bool(row["is_crowd"]),
+            )
+            for number, row in enumerate(rows, start=1)
+        ],
+        categories,
+        {"description": "exported by maskloop"},
+    )
+    # COCO readers ignore keys they do not know; these say where each mask came from.
+    for annotation, row in zip(document["annotations"], rows, strict=True):
+        annotation |= {
+            "mask_id": row["mask_id"],
+            "stage": row["stage"],
+            "model_version": row["model_version"],
+            "annotator": row["annotator"],
+            "predicted_iou": row["predicted_iou"],
+            "stability_score": row["stability_score"],
+        }
+    return document

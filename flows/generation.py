@@ -1,0 +1,250 @@
+"""Stage 3: plan shards of images that lack masks of the model in service, label, commit once."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from engine.identity import canonical_json
+from engine.rle import Rle, iou_matrix
+from flows import serving
+from flows.errors import StageError
+from flows.locks import stage_lock
+from flows.progress import Progress
+from flows.recipes import Recipe
+from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
+from flows.shard_work import ImageRef, ShardFailure, ShardOrder
+from flows.workers import executor
+from flows.workspace import Workspace, to_json
+from storage.catalog import shards
+from storage.catalog.lake import Transaction
+from storage.catalog.shards import ShardReceipt
+from storage.rows import ShardRow, SuppressionRow, utcnow
+
+SUPPRESS_IOU = 0.5
+_COMMIT_BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOutcome:
+    """What one generation gave."""
+
+    run_id: str | None
+    version: str
+    num_images: int
+    num_masks: int
+    num_dead: int
+
+
+def generate_stage(
+    workspace: Workspace, recipe: Recipe, progress: Progress, *, turn: Turn = ALONE
+) -> GenerateOutcome:
+    """Label every image that the model in service has not labelled by this config.
+
+    Safe to kill and start again at any moment: committed shards stay, pending ones are done again.
+    """
+    with stage_lock(workspace, "generate"):
+        reconcile_runs(workspace, "generate")
+        version = serving.ensure_base(workspace, recipe)
+        plan = _Plan(workspace, recipe, version, recipe.generation_key())
+        if not plan.has_work():
+            return GenerateOutcome(
+                run_id=None, version=version, num_images=0, num_masks=0, num_dead=0
+            )
+        run = new_run(
+            "generate",
+            turn=turn,
+            config=to_json(asdict(recipe.generation)),
+            config_hash=plan.config_hash,
+            model_version=version,
+        )
+        run_id = start_run(workspace, run)
+        with failing_run(workspace, run_id):
+            tally = _Tally()
+            _label(workspace, plan, plan.orders(run_id, recipe.shard_size), tally, progress)
+            # What failed as a shard is tried image by image, so one bad image costs itself only.
+            _label(workspace, plan, plan.orders(run_id, 1), tally, progress)
+            if tally.num_dead and not tally.num_images:
+                raise StageError(
+                    f"generate: no image could be labelled; {tally.last_reason}"
+                )
+            detail = f"{tally.num_dead} images could not be labelled" if tally.num_dead else None
+            workspace.lake.commit(
+                lambda tx: finish_run(
+                    tx, run_id, num_images=tally.num_images, num_masks=tally.num_masks, detail=detail
+                ),
+                message=f"generated {tally.num_masks} masks",
+            )
+    return GenerateOutcome(
+        run_id=run_id,
+        version=version,
+        num_images=tally.num_images,
+        num_masks=tally.num_masks,
+        num_dead=tally.num_dead,
+    )
+
+
+@dataclass
+class _Tally:
+    num_images: int = 0
+    num_masks: int = 0
+    num_dead: int = 0
+    last_reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which images lack the set (model, config), and the shards that will give it to them."""
+
+    workspace: Workspace
+    recipe: Recipe
+    version: str
+    config_hash: str
+
+    def has_work(self) -> bool:
+        return bool(shards.pending(self.workspace.lake, self.version, self.config_hash)) or bool(
+            self._missing()
+        )
+
+    def orders(self, run_id: str, shard_size: int) -> list[ShardOrder]:
+        """Pending shards keep their images; new shards take what no shard has promised."""
+        waiting = shards.pending(self.workspace.lake, self.version, self.config_hash)
+        promised = {image_id for row in waiting for image_id in row.image_ids}
+        fresh = [image_id for image_id in self._missing() if image_id not in promised]
+        rows = [self._row(run_id, image_ids) for image_ids in _chunks(fresh, shard_size)]
+        shards.plan(self.workspace.lake, rows)
+        planned = [*waiting, *rows]
+        refs = self._references([image_id for row in planned for image_id in row.image_ids])
+        return [
+            ShardOrder(
+                shard_key=row.shard_key,
+                run_id=run_id,
+                images=tuple(refs[image_id] for image_id in row.image_ids),
+            )
+            for row in planned
+        ]
+
+    def _row(self, run_id: str, image_ids: Sequence[str]) -> ShardRow:
+        sha256 = serving.model_row(self.workspace, self.version).weights_sha256
+        return ShardRow(
+            shard_key=shard_key(sha256, self.config_hash, image_ids),
+            run_id=run_id,
+            model_version=self.version,
+            config_hash=self.config_hash,
+            state="pending",
+            image_ids=list(image_ids),
+            num_images=len(image_ids),
+            planned_at=utcnow(),
+        )
+
+    def _missing(self) -> list[str]:
+        key = (self.version, self.config_hash)
+        rows = self.workspace.lake.rows(
+            """SELECT image_id FROM images
+               WHERE image_id NOT IN (
+                   SELECT image_id FROM image_sets WHERE model_version = ? AND config_hash = ?)
+                 AND image_id NOT IN (
+                   SELECT unnest(image_ids) FROM shards WHERE model_version = ? AND config_hash = ?
+                   AND state = 'dead' AND num_images = 1)
+               ORDER BY image_id""",
+            (*key, *key),
+        )
+        return [row["image_id"] for row in rows]
+
+    def _references(self, image_ids: Sequence[str]) -> dict[str, ImageRef]:
+        rows = self.workspace.lake.rows(
+            "SELECT image_id, uri FROM images WHERE list_contains(?, image_id)", (list(image_ids),)
+        )
+        return {row["image_id"]: ImageRef(row["image_id"], row["uri"]) for row in rows}
+
+
+def shard_key(model_sha256: str, key: str, image_ids: Sequence[str]) -> str:
+    """A shard's name is its content: the model's weights, the config and the images."""
+    content = {"model": model_sha256, "config": key, "images": sorted(image_ids)}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _label(
+    workspace: Workspace,
+    plan: _Plan,
+    orders: Sequence[ShardOrder],
+    tally: _Tally,
+    progress: Progress,
+) -> None:
+    """Label all orders and commit in small batches, so that a crash costs little."""
+    if not orders:
+        return
+    batch: list[ShardReceipt] = []
+    size = {order.shard_key: len(order.images) for order in orders}
+    done, total = 0, sum(size.values())
+    for result in executor(workspace, plan.recipe, plan.version, orders):
+        done += size[result.shard_key]
+        if isinstance(result, ShardReceipt):
+            batch.append(result)
+        else:
+            _bury(workspace, result, size[result.shard_key], tally, progress)
+        if len(batch) >= _COMMIT_BATCH or done == total:
+            _commit(workspace, batch, tally)
+            batch = []
+        progress.step("images labelled", done, total)
+
+
+def _bury(
+    workspace: Workspace, failure: ShardFailure, num_images: int, tally: _Tally, progress: Progress
+) -> None:
+    shards.mark_dead(workspace.lake, failure.shard_key, failure.reason)
+    if num_images == 1:
+        tally.num_dead += 1
+        tally.last_reason = failure.reason
+        progress.note(f"an image could not be labelled: {failure.reason}")
+
+
+def _commit(workspace: Workspace, receipts: Sequence[ShardReceipt], tally: _Tally) -> None:
+    if not receipts:
+        return
+    for receipt in shards.commit_shards(workspace.lake, receipts, extra_rows=_suppressions):
+        tally.num_images += receipt.num_images
+        tally.num_masks += receipt.num_masks
+
+
+def _suppressions(tx: Transaction, receipt: ShardReceipt) -> list[SuppressionRow]:
+    """Which of the shard's masks a person's mask already covers; runs in the commit."""
+    return suppressions(tx, "shard_key = ?", [receipt.shard_key])
+
+
+def suppressions(tx: Transaction, which: str, params: Sequence[str]) -> list[SuppressionRow]:
+    """Pairs (automatic mask, person's mask) of one image with mask IoU over SUPPRESS_IOU.
+
+    `which` selects the automatic masks; pairs recorded before are left out. Boxes that do not
+    meet are dropped in SQL, so masks are compared only where they can overlap.
+    """
+    rows = tx.rows(
+        f"""SELECT a.mask_id AS auto_id, p.mask_id AS person_id, a.run_id,
+                   a.segmentation AS auto, p.segmentation AS person
+            FROM masks a JOIN masks p USING (image_id)
+            WHERE a.stage = 'auto' AND a.{which} AND p.stage IN ('label', 'manual', 'semi')
+              AND a.bbox[1] < p.bbox[1] + p.bbox[3] AND p.bbox[1] < a.bbox[1] + a.bbox[3]
+              AND a.bbox[2] < p.bbox[2] + p.bbox[4] AND p.bbox[2] < a.bbox[2] + a.bbox[4]
+              AND a.area > {SUPPRESS_IOU} * p.area AND p.area > {SUPPRESS_IOU} * a.area
+              AND NOT EXISTS (SELECT 1 FROM suppressions s
+                              WHERE s.mask_id = a.mask_id AND s.by_mask_id = p.mask_id)""",
+        params,
+    )
+    found = []
+    for row in rows:
+        iou = float(iou_matrix([_rle(row["auto"])], [_rle(row["person"])])[0, 0])
+        if iou > SUPPRESS_IOU:
+            found.append(
+                SuppressionRow(
+                    mask_id=row["auto_id"], by_mask_id=row["person_id"], iou=iou, run_id=row["run_id"]
+                )
+            )
+    return found
+
+
+def _rle(segmentation: dict[str, object]) -> Rle:
+    height, width = segmentation["size"]  # type: ignore[misc]  # a DuckDB struct, untyped
+    return Rle((int(height), int(width)), str(segmentation["counts"]))

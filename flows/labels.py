@@ -1,0 +1,120 @@
+"""The labelled images of one snapshot, as engine's `LabelledImages`: what training and gold see."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.coco import CocoDataset
+from engine.images import ImageError, ImageLimits, decode
+from engine.rle import Rle
+from engine.training.samples import LabelledImage
+from flows.errors import UsageError
+from flows.sources import ImageReader
+from flows.workspace import Workspace
+
+_LABELLED = """
+    SELECT i.image_id, i.uri, m.segmentation.size AS size, m.segmentation.counts AS counts
+    FROM images i JOIN current_masks m USING (image_id)
+    WHERE {split} AND m.stage IN ({stages}) AND NOT m.is_crowd
+    ORDER BY i.image_id, m.mask_id
+"""
+
+
+@dataclass(frozen=True)
+class StoredLabels:
+    """Images with their masks, read from disk when asked for."""
+
+    reader: ImageReader
+    image_ids: tuple[str, ...]
+    uris: tuple[str, ...]
+    masks: tuple[tuple[Rle, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def load(self, index: int) -> LabelledImage:
+        """Image `index` with its masks."""
+        pixels = self.reader.pixels(self.uris[index], self.image_ids[index])
+        return LabelledImage(image=pixels, masks=list(self.masks[index]))
+
+    @property
+    def num_masks(self) -> int:
+        """Masks over all images."""
+        return sum(map(len, self.masks))
+
+    def fingerprint(self) -> str:
+        """16 hex digits that name exactly these images and masks."""
+        digest = hashlib.sha256()
+        for image_id, masks in zip(self.image_ids, self.masks, strict=True):
+            digest.update(image_id.encode())
+            for mask in masks:
+                digest.update(mask.counts.encode() + b";")
+        return digest.hexdigest()[:16]
+
+
+def training_labels(
+    workspace: Workspace, snapshot: int, *, stages: Sequence[str] = ("label", "manual", "semi")
+) -> StoredLabels:
+    """People's masks on images that are not gold, as of `snapshot`."""
+    return _select(workspace, "i.split <> 'gold'", stages, snapshot)
+
+
+def gold_labels(workspace: Workspace) -> StoredLabels:
+    """The gold set: masks made without any model's help, for measuring only."""
+    return _select(workspace, "i.split = 'gold'", ("label",), None)
+
+
+def _select(
+    workspace: Workspace, split: str, stages: Sequence[str], snapshot: int | None
+) -> StoredLabels:
+    names = ", ".join(f"'{stage}'" for stage in stages)
+    rows = workspace.lake.rows(_LABELLED.format(split=split, stages=names), snapshot=snapshot)
+    masks: dict[tuple[str, str], list[Rle]] = defaultdict(list)
+    for row in rows:
+        height, width = row["size"]
+        masks[row["image_id"], row["uri"]].append(Rle((height, width), row["counts"]))
+    return StoredLabels(
+        reader=workspace.reader,
+        image_ids=tuple(key[0] for key in masks),
+        uris=tuple(key[1] for key in masks),
+        masks=tuple(tuple(value) for value in masks.values()),
+    )
+
+
+@dataclass(frozen=True)
+class TruthFile:
+    """A COCO file beside its images, outside the store: for `evaluate --truth`."""
+
+    paths: tuple[Path, ...]
+    masks: tuple[tuple[Rle, ...], ...]
+    limits: ImageLimits
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, index: int) -> LabelledImage:
+        """Image `index` with its masks; raises UsageError when it cannot be read."""
+        path = self.paths[index]
+        try:
+            pixels = decode(path.read_bytes(), self.limits).pixels
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}; --images names another folder?") from error
+        except ImageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        return LabelledImage(image=pixels, masks=list(self.masks[index]))
+
+
+def truth_file(dataset: CocoDataset, folder: Path, limits: ImageLimits) -> TruthFile:
+    """The images of `dataset` that have masks, without crowd regions."""
+    masks: dict[int | str, list[Rle]] = defaultdict(list)
+    for mask in dataset.masks:
+        if not mask.is_crowd:
+            masks[mask.image_id].append(mask.rle)
+    chosen = [image for image in dataset.images if masks[image.id]]
+    return TruthFile(
+        paths=tuple(folder / image.file_name for image in chosen),
+        masks=tuple(tuple(masks[image.id]) for image in chosen),
+        limits=limits,
+    )

@@ -1,0 +1,76 @@
+"""What the Prefect UI shows of a run: metrics, a picture of masks, progress, a link to the report.
+
+Keys are stable, so that the UI shows each artifact's history over the runs.
+"""
+
+import base64
+import time
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows.progress import Progress
+from flows.reporting import sample_picture, write_report
+from flows.workspace import Workspace
+from storage.catalog import evaluations, models
+
+METRICS_KEY = "gold-scores"
+SAMPLE_KEY = "sample-masks"
+REPORT_KEY = "report"
+PROGRESS_KEY = "progress"
+_UPDATE_EVERY_S = 3.0
+
+
+def publish(workspace: Workspace) -> None:
+    """Refresh the metrics table, the sample picture and the link to the report."""
+    scores = evaluations.by_model(workspace.lake, split="gold")
+    rows = [
+        {"version": row.version, "role": row.role, "status": row.status, **scores.get(row.version, {})}
+        for row in models.all_versions(workspace.lake)
+    ]
+    create_table_artifact(rows, key=METRICS_KEY, description="Scores on the gold set by model version")
+    picture = base64.b64encode(sample_picture(workspace)).decode()
+    create_markdown_artifact(
+        f"![images with their masks](data:image/jpeg;base64,{picture})",
+        key=SAMPLE_KEY,
+        description="Images with their masks, as the store has them now",
+    )
+    report = write_report(workspace, workspace.root / "report.html")
+    create_link_artifact(report.as_uri(), link_text=str(report), key=REPORT_KEY)
+
+
+class _Published:
+    """Passes progress on, and to a Prefect progress artifact at most every few seconds."""
+
+    def __init__(self, listener: Progress) -> None:
+        self._listener = listener
+        self._artifact: UUID | None = None
+        self._next = time.monotonic() + _UPDATE_EVERY_S
+
+    def step(self, what: str, done: int, total: int) -> None:
+        self._listener.step(what, done, total)
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _UPDATE_EVERY_S
+        percent = 100.0 * done / max(total, 1)
+        description = f"{what}: {done} of {total}"
+        if self._artifact is None:
+            self._artifact = create_progress_artifact(
+                percent, key=PROGRESS_KEY, description=description
+            )
+        else:
+            update_progress_artifact(self._artifact, percent, description=description)
+
+    def note(self, text: str) -> None:
+        self._listener.note(text)
+
+
+def published_progress(listener: Progress) -> Progress:
+    """Progress for the body of a task, shown in the Prefect UI as well."""
+    return _Published(listener)

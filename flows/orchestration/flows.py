@@ -1,0 +1,167 @@
+"""The stages as Prefect flows. Prefect decides when; the ledgers of the store decide what is left.
+
+Flows take plain values, so that the Prefect UI and `prefect deployment run` can start them as the
+command line does, and return plain values. Nothing large travels through Prefect. A task that is
+repeated asks the store first, so a retry never does committed work twice; results are not cached,
+because a stale cache must never say "done".
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import State
+from prefect.tasks import Task, exponential_backoff
+
+from flows.assist import AssistOutcome, assist_stage
+from flows.generation import GenerateOutcome, generate_stage
+from flows.loop import LoopConfig, Stages, review_stage, run_loop
+from flows.merge import MergeOutcome, merge_stage
+from flows.orchestration import artifacts
+from flows.people import PeopleOutcome
+from flows.progress import Progress, listener
+from flows.recipes import Recipe, recipe_named
+from flows.runs import ALONE, Turn
+from flows.training import TrainOutcome, TrainRequest, train_stage
+from flows.workspace import Workspace, open_workspace
+from storage.errors import TransientStorageError
+
+Result = dict[str, Any]
+
+
+def _transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Repeat only what may pass: a locked store, a lost connection; never a user's mistake."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, (TransientStorageError, ConnectionError))
+
+
+_STAGE = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(2),
+    "retry_jitter_factor": 1.0,
+    "retry_condition_fn": _transient,
+    "cache_policy": NO_CACHE,
+}
+
+
+def _open(root: str) -> tuple[Workspace, Progress]:
+    workspace = open_workspace(Path(root))
+    return workspace, artifacts.published_progress(listener())
+
+
+@task(name="train", **_STAGE)
+def _train(root: str, recipe: str, turn: Turn, request: TrainRequest) -> TrainOutcome:
+    workspace, progress = _open(root)
+    return train_stage(workspace, recipe_named(recipe), progress, turn=turn, request=request)
+
+
+@task(name="assist", **_STAGE)
+def _assist(root: str, recipe: str, turn: Turn) -> AssistOutcome:
+    workspace, progress = _open(root)
+    return assist_stage(workspace, recipe_named(recipe), progress, turn=turn)
+
+
+@task(name="review", **_STAGE)
+def _review(root: str, recipe: str, config: LoopConfig, turn: Turn, run_id: str) -> PeopleOutcome:
+    workspace, progress = _open(root)
+    return review_stage(
+        workspace, recipe_named(recipe), config, progress, turn=turn, run_id=run_id
+    )
+
+
+@task(name="merge", **_STAGE)
+def _merge(root: str, turn: Turn) -> MergeOutcome:
+    workspace, progress = _open(root)
+    return merge_stage(workspace, progress, turn=turn)
+
+
+@task(name="generate", **_STAGE)
+def _generate(root: str, recipe: str, turn: Turn) -> GenerateOutcome:
+    workspace, progress = _open(root)
+    return generate_stage(workspace, recipe_named(recipe), progress, turn=turn)
+
+
+@task(name="publish", cache_policy=NO_CACHE)
+def _publish(root: str) -> None:
+    artifacts.publish(open_workspace(Path(root)))
+
+
+@flow(name="train", flow_run_name="train-{recipe}")
+def train_flow(root: str, recipe: str) -> Result:
+    """Stage 1: train on the labels there are; the gate promotes or rejects."""
+    outcome = _train(root, recipe, ALONE, TrainRequest())
+    _publish(root)
+    return asdict(outcome)
+
+
+@flow(name="assist", flow_run_name="assist-{recipe}")
+def assist_flow(root: str, recipe: str) -> Result:
+    """Stage 2: choose images, pre-fill confident masks, enqueue. Ends there: people take days."""
+    return asdict(_assist(root, recipe, ALONE))
+
+
+@flow(name="merge")
+def merge_flow(root: str, recipe: str) -> Result:  # noqa: ARG001 -- all stages share one signature
+    """People's submissions into the store; cheap when there are none."""
+    outcome = _merge(root, ALONE)
+    if outcome.num_submissions:
+        _publish(root)
+    return asdict(outcome)
+
+
+@flow(name="generate", flow_run_name="generate-{recipe}")
+def generate_flow(root: str, recipe: str) -> Result:
+    """Stage 3: label every image that the model in service has not labelled."""
+    outcome = _generate(root, recipe, ALONE)
+    if outcome.num_images:
+        _publish(root)
+    return asdict(outcome)
+
+
+class _PrefectStages(Stages):
+    """The loop's stages as Prefect tasks of the loop's flow run."""
+
+    def __init__(self, root: str, recipe: Recipe, config: LoopConfig) -> None:
+        self._root = root
+        self._recipe = recipe.name
+        self._config = config
+
+    def train(self, turn: Turn, request: TrainRequest) -> TrainOutcome:
+        name = "control" if request.control else "train"
+        return _train.with_options(name=f"{name} {turn.iteration}")(
+            self._root, self._recipe, turn, request
+        )
+
+    def assist(self, turn: Turn) -> AssistOutcome:
+        return _assist.with_options(name=f"assist {turn.iteration}")(self._root, self._recipe, turn)
+
+    def review(self, turn: Turn, run_id: str) -> PeopleOutcome:
+        return _review.with_options(name=f"review {turn.iteration}")(
+            self._root, self._recipe, self._config, turn, run_id
+        )
+
+    def merge(self, turn: Turn) -> MergeOutcome:
+        return _merge.with_options(name=f"merge {turn.iteration}")(self._root, turn)
+
+    def generate(self, turn: Turn) -> GenerateOutcome:
+        return _generate.with_options(name="generate")(self._root, self._recipe, turn)
+
+
+@flow(name="loop", flow_run_name="loop-{recipe}")
+def loop_flow(root: str, recipe: str, config: dict[str, Any] | None = None) -> Result:
+    """Train, assist, people, merge, N times; a closing training and generation."""
+    workspace, progress = _open(root)
+    loop = LoopConfig.from_dict(config or {})
+    chosen = recipe_named(recipe)
+    outcome = run_loop(
+        workspace,
+        chosen,
+        loop,
+        _PrefectStages(root, chosen, loop),
+        progress,
+        on_turn=lambda _iteration: _publish(root),
+    )
+    return asdict(outcome)

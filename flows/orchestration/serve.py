@@ -1,0 +1,37 @@
+"""`maskloop serve`: the deployments with their schedules, run by this process."""
+
+from prefect import serve
+from prefect.deployments.runner import RunnerDeployment
+
+from flows.orchestration import flows
+from flows.workspace import Workspace
+
+_FLOWS = {
+    "train": flows.train_flow,
+    "assist": flows.assist_flow,
+    "merge": flows.merge_flow,
+    "generate": flows.generate_flow,
+    "loop": flows.loop_flow,
+}
+
+
+def deployments(workspace: Workspace) -> list[RunnerDeployment]:
+    """One deployment per stage, with the cron lines of `maskloop.toml`."""
+    schedules = workspace.settings.schedules
+    parameters = {"root": str(workspace.root), "recipe": workspace.settings.recipe}
+    return [
+        flow.to_deployment(
+            name="maskloop",
+            cron=getattr(schedules, name) or None,
+            parameters=parameters,
+            tags=["maskloop"],
+            description=flow.description,
+            concurrency_limit=1,
+        )
+        for name, flow in _FLOWS.items()
+    ]
+
+
+def run(workspace: Workspace) -> None:
+    """Register the deployments and run what is scheduled or asked for, until interrupted."""
+    serve(*deployments(workspace), pause_on_shutdown=True)

@@ -1,0 +1,180 @@
+"""Where things are: `maskloop.toml` and the environment, read here and nowhere else."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from flows.errors import UsageError
+
+WORKSPACE_VERSION = 1
+FILE_NAME = "maskloop.toml"
+
+TEMPLATE = """\
+# A maskloop workspace. Everything in this folder belongs together and moves together.
+version = {version}
+recipe = "nano"          # maskloop loop --help lists them
+
+[workers]
+kind = "ray"             # "ray": one model load per actor; "local": in this process
+count = 1                # actors
+timeout_s = 900          # a shard that takes longer goes to another worker
+
+[annotator]
+host = "127.0.0.1"
+port = 8765
+deadline_h = 24.0        # how long a loop waits for people
+
+[prefect]
+api_url = ""             # a Prefect server; empty: PREFECT_API_URL, else `maskloop serve`, else none
+port = 4200              # where `maskloop serve` starts one
+
+[schedules]              # cron lines for `maskloop serve`; empty: only by hand or by event
+merge = "*/10 * * * *"
+generate = "0 2 * * *"
+train = ""
+assist = ""
+loop = ""
+
+[images]
+max_pixels = 200_000_000
+intensity = "range"      # 16-bit images: "range" divides by 257, "percentile" stretches 0.1 to 99.9
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """Who labels shards: `ray` actors or this process, and how long one shard may take."""
+
+    kind: Literal["ray", "local"] = "ray"
+    count: int = 1
+    timeout_s: float = 900.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatorSettings:
+    """Where the review-queue API listens, and the hours that a loop waits for people."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    deadline_h: float = 24.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefectSettings:
+    """The Prefect server to report to, and the port of our own."""
+
+    api_url: str = ""
+    port: int = 4200
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """Cron lines of the deployments; empty means no schedule."""
+
+    merge: str = ""
+    generate: str = ""
+    train: str = ""
+    assist: str = ""
+    loop: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """What an image file may be."""
+
+    max_pixels: int = 200_000_000
+    intensity: Literal["range", "percentile"] = "range"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The whole of `maskloop.toml`."""
+
+    version: int = WORKSPACE_VERSION
+    recipe: str = "nano"
+    workers: WorkerSettings = field(default_factory=WorkerSettings)
+    annotator: AnnotatorSettings = field(default_factory=AnnotatorSettings)
+    prefect: PrefectSettings = field(default_factory=PrefectSettings)
+    schedules: ScheduleSettings = field(default_factory=ScheduleSettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
+
+
+def find_root(start: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The workspace: `MASKLOOP_HOME`, else the nearest folder upward with a `maskloop.toml`."""
+    if home := environ.get("MASKLOOP_HOME"):
+        root = Path(home).expanduser().resolve()
+        if not (root / FILE_NAME).is_file():
+            raise UsageError(
+                f"MASKLOOP_HOME: {home} has no {FILE_NAME}; run: maskloop init {home}"
+            )
+        return root
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    raise UsageError(
+        f"no workspace: neither {here} nor a folder above it has a {FILE_NAME}; "
+        "run: maskloop init, or set MASKLOOP_HOME"
+    )
+
+
+def read_settings(root: Path) -> Settings:
+    """Settings of the workspace at `root`; raises UsageError that names file, key and remedy."""
+    path = root / FILE_NAME
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file ({error}); correct it") from error
+    version = table.get("version")
+    if isinstance(version, int) and version > WORKSPACE_VERSION:
+        raise UsageError(
+            f"{path}: version: a workspace of version {version}, but this maskloop reads up to "
+            f"{WORKSPACE_VERSION}; install a newer maskloop"
+        )
+    settings = _build(Settings, table, str(path), "")
+    _check(settings, str(path))
+    return settings
+
+
+def _build(cls: type[Any], table: dict[str, Any], path: str, prefix: str) -> Any:
+    hints = get_type_hints(cls)
+    known = {item.name for item in fields(cls)}
+    for key in table:
+        if key not in known:
+            raise UsageError(
+                f"{path}: {prefix}{key}: unknown setting; expected one of {', '.join(sorted(known))}"
+            )
+    values = {key: _value(hints[key], value, path, prefix + key) for key, value in table.items()}
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, path: str, name: str) -> Any:
+    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise UsageError(f"{path}: {name}: must be a table [{name}], but got {value!r}")
+        return _build(hint, value, path, f"{name}.")
+    if choices := get_args(hint):
+        if value not in choices:
+            raise UsageError(f"{path}: {name}: must be one of {choices}, but got {value!r}")
+        return value
+    accepted = (int, float) if hint is float else (hint,)
+    if not isinstance(value, accepted) or isinstance(value, bool):
+        raise UsageError(f"{path}: {name}: must be {hint.__name__}, but got {value!r}")
+    return hint(value)
+
+
+def _check(settings: Settings, path: str) -> None:
+    rules: tuple[tuple[str, float, float, float], ...] = (
+        ("workers.count", settings.workers.count, 1, 1024),
+        ("workers.timeout_s", settings.workers.timeout_s, 1, 86_400),
+        ("annotator.port", settings.annotator.port, 1, 65_535),
+        ("annotator.deadline_h", settings.annotator.deadline_h, 0.001, 24 * 365),
+        ("prefect.port", settings.prefect.port, 1, 65_535),
+        ("images.max_pixels", settings.images.max_pixels, 1, 10**10),
+    )
+    for name, value, low, high in rules:
+        if not low <= value <= high:
+            raise UsageError(f"{path}: {name}: must be from {low} to {high}, but got {value}")

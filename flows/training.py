@@ -1,0 +1,252 @@
+"""Stage 1: snapshot -> labels -> fit -> score on gold -> register -> gate -> promote or reject."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from engine.identity import config_hash
+from engine.model import weights
+from engine.model.registry import ModelConfig
+from engine.training.trainer import StepReport, TrainingError, TrainResult, train
+from flows import serving
+from flows.errors import StageError, UsageError
+from flows.evaluation import gold_scores
+from flows.gate import judge
+from flows.labels import StoredLabels, training_labels
+from flows.locks import stage_lock
+from flows.progress import Progress
+from flows.recipes import Recipe
+from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
+from flows.workspace import Workspace, to_json
+from storage.catalog import models
+from storage.rows import ModelVersionRow, TrainingSetRow, utcnow
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOutcome:
+    """What one training gave."""
+
+    run_id: str
+    version: str
+    parent: str
+    promoted: bool
+    reason: str
+    num_images: int
+    num_masks: int
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What to train from and on. A control sees only the first labels and never serves."""
+
+    start: str | None = None
+    control: bool = False
+
+
+class FileCheckpointer:
+    """One file that the trainer can go on from; written beside and renamed, so never half."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def save(self, step: int, blob: bytes) -> None:
+        """Keep `blob` as the state after `step`."""
+        part = self._path.with_suffix(f".{step}.tmp")
+        part.write_bytes(blob)
+        part.replace(self._path)
+
+    def load(self) -> bytes | None:
+        """The last state kept, or None."""
+        return self._path.read_bytes() if self._path.exists() else None
+
+    def clear(self) -> None:
+        """Forget: the training is done."""
+        self._path.unlink(missing_ok=True)
+
+
+def train_stage(
+    workspace: Workspace,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    turn: Turn = ALONE,
+    request: TrainRequest = TrainRequest(),
+) -> TrainOutcome:
+    """Train a candidate on today's labels and let the gate decide.
+
+    Raises UsageError without any label, StageError when training diverges.
+    """
+    with stage_lock(workspace, "train"):
+        reconcile_runs(workspace, "train")
+        return _train(workspace, recipe, progress, turn, request)
+
+
+def _train(
+    workspace: Workspace, recipe: Recipe, progress: Progress, turn: Turn, request: TrainRequest
+) -> TrainOutcome:
+    serving_version = serving.ensure_base(workspace, recipe)
+    parent = request.start or serving_version
+    snapshot = workspace.lake.snapshot()
+    labels = training_labels(
+        workspace, snapshot, stages=("label",) if request.control else ("label", "manual", "semi")
+    )
+    if not len(labels):
+        raise UsageError(
+            "train: no labelled image; run: maskloop import coco ANNOTATIONS.json --images DIR, "
+            "or maskloop assist and annotate"
+        )
+    run = new_run("control" if request.control else "train", turn=turn, config=to_json(asdict(recipe.training)),
+                  config_hash=config_hash(recipe.training), model_version=None)
+    start_run(workspace, run)
+    with failing_run(workspace, run.run_id):
+        baseline = _baseline(workspace, recipe, serving_version, run.run_id, progress)
+        result, config = _fit(workspace, recipe, parent, labels, progress)
+        version = _register(
+            workspace, recipe, run.run_id, parent, snapshot, labels, result, config, request
+        )
+        predictor = serving.load_predictor(workspace, version)
+        scores = dict(gold_scores(workspace, predictor, recipe, run.run_id, progress))
+        promoted, reason = _decide(workspace, recipe, version, scores, baseline, request)
+        workspace.lake.commit(
+            lambda tx: finish_run(
+                tx,
+                run.run_id,
+                num_images=len(labels),
+                num_masks=labels.num_masks,
+                model_version=version,
+                detail=reason,
+            ),
+            message=f"trained {version}",
+        )
+    _checkpointer(workspace, recipe, parent, labels).clear()
+    return TrainOutcome(
+        run_id=run.run_id, version=version, parent=parent, promoted=promoted, reason=reason,
+        num_images=len(labels), num_masks=labels.num_masks, scores=scores,
+    )
+
+
+@dataclass(frozen=True)
+class _Baseline:
+    version: str
+    generation: int
+    scores: dict[str, float]
+
+
+def _baseline(
+    workspace: Workspace, recipe: Recipe, version: str, run_id: str, progress: Progress
+) -> _Baseline:
+    current = workspace.pointer.current()
+    assert current is not None, "ensure_base has put a model in service"
+    predictor = serving.load_predictor(workspace, version)
+    scores = gold_scores(workspace, predictor, recipe, run_id, progress)
+    return _Baseline(version, current[1], dict(scores))
+
+
+def _fit(
+    workspace: Workspace, recipe: Recipe, parent: str, labels: StoredLabels, progress: Progress
+) -> tuple[TrainResult, ModelConfig]:
+    row = serving.model_row(workspace, parent)
+    data = workspace.objects.get(row.weights_uri, sha256=row.weights_sha256)
+    model, config = weights.load(data, sha256=row.weights_sha256)
+
+    def on_step(report: StepReport) -> None:
+        progress.step(f"training steps (loss {report.loss:.3f})", report.step, report.num_steps)
+
+    try:
+        result = train(
+            model,
+            labels,
+            recipe.training,
+            checkpoint=_checkpointer(workspace, recipe, parent, labels),
+            on_step=on_step,
+        )
+    except TrainingError as error:
+        raise StageError(f"train: {error}; the model in service is unchanged") from error
+    return result, config
+
+
+def _checkpointer(
+    workspace: Workspace, recipe: Recipe, parent: str, labels: StoredLabels
+) -> FileCheckpointer:
+    # Named by what is trained on what from where: the same training goes on, another starts anew.
+    parts = (config_hash(recipe.training), parent, labels.fingerprint())
+    name = hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+    return FileCheckpointer(workspace.folder("checkpoints") / f"{name}.safetensors")
+
+
+def _register(
+    workspace: Workspace,
+    recipe: Recipe,
+    run_id: str,
+    parent: str,
+    snapshot: int,
+    labels: StoredLabels,
+    result: TrainResult,
+    config: ModelConfig,
+    request: TrainRequest,
+) -> str:
+    uri, sha256 = serving.keep_weights(workspace, weights.to_bytes(result.model, config))
+    depth = 0 if request.control else _training_depth(workspace, snapshot)
+    parent_depth = serving.model_row(workspace, parent).generation_depth
+
+    def row(version: str) -> ModelVersionRow:
+        return ModelVersionRow(
+            version=version,
+            weights_uri=uri,
+            weights_sha256=sha256,
+            parent=parent,
+            architecture=config.architecture,
+            config_hash=config_hash(recipe.training),
+            config=to_json({"model": asdict(config), "training": asdict(recipe.training)}),
+            training_snapshot=snapshot,
+            num_training_images=len(labels),
+            num_training_masks=labels.num_masks,
+            generation_depth=max(depth + 1, parent_depth),
+            role="control" if request.control else "candidate",
+            status="candidate",
+            reason=None,
+            run_id=run_id,
+            created_at=utcnow(),
+        )
+
+    def sets(version: str) -> list[TrainingSetRow]:
+        pairs = zip(labels.image_ids, labels.masks, strict=True)
+        return [
+            TrainingSetRow(version=version, image_id=image_id, num_masks=len(masks))
+            for image_id, masks in pairs
+        ]
+
+    return models.register(workspace.lake, row, sets)
+
+
+def _training_depth(workspace: Workspace, snapshot: int) -> int:
+    rows = workspace.lake.rows(
+        "SELECT coalesce(max(generation_depth), 0) AS depth FROM current_masks "
+        "WHERE stage IN ('label', 'manual', 'semi')",
+        snapshot=snapshot,
+    )
+    return int(rows[0]["depth"])
+
+
+def _decide(
+    workspace: Workspace,
+    recipe: Recipe,
+    version: str,
+    scores: dict[str, float],
+    baseline: _Baseline,
+    request: TrainRequest,
+) -> tuple[bool, str]:
+    if request.control:
+        reason = "a control: trained on the first labels only, to compare with, never to serve"
+        models.set_status(workspace.lake, version, "rejected", reason=reason)
+        return False, reason
+    verdict = judge(scores, baseline.scores, recipe.gate)
+    if verdict.passed:
+        serving.promote(
+            workspace, version, reason=verdict.reason, metrics=scores,
+            seen_generation=baseline.generation,
+        )
+    else:
+        serving.reject(workspace, version, verdict.reason, scores)
+    return verdict.passed, verdict.reason

@@ -1,0 +1,108 @@
+"""A workspace: one folder with its settings, lake, review queue, objects and image sources."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.images import ImageLimits
+from flows import settings as settings_module
+from flows.errors import StageError, UsageError
+from flows.settings import Settings
+from flows.sources import ImageReader, Sources, read_sources, write_sources
+from storage.catalog.lake import Lake
+from storage.objects import FolderObjects
+from storage.queue.pointer import ModelPointer
+from storage.queue.review import ReviewQueue
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The collaborators that every stage is given."""
+
+    root: Path
+    settings: Settings
+    lake: Lake
+    queue: ReviewQueue
+    pointer: ModelPointer
+    objects: FolderObjects
+
+    @cached_property
+    def reader(self) -> ImageReader:
+        """Reads the images of this workspace."""
+        images = self.settings.images
+        limits = ImageLimits(max_pixels=images.max_pixels, intensity=images.intensity)
+        return ImageReader(read_sources(self.root), limits)
+
+    def keep_sources(self, sources: Sources) -> None:
+        """Remember where images lie."""
+        if sources != self.reader.sources:
+            write_sources(self.root, sources)
+            del self.__dict__["reader"]
+
+    def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB of one image of the store."""
+        rows = self.lake.rows("SELECT uri FROM images WHERE image_id = ?", (image_id,))
+        if not rows:
+            raise StageError(f"image {image_id}: not in the store")
+        return self.reader.pixels(rows[0]["uri"], image_id)
+
+    def folder(self, *parts: str) -> Path:
+        """A folder of the workspace, made when missing."""
+        path = self.root.joinpath(*parts)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def create(root: Path) -> Workspace:
+    """Make `root` a workspace; raises UsageError where there is one already."""
+    path = root / settings_module.FILE_NAME
+    if path.exists():
+        raise UsageError(f"{path}: a workspace already; nothing to do")
+    root.mkdir(parents=True, exist_ok=True)
+    Lake.create(root)
+    _queue(root)
+    # The settings come last: a folder without them is not a workspace, so an interrupted init
+    # can simply be run again.
+    path.write_text(
+        settings_module.TEMPLATE.format(version=settings_module.WORKSPACE_VERSION), encoding="utf-8"
+    )
+    return open_workspace(root)
+
+
+def open_workspace(root: Path | None = None) -> Workspace:
+    """The workspace at `root`, else the one found by `MASKLOOP_HOME` or upward from here."""
+    root = settings_module.find_root() if root is None else root
+    settings = settings_module.read_settings(root)
+    queue = _queue(root)
+    return Workspace(
+        root=root,
+        settings=settings,
+        lake=Lake.open(root),
+        queue=queue,
+        pointer=ModelPointer.open(_queue_url(root)),
+        objects=FolderObjects(root),
+    )
+
+
+def _queue_url(root: Path) -> str:
+    return f"sqlite:///{root / 'queue.sqlite'}"
+
+
+def _queue(root: Path) -> ReviewQueue:
+    return ReviewQueue.open(_queue_url(root))
+
+
+def placeholders(values: Sequence[Any]) -> str:
+    """`?, ?, ?` for an SQL IN list."""
+    return ", ".join("?" * len(values)) or "NULL"
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON for a column."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

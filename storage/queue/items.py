@@ -1,0 +1,138 @@
+"""Items of the review queue: one image to look at, with the proposals of one model version."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.dml import ReturningInsert
+
+from storage.queue.database import insert_into
+from storage.queue.documents import check_name, from_text, to_text
+from storage.queue.schema import items, payloads
+
+WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewItem:
+    """An image to enqueue; sizes in pixels, higher `priority` goes first.
+
+    `payload` is whatever the annotator needs (the proposals), as JSON. Without an `item_id` the
+    item is named by its image, model version and stage, so that enqueueing it again is harmless.
+    """
+
+    image_id: str
+    file_name: str
+    height: int
+    width: int
+    model_version: str
+    run_id: str
+    iteration: int
+    priority: float = 0.0
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    stage: str = "assist"
+    item_id: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("image_id", "model_version", "run_id", "stage"):
+            check_name(name, getattr(self, name))
+        for name in ("height", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if not math.isfinite(self.priority):
+            raise ValueError(f"priority: must be finite, got {self.priority}")
+        if not self.item_id:
+            object.__setattr__(self, "item_id", self._derived_id())
+        check_name("item_id", self.item_id)
+
+    def _derived_id(self) -> str:
+        key = json.dumps([self.image_id, self.model_version, self.stage])
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """An item as it stands; who holds it is not part of it."""
+
+    item_id: str
+    image_id: str
+    file_name: str
+    height: int
+    width: int
+    model_version: str
+    stage: str
+    run_id: str
+    iteration: int
+    priority: float
+    payload: dict[str, Any]
+    state: str
+    attempts: int
+    skips: int
+    dead_reason: str | None
+
+
+_COLUMNS = [items.c[f.name] for f in fields(Item) if f.name != "payload"]
+
+
+def select_items() -> Select[Any]:
+    """Items with their payload; `item_of` reads the rows."""
+    return select(*_COLUMNS, payloads.c.body.label("payload")).join_from(items, payloads)
+
+
+def item_of(row: Row[Any]) -> Item:
+    """The item of a row that has the columns of `select_items`."""
+    values = {f.name: getattr(row, f.name) for f in fields(Item)}
+    return Item(**{**values, "payload": from_text(row.payload)})
+
+
+def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
+    """Insert the items that are not there; returns how many became ready.
+
+    An item is there when its image, model version and stage are, whatever its state. One that was
+    withdrawn from another run comes back, as an item of this run. Raises ValueError when an
+    explicit `item_id` already names another image.
+    """
+    bodies = {_key(item): to_text("payload", item.payload) for item in new}
+    try:
+        rows = connection.execute(_insert_missing(), [_values(item) for item in new]).all()
+    except IntegrityError as error:
+        raise ValueError(f"item_id: must not name another image, got: {error.orig}") from error
+    if rows:
+        _keep_payloads(connection, {row.item_id: bodies[_key(row)] for row in rows})
+    return len(rows)
+
+
+def _key(item: NewItem | Row[Any]) -> tuple[str, str, str]:
+    return item.image_id, item.model_version, item.stage
+
+
+def _values(item: NewItem) -> dict[str, Any]:
+    values = {f.name: getattr(item, f.name) for f in fields(item) if f.name != "payload"}
+    return {**values, "state": "ready"}
+
+
+def _insert_missing() -> ReturningInsert[Any]:
+    statement = insert_into(items)
+    offered = statement.excluded
+    revived: dict[str, Any] = {name: offered[name] for name in ("run_id", "iteration", "priority")}
+    revived |= {"state": "ready", "attempts": 0, "skips": 0, "dead_reason": None}
+    return statement.on_conflict_do_update(
+        index_elements=["image_id", "model_version", "stage"],
+        set_=revived,
+        where=and_(items.c.dead_reason == WITHDRAWN, items.c.run_id != offered.run_id),
+    ).returning(items.c.item_id, items.c.image_id, items.c.model_version, items.c.stage)
+
+
+def _keep_payloads(connection: Connection, bodies: Mapping[str, str]) -> None:
+    statement = insert_into(payloads)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["item_id"], set_={"body": statement.excluded.body}
+        ),
+        [{"item_id": item_id, "body": body} for item_id, body in bodies.items()],
+    )

@@ -1,0 +1,207 @@
+"""Leases: who may work on which item until when; each function is one step of a transaction.
+
+A lease that ran out still counts until somebody else is given the item, so that work which arrives
+late is not lost; the token, not the time, decides whether a write is accepted.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    and_,
+    case,
+    cast,
+    literal,
+    select,
+    update,
+)
+
+from storage.queue.errors import StaleLease, UnknownItem
+from storage.queue.schema import IS_LEASED, IS_READY, items
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueConfig:
+    """How long people may hold an item, and how often it is offered.
+
+    A lease runs out `ttl_s` after the last heartbeat, and `cap_s` after it began whatever the
+    heartbeats say. An item whose lease ended `max_attempts` times without an answer is dead.
+    """
+
+    ttl_s: float = 120.0
+    cap_s: float = 3600.0
+    max_attempts: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("ttl_s", "cap_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name}: must be a positive number of seconds, got {value}")
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts: must be at least 1, got {self.max_attempts}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A lease as its holder shows it; a write needs all three to match."""
+
+    item_id: str
+    lease_token: int
+    annotator: str
+
+    def matches(self) -> ColumnElement[bool]:
+        """The condition under which the item is still this holder's."""
+        return and_(
+            items.c.item_id == self.item_id,
+            items.c.lease_token == self.lease_token,
+            items.c.lease_owner == self.annotator,
+            IS_LEASED,
+        )
+
+
+_NOBODY: Mapping[str, Any] = {"lease_owner": None, "leased_at": None, "lease_expires": None}
+
+
+def claim(connection: Connection, annotator: str, now: float, config: QueueConfig) -> str | None:
+    """The id of the item that `annotator` now holds, None when nothing is left to give.
+
+    Whoever holds an item gets it again, with the same token: a reload of the page loses nothing.
+    Otherwise the first ready item, else the first whose lease ran out.
+    """
+    return (
+        _resume(connection, annotator, now, config)
+        or _grant(connection, _first_ready(), annotator, now, config)
+        or _take_over(connection, annotator, now, config)
+    )
+
+
+def heartbeat(connection: Connection, held: Claim, now: float, config: QueueConfig) -> float:
+    """Prolong a lease; returns the seconds it now has, 0 once its cap is reached.
+
+    Raises UnknownItem, or StaleLease when the item went to somebody else.
+    """
+    statement = update(items).where(held.matches()).values(lease_expires=_expiry(now, config))
+    expires = connection.execute(statement.returning(items.c.lease_expires)).scalar_one_or_none()
+    if expires is None:
+        raise refusal(connection, held.item_id)
+    return max(0.0, float(expires) - now)
+
+
+def release(connection: Connection, held: Claim) -> None:
+    """Give an item back unharmed: this lease does not count as an attempt."""
+    _end(connection, held, {"state": "ready", "attempts": items.c.attempts - 1})
+
+
+def skip(connection: Connection, held: Claim, config: QueueConfig) -> None:
+    """Give an item back for later: behind all that were skipped less often, or dead at the end."""
+    spent = items.c.attempts >= config.max_attempts
+    skips = items.c.skips + 1
+    _end(
+        connection,
+        held,
+        {
+            "state": case((spent, "dead"), else_="ready"),
+            "skips": skips,
+            "dead_reason": case((spent, _dead_reason(skips)), else_=None),
+        },
+    )
+
+
+def finish(connection: Connection, held: Claim) -> int:
+    """Mark an item done; returns which opening of it this answers, counted from 1."""
+    statement = update(items).where(held.matches()).values(state="done", **_NOBODY)
+    opening = connection.execute(statement.returning(items.c.openings)).scalar_one_or_none()
+    if opening is None:
+        raise refusal(connection, held.item_id)
+    return int(opening)
+
+
+def refusal(connection: Connection, item_id: str) -> UnknownItem | StaleLease:
+    """Why a write to `item_id` matched nothing."""
+    known = select(items.c.item_id).where(items.c.item_id == item_id)
+    if connection.execute(known).first() is None:
+        return UnknownItem(f"item {item_id}: no such item")
+    return StaleLease(f"item {item_id}: no longer yours; keep your work and claim again")
+
+
+def _end(connection: Connection, held: Claim, values: Mapping[str, Any]) -> None:
+    statement = update(items).where(held.matches()).values(**{**_NOBODY, **values})
+    if connection.execute(statement).rowcount == 0:
+        raise refusal(connection, held.item_id)
+
+
+def _expiry(now: float, config: QueueConfig) -> ColumnElement[float]:
+    cap = items.c.leased_at + config.cap_s
+    return case((cap < now + config.ttl_s, cap), else_=literal(now + config.ttl_s))
+
+
+def _resume(connection: Connection, annotator: str, now: float, config: QueueConfig) -> str | None:
+    owned = and_(IS_LEASED, items.c.lease_owner == annotator)
+    row = connection.execute(
+        select(items.c.item_id, items.c.lease_expires, items.c.attempts).where(owned)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.lease_expires > now:
+        connection.execute(update(items).where(owned).values(lease_expires=_expiry(now, config)))
+        return str(row.item_id)
+    if row.attempts >= config.max_attempts:
+        _bury(connection, owned)
+        return None
+    # It ran out, but nobody took it: the same token, so that a draft of it stays valid. It counts
+    # as an attempt, or an image that crashes the page would hold its annotator for ever.
+    again = {**_lease_values(now, config), "attempts": items.c.attempts + 1}
+    connection.execute(update(items).where(owned).values(**again))
+    return str(row.item_id)
+
+
+def _take_over(
+    connection: Connection, annotator: str, now: float, config: QueueConfig
+) -> str | None:
+    expired = and_(IS_LEASED, items.c.lease_expires <= now)
+    _bury(connection, and_(expired, items.c.attempts >= config.max_attempts))
+    first = select(items.c.item_id).where(expired)
+    first = first.order_by(items.c.priority.desc(), items.c.item_id)
+    return _grant(connection, first, annotator, now, config)
+
+
+def _first_ready() -> Select[Any]:
+    order = (items.c.skips, items.c.priority.desc(), items.c.item_id)
+    return select(items.c.item_id).where(IS_READY).order_by(*order)
+
+
+def _grant(
+    connection: Connection, first: Select[Any], annotator: str, now: float, config: QueueConfig
+) -> str | None:
+    chosen = first.limit(1).with_for_update(skip_locked=True).scalar_subquery()
+    statement = update(items).where(items.c.item_id == chosen)
+    statement = statement.values(
+        state="leased",
+        lease_owner=annotator,
+        lease_token=items.c.lease_token + 1,
+        attempts=items.c.attempts + 1,
+        **_lease_values(now, config),
+    )
+    return connection.execute(statement.returning(items.c.item_id)).scalar_one_or_none()
+
+
+def _lease_values(now: float, config: QueueConfig) -> dict[str, float]:
+    return {"leased_at": now, "lease_expires": now + min(config.ttl_s, config.cap_s)}
+
+
+def _bury(connection: Connection, which: ColumnElement[bool]) -> None:
+    reason = _dead_reason(items.c.skips)
+    statement = update(items).where(which)
+    connection.execute(statement.values(state="dead", dead_reason=reason, **_NOBODY))
+
+
+def _dead_reason(skips: ColumnElement[int]) -> ColumnElement[str]:
+    # Not concat(): SQLite has it only from 3.44 on.
+    attempts, skipped = cast(items.c.attempts, String), cast(skips, String)
+    return attempts + " leases without an answer (" + skipped + " skips)"

@@ -1,0 +1,265 @@
+"""The review queue: images that wait for people, handed out under leases, answered exactly once."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sqlalchemy import Connection, and_, case, func, select, update
+
+from storage.failpoints import failpoint
+from storage.queue import leases, submissions
+from storage.queue.database import Database, QueueClock
+from storage.queue.documents import check_name, to_text
+from storage.queue.errors import UnknownItem
+from storage.queue.items import WITHDRAWN, Item, NewItem, enqueue, item_of, select_items
+from storage.queue.leases import Claim, QueueConfig
+from storage.queue.schema import IS_LEASED, IS_READY, STATES, items
+from storage.queue.submissions import Draft, Submission, SubmitResult
+
+# Small enough that nobody waits long for a turn to write.
+_ENQUEUE_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right to work on an item for `expires_in_s` more seconds; writes show `lease_token`."""
+
+    item: Item
+    lease_token: int
+    expires_in_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who has which item, since how long, and for how long; below 0 the lease has run out."""
+
+    annotator: str
+    item_id: str
+    held_s: float
+    expires_in_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunProgress:
+    """How many items of one run are in each state."""
+
+    ready: int
+    leased: int
+    done: int
+    dead: int
+
+    @property
+    def open(self) -> int:
+        """Items that still wait for an answer."""
+        return self.ready + self.leased
+
+    @property
+    def total(self) -> int:
+        """All items of the run."""
+        return self.open + self.done + self.dead
+
+
+class ReviewQueue:
+    """Items, leases and submissions; safe to share between threads, and between processes by url.
+
+    Every method may raise QueueUnavailable (transient: locked, full, unreachable); then nothing
+    was done, or, when the answer to a commit was lost, doing it again changes nothing.
+    """
+
+    def __init__(self, database: Database, config: QueueConfig | None = None) -> None:
+        self.database = database
+        self._config = config or QueueConfig()
+
+    @classmethod
+    def open(
+        cls, url: str, config: QueueConfig | None = None, *, clock: QueueClock | None = None
+    ) -> Self:
+        """Open `sqlite:///FILE`, making it when missing; errors as in `Database.open`."""
+        return cls(Database.open(url, clock=clock), config)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.database.close()
+
+    def enqueue(self, new: Iterable[NewItem]) -> int:
+        """Add items; returns how many were new. One that is there already stays as it is."""
+        num_new = 0
+        remaining = iter(new)
+        while batch := list(itertools.islice(remaining, _ENQUEUE_AT_ONCE)):
+            with self.database.write() as connection:
+                num_new += enqueue(connection, batch)
+        return num_new
+
+    def claim(self, annotator: str) -> Lease | None:
+        """Lease an item to `annotator`; None when there is nothing to do.
+
+        Whoever holds an item gets it again with the same token. Else ready items go first, by
+        priority, those skipped least often before all others; then those whose lease ran out.
+        """
+        check_name("annotator", annotator)
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            item_id = leases.claim(connection, annotator, now, self._config)
+            row = None
+            if item_id is not None:
+                columns = (items.c.lease_token, items.c.lease_expires)
+                statement = select_items().add_columns(*columns).where(items.c.item_id == item_id)
+                row = connection.execute(statement).one()
+        failpoint("lease.after_commit")
+        if row is None:
+            return None
+        return Lease(
+            item=item_of(row),
+            lease_token=row.lease_token,
+            expires_in_s=max(0.0, row.lease_expires - now),
+        )
+
+    def heartbeat(self, item_id: str, lease_token: int, annotator: str) -> float:
+        """Keep a lease alive; returns the seconds it now has, 0 once its cap is reached.
+
+        Raises StaleLease when the item was finished or went to somebody else, UnknownItem.
+        """
+        held = Claim(item_id=item_id, lease_token=lease_token, annotator=annotator)
+        with self.database.write() as connection:
+            now = self.database.now(connection)
+            return leases.heartbeat(connection, held, now, self._config)
+
+    def release(self, item_id: str, lease_token: int, annotator: str) -> None:
+        """Give an item back as if it had not been claimed; raises StaleLease, UnknownItem."""
+        held = Claim(item_id=item_id, lease_token=lease_token, annotator=annotator)
+        with self.database.write() as connection:
+            leases.release(connection, held)
+
+    def skip(self, item_id: str, lease_token: int, annotator: str) -> None:
+        """Give an item back for later, behind those skipped less often.
+
+        The lease counts as an attempt: the last one leaves the item dead. Raises StaleLease,
+        UnknownItem.
+        """
+        held = Claim(item_id=item_id, lease_token=lease_token, annotator=annotator)
+        with self.database.write() as connection:
+            leases.skip(connection, held, self._config)
+
+    def submit(
+        self,
+        item_id: str,
+        lease_token: int,
+        annotator: str,
+        idempotency_key: str,
+        body: Mapping[str, Any],
+    ) -> SubmitResult:
+        """Accept an answer and finish its item; the same answer again changes nothing.
+
+        A lease that ran out is accepted as long as nobody else was given the item. Raises
+        StaleLease, UnknownItem, IdempotencyConflict (same key, other item or body), ValueError
+        for a body that is not JSON.
+        """
+        draft = Draft(
+            held=Claim(
+                item_id=item_id,
+                lease_token=lease_token,
+                annotator=check_name("annotator", annotator),
+            ),
+            idempotency_key=check_name("idempotency_key", idempotency_key),
+            body=to_text("body", body),
+        )
+        with self.database.write() as connection:
+            result = submissions.submit(connection, draft, self.database.now(connection))
+            failpoint("submit.before_commit")
+        failpoint("submit.after_commit")
+        return result
+
+    def submissions_after(self, seq: int, limit: int = 100) -> list[Submission]:
+        """Accepted submissions with a greater `seq`, in the order of their commits."""
+        with self.database.read() as connection:
+            return submissions.after(connection, seq, limit)
+
+    def last_seq(self) -> int:
+        """The `seq` of the newest submission, 0 before the first."""
+        with self.database.read() as connection:
+            return submissions.last_seq(connection)
+
+    def item(self, item_id: str) -> Item:
+        """One item; raises UnknownItem."""
+        with self.database.read() as connection:
+            row = connection.execute(select_items().where(items.c.item_id == item_id)).one_or_none()
+        if row is None:
+            raise UnknownItem(f"item {item_id}: no such item")
+        return item_of(row)
+
+    def reopen(self, item_id: str) -> bool:
+        """Make a done or dead item ready again, with all its attempts; False if it is open now.
+
+        An answer it has stays, and its next one comes on top. Raises UnknownItem.
+        """
+        closed = and_(items.c.item_id == item_id, items.c.state.in_(("done", "dead")))
+        answered = case((items.c.state == "done", 1), else_=0)
+        fresh = {"state": "ready", "attempts": 0, "skips": 0, "dead_reason": None}
+        statement = update(items).where(closed)
+        statement = statement.values(openings=items.c.openings + answered, **fresh)
+        with self.database.write() as connection:
+            changed = connection.execute(statement).rowcount > 0
+            if not changed and not _exists(connection, item_id):
+                raise UnknownItem(f"item {item_id}: no such item")
+        return changed
+
+    def withdraw(self, run_id: str) -> int:
+        """Take a run's ready items out of the queue (dead, "withdrawn"); returns how many.
+
+        Items that somebody holds stay theirs. A later run may enqueue withdrawn ones again.
+        """
+        statement = update(items).where(items.c.run_id == run_id, IS_READY)
+        with self.database.write() as connection:
+            values = {"state": "dead", "dead_reason": WITHDRAWN}
+            return connection.execute(statement.values(**values)).rowcount
+
+    def counts(self) -> dict[str, int]:
+        """The number of items in each state."""
+        with self.database.read() as connection:
+            return _counts(connection)
+
+    def progress(self, run_id: str) -> RunProgress:
+        """The number of one run's items in each state."""
+        with self.database.read() as connection:
+            return RunProgress(**_counts(connection, run_id))
+
+    def open_items(self, run_id: str) -> int:
+        """How many items of a run still wait for an answer."""
+        return self.progress(run_id).open
+
+    def open_images(self) -> set[str]:
+        """The ids of the images that wait for an answer, whatever the run."""
+        statement = select(items.c.image_id).where(items.c.state.in_(("ready", "leased")))
+        with self.database.read() as connection:
+            return set(connection.execute(statement).scalars())
+
+    def holders(self) -> list[Holder]:
+        """Who holds what, by name."""
+        columns = ("lease_owner", "item_id", "leased_at", "lease_expires")
+        statement = select(*(items.c[name] for name in columns)).where(IS_LEASED)
+        with self.database.read() as connection:
+            now = self.database.now(connection)
+            rows = connection.execute(statement.order_by(items.c.lease_owner)).all()
+        return [
+            Holder(
+                annotator=row.lease_owner,
+                item_id=row.item_id,
+                held_s=now - row.leased_at,
+                expires_in_s=row.lease_expires - now,
+            )
+            for row in rows
+        ]
+
+
+def _exists(connection: Connection, item_id: str) -> bool:
+    statement = select(items.c.item_id).where(items.c.item_id == item_id)
+    return connection.execute(statement).first() is not None
+
+
+def _counts(connection: Connection, run_id: str | None = None) -> dict[str, int]:
+    statement = select(items.c.state, func.count()).group_by(items.c.state)
+    if run_id is not None:
+        statement = statement.where(items.c.run_id == run_id)
+    found = {str(row[0]): int(row[1]) for row in connection.execute(statement)}
+    return {state: found.get(state, 0) for state in STATES}

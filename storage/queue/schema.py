@@ -1,0 +1,200 @@
+"""The tables of the review queue and of the model in service; times are seconds since 1970, UTC.
+
+They live in a file (or Postgres schema) of their own, never in the lake's catalog file.
+"""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    insert,
+    inspect,
+    literal_column,
+    select,
+)
+
+from storage.errors import TerminalStorageError
+
+SCHEMA_VERSION = 1
+STATES = ("ready", "leased", "done", "dead")
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, nullable=False))
+
+items = Table(
+    "items",
+    metadata,
+    Column("item_id", String, primary_key=True),
+    Column("image_id", String, nullable=False),
+    Column("file_name", String, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("model_version", String, nullable=False),
+    Column("stage", String, nullable=False),
+    Column("run_id", String, nullable=False),
+    Column("iteration", Integer, nullable=False),
+    Column("priority", Double, nullable=False),
+    Column("state", String, nullable=False),
+    # Grows with each new lease and is never reset: the fencing token that a write must show.
+    Column("lease_token", Integer, nullable=False, default=0),
+    Column("lease_owner", String),
+    Column("leased_at", Double),
+    Column("lease_expires", Double),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("skips", Integer, nullable=False, default=0),
+    # How often the item was opened for an answer: 1, and one more for each time it was reopened
+    # after one. A done item has this many annotations, any other one fewer.
+    Column("openings", Integer, nullable=False, default=1),
+    Column("dead_reason", String),
+    UniqueConstraint("image_id", "model_version", "stage", name="items_once"),
+    CheckConstraint("state IN ('ready', 'leased', 'done', 'dead')", name="items_state"),
+    CheckConstraint(
+        "(state = 'leased') = (lease_owner IS NOT NULL)"
+        " AND (state = 'leased') = (leased_at IS NOT NULL)"
+        " AND (state = 'leased') = (lease_expires IS NOT NULL)",
+        name="items_lease",
+    ),
+    CheckConstraint("(state = 'dead') = (dead_reason IS NOT NULL)", name="items_dead_reason"),
+    CheckConstraint("attempts >= 0 AND skips >= 0 AND openings >= 1", name="items_counts"),
+    Index("items_by_run", "run_id", "state"),
+)
+
+# Written out, not bound: SQLite picks a partial index only by a condition that it can read.
+IS_READY = items.c.state == literal_column("'ready'")
+IS_LEASED = items.c.state == literal_column("'leased'")
+Index(
+    "items_ready",
+    items.c.skips,
+    items.c.priority.desc(),
+    items.c.item_id,
+    sqlite_where=IS_READY,
+    postgresql_where=IS_READY,
+)
+Index(
+    "items_leased",
+    items.c.lease_expires,
+    sqlite_where=IS_LEASED,
+    postgresql_where=IS_LEASED,
+)
+Index(
+    "items_one_lease_each",
+    items.c.lease_owner,
+    unique=True,
+    sqlite_where=IS_LEASED,
+    postgresql_where=IS_LEASED,
+)
+
+# Apart from `items`, because each heartbeat rewrites its whole row there.
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("item_id", ForeignKey("items.item_id"), primary_key=True),
+    Column("body", Text, nullable=False),
+)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("annotator", String, primary_key=True),
+    Column("idempotency_key", String, primary_key=True),
+    Column("submission_id", String, nullable=False, unique=True),
+    # Deferred: the row goes in first, and only then it turns out that there is no such item.
+    Column(
+        "item_id",
+        ForeignKey("items.item_id", deferrable=True, initially="DEFERRED"),
+        nullable=False,
+    ),
+    Column("body_sha256", String, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("response", Text, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+# The outbox: `seq` grows in commit order, and readers remember the last one they merged.
+annotations = Table(
+    "annotations",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("submission_id", ForeignKey("submissions.submission_id"), nullable=False, unique=True),
+    Column("item_id", ForeignKey("items.item_id"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("annotator", String, nullable=False),
+    Column("lease_token", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("body_sha256", String, nullable=False),
+    Column("at", Double, nullable=False),
+    UniqueConstraint("item_id", "ordinal", name="annotations_once"),
+    sqlite_autoincrement=True,
+)
+
+gates = Table(
+    "gates",
+    metadata,
+    Column("gate_id", Integer, primary_key=True, autoincrement=True),
+    Column("model_version", String, nullable=False),
+    Column("compared_with", String),
+    Column("metrics", Text, nullable=False),
+    Column("passed", Integer, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("at", Double, nullable=False),
+    CheckConstraint("passed IN (0, 1)", name="gates_passed"),
+    sqlite_autoincrement=True,
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("model_version", String, nullable=False),
+    Column("gate_id", ForeignKey("gates.gate_id"), nullable=False),
+    Column("kind", String, nullable=False),
+    # A rollback restores an earlier generation; a promotion is its own.
+    Column("restores", Integer, nullable=False),
+    Column("at", Double, nullable=False),
+    CheckConstraint("kind IN ('promote', 'rollback')", name="promotions_kind"),
+)
+
+current_model = Table(
+    "current_model",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("model_version", String),
+    Column("generation", Integer, nullable=False),
+    CheckConstraint("id = 1", name="current_model_single"),
+    CheckConstraint("(generation = 0) = (model_version IS NULL)", name="current_model_set"),
+)
+
+
+def stored_version(connection: Connection) -> int | None:
+    """The schema version of this database, None when it has no tables yet."""
+    if not inspect(connection).has_table(schema_version.name):
+        return None
+    return int(connection.execute(select(schema_version.c.version)).scalar_one())
+
+
+def create(connection: Connection) -> None:
+    """Make the tables in one transaction, unless another process has just made them."""
+    if stored_version(connection) is not None:
+        return
+    metadata.create_all(connection)
+    connection.execute(insert(current_model).values(id=1, generation=0))
+    connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+
+
+def check_version(stored: int | None) -> None:
+    """Raise TerminalStorageError unless this code reads schema version `stored`."""
+    if stored != SCHEMA_VERSION:
+        raise TerminalStorageError(
+            f"workspace of a newer version: its review queue has schema {stored}, this maskloop"
+            f" reads {SCHEMA_VERSION}; install the newer maskloop"
+        )

@@ -1,0 +1,227 @@
+"""Drawn images, a click model that is easy to predict, and a real queue behind a real API."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import uvicorn
+from fastapi import FastAPI
+from scipy.ndimage import binary_dilation, binary_erosion
+from starlette.types import Receive, Scope, Send
+
+from annotator.app import create_app
+from annotator.config import AnnotatorConfig
+from annotator.item import ItemPayload, Proposal
+from engine import rle
+from engine.geometry import Frame, Mask
+from engine.model.predictor import Prediction
+from engine.model.prompts import Prompts
+from engine.rle import Rle
+from storage.queue.items import NewItem
+from storage.queue.review import ReviewQueue
+
+HW = (96, 128)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with its true masks, as disks on noise."""
+
+    image_id: str
+    file_name: str
+    pixels: npt.NDArray[np.uint8]
+    masks: list[Mask]
+
+
+def disk(x: float, y: float, radius: float, hw: tuple[int, int] = HW) -> Mask:
+    rows, columns = np.mgrid[: hw[0], : hw[1]]
+    return (rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 < radius**2
+
+
+def draw(number: int, disks: list[tuple[float, float, float]]) -> Picture:
+    random = np.random.default_rng(number)
+    pixels = random.integers(60, 90, size=(*HW, 3), dtype=np.uint8)
+    masks = [disk(*place) for place in disks]
+    for index, mask in enumerate(masks):
+        pixels[mask] = (200 - 20 * index, 120 + 10 * index, 90)
+    return Picture(f"{number:032x}", f"picture-{number}.png", pixels, masks)
+
+
+def payload(masks: Sequence[Mask]) -> dict[str, Any]:
+    """Proposals of these masks, `p0`, `p1` ..., each made by a click on its middle."""
+    proposals = []
+    for index, mask in enumerate(masks):
+        x0, y0, x1, y1 = (float(value) for value in rle.box(rle.encode_one(mask)))
+        proposals.append(
+            Proposal(
+                proposal_id=f"p{index}",
+                segmentation=rle.encode_one(mask),
+                bbox=[x0, y0, x1 - x0, y1 - y0],
+                area=int(mask.sum()),
+                predicted_iou=0.9,
+                stability_score=0.95,
+                point_coords=[[(x0 + x1) / 2, (y0 + y1) / 2]],
+            )
+        )
+    return ItemPayload(proposals=proposals).to_dict()
+
+
+@dataclass
+class DiskModel:
+    """A stand-in for a model: it finds the disk under the last positive click.
+
+    The first click on a disk gives it too small by 4 pixels, the second by 2, from the third on it
+    is exact. A mask number in `stubborn` never gets better than its first answer.
+    """
+
+    pictures: dict[str, Picture]
+    stubborn: set[int] = field(default_factory=set)
+    asked: list[tuple[str, bool]] = field(default_factory=list)
+
+    def predict(
+        self, image_id: str, model_version: str, prompts: Prompts, multimask: bool
+    ) -> Prediction:
+        if image_id not in self.pictures:
+            raise LookupError(image_id)
+        self.asked.append((model_version, multimask))
+        picture = self.pictures[image_id]
+        mask = self._mask(picture, prompts)
+        shapes = [mask]
+        if multimask:
+            shapes = [binary_dilation(mask, iterations=3), mask, binary_erosion(mask, iterations=3)]
+        side = max(HW)
+        logits = np.full((1, len(shapes), side, side), -8.0, dtype=np.float32)
+        for index, shape in enumerate(shapes):
+            logits[0, index, : HW[0], : HW[1]][shape] = 8.0
+        scores = torch.tensor([[0.6, 0.8, 0.4][: len(shapes)]], dtype=torch.float32)
+        return Prediction(torch.from_numpy(logits), scores, Frame(original_hw=HW, side=side))
+
+    def _mask(self, picture: Picture, prompts: Prompts) -> Mask:
+        if prompts.points is None:
+            assert prompts.boxes is not None
+            x0, y0, x1, y1 = np.asarray(prompts.boxes)[0]
+            clicks = [((x0 + x1) / 2, (y0 + y1) / 2, 1)]
+        else:
+            points, labels = np.asarray(prompts.points)[0], np.asarray(prompts.labels)[0]
+            clicks = [(x, y, label) for (x, y), label in zip(points, labels, strict=True)]
+        for x, y, label in reversed(clicks):
+            for index, mask in enumerate(picture.masks):
+                if label == 1 and mask[int(y), int(x)]:
+                    missing = 4 if index in self.stubborn else max(0, 4 - 2 * (len(clicks) - 1))
+                    return binary_erosion(mask, iterations=missing) if missing else mask
+        return np.zeros(HW, dtype=bool)
+
+
+@dataclass
+class PictureSource:
+    """The drawn images, by id."""
+
+    pictures: dict[str, Picture]
+
+    def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
+        return self.pictures[image_id].pixels
+
+
+@dataclass
+class Server:
+    """A real server on loopback for all tests; each puts its own app behind it."""
+
+    url: str = ""
+    app: FastAPI | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None, "a request without a test"
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    shared = Server()
+    config = uvicorn.Config(shared, port=0, ws="none", lifespan="off", log_config=None)
+    running = uvicorn.Server(config)
+    listening = config.bind_socket()
+    shared.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    thread = threading.Thread(target=running.run, args=([listening],), daemon=True)
+    thread.start()
+    yield shared
+    running.should_exit = True
+    thread.join(timeout=10)
+    listening.close()
+
+
+@dataclass
+class Desk:
+    """A queue with three images, and everything the API is made of."""
+
+    pictures: list[Picture]
+    queue: ReviewQueue
+    models: DiskModel
+    images: PictureSource
+    server: Server
+    finished: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def open(self, **config: Any) -> Iterator[httpx.Client]:
+        """A real server over this desk, and a client of it."""
+        self.server.app = create_app(
+            queue=self.queue,
+            models=self.models,
+            images=self.images,
+            config=AnnotatorConfig(**config),
+            on_batch_done=self.finished.append,
+        )
+        with httpx.Client(base_url=self.server.url, trust_env=False) as client:
+            yield client
+
+    def new_item(self, picture: Picture, masks: Sequence[Mask] = (), **changes: Any) -> NewItem:
+        values = {
+            "image_id": picture.image_id,
+            "file_name": picture.file_name,
+            "height": HW[0],
+            "width": HW[1],
+            "model_version": "v1",
+            "run_id": "run-1",
+            "iteration": 1,
+            "priority": 0.0,
+            "payload": payload(masks),
+        }
+        return NewItem(**{**values, **changes})
+
+    def truth(self) -> dict[str, list[Rle]]:
+        """The true masks by file name."""
+        return {picture.file_name: rle.encode(picture.masks) for picture in self.pictures}
+
+
+@pytest.fixture
+def desk(tmp_path: Path, server: Server) -> Iterator[Desk]:
+    """The first image proposes a disk exactly, one shifted, and one where there is nothing."""
+    first = draw(1, [(30, 30, 18), (90, 40, 20), (50, 75, 12)])
+    second = draw(2, [(40, 50, 25), (100, 60, 15)])
+    third = draw(3, [(64, 48, 30)])
+    by_id = {picture.image_id: picture for picture in (first, second, third)}
+    queue = ReviewQueue.open(f"sqlite:///{tmp_path / 'queue.sqlite'}")
+    desk = Desk([first, second, third], queue, DiskModel(by_id), PictureSource(by_id), server)
+    offered = [first.masks[0], disk(97, 40, 20), disk(110, 85, 8)]
+    queue.enqueue(
+        [
+            desk.new_item(first, offered, priority=3.0),
+            desk.new_item(second, [], priority=2.0),
+            desk.new_item(third, [third.masks[0]], priority=1.0),
+        ]
+    )
+    yield desk
+    queue.close()
+
+
+@pytest.fixture
+def api(desk: Desk) -> Iterator[httpx.Client]:
+    with desk.open() as client:
+        yield client
