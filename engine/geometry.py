@@ -1,7 +1,7 @@
 """Boxes, points and the frame that a model sees.
 
-Boxes are `xyxy` with half-open pixels (width = x1 - x0); XYWH exists only in tables and files. Points
-are `(x, y)` in pixels of the original image. Sizes are `(height, width)`.
+Boxes are `xyxy` with half-open pixels (width = x1 - x0); XYWH exists only in tables and files.
+Points are `(x, y)` in pixels of the original image. Sizes are `(height, width)`.
 """
 
 from dataclasses import dataclass

@@ -9,9 +9,7 @@ from typing import Any
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces; raises ValueError for NaN and TypeError for objects."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False, default=_plain
-    )
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
 def _plain(value: Any) -> Any:

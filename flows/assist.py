@@ -16,12 +16,13 @@ from flows import serving
 from flows.embeddings import EmbeddingStore
 from flows.errors import UsageError
 from flows.locks import stage_lock
+from flows.merge import unmerged_images
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
 from flows.splits import unit_hash
 from flows.workspace import Workspace, to_json
-from storage.queue.review import NewItem
+from storage.queue.items import NewItem
 from storage.rows import mask_id
 
 
@@ -60,8 +61,13 @@ def assist_stage(
                 "assist: every image has labels, is gold or waits in the queue already; "
                 "run: maskloop add PATH... for more"
             )
-        run = new_run("assist", turn=turn, config=to_json(asdict(recipe.assist)),
-                      config_hash=config_hash(recipe.assist), model_version=version)
+        run = new_run(
+            "assist",
+            turn=turn,
+            config=to_json(asdict(recipe.assist)),
+            config_hash=config_hash(recipe.assist),
+            model_version=version,
+        )
         run_id = start_run(workspace, run)
         with failing_run(workspace, run_id):
             predictor = serving.load_predictor(workspace, version)
@@ -84,7 +90,7 @@ def _pool(workspace: Workspace, recipe: Recipe) -> list[dict[str, object]]:
     rows = workspace.lake.rows(
         "SELECT image_id, uri, file_name, height, width FROM images WHERE split = 'unlabelled'"
     )
-    waiting = workspace.queue.image_ids()
+    waiting = workspace.queue.open_images() | unmerged_images(workspace)
     free = [row for row in rows if row["image_id"] not in waiting]
     # A fixed shuffle: looking at all of a large store each turn would cost more than it tells.
     free.sort(key=lambda row: unit_hash(0, row["image_id"]))
@@ -118,13 +124,9 @@ def _choose(seen: Sequence[_Candidate], recipe: Recipe) -> list[_Candidate]:
     return [seen[index] for index in picked]
 
 
-def _item(
-    item: _Candidate, version: str, run_id: str, turn: Turn, recipe: Recipe
-) -> NewItem:
+def _item(item: _Candidate, version: str, run_id: str, turn: Turn, recipe: Recipe) -> NewItem:
     kept = proposals.confident(item.generated, recipe.assist.proposals)
-    payload = ItemPayload(
-        proposals=[_proposal(mask, item.image_id, version) for mask in kept]
-    )
+    payload = ItemPayload(proposals=[_proposal(mask, item.image_id, version) for mask in kept])
     return NewItem(
         image_id=item.image_id,
         file_name=item.file_name,
@@ -132,7 +134,7 @@ def _item(
         width=item.hw[1],
         model_version=version,
         run_id=run_id,
-        iteration=turn.iteration,
+        iteration=turn.iteration or 0,
         priority=proposals.doubt(item.generated),
         payload=payload.to_dict(),
     )

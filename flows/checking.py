@@ -28,4 +28,5 @@ def fsck(workspace: Workspace) -> list[Breach]:
         submissions=workspace.queue.submissions_after(0, limit=None),
         inspect=RleInspector(),
     )
-    return [*breaches, *(Breach(*item) for item in queue_check.check(workspace.queue, workspace.pointer))]
+    of_queue = queue_check.check(workspace.queue.database)
+    return [*breaches, *(Breach(b.invariant, b.where, b.message) for b in of_queue)]

@@ -75,7 +75,9 @@ def run(folder: Path, *, quick: bool, progress: Progress) -> DemoOutcome:
     config = LoopConfig(iterations=2, annotate="simulated", truth=truth, control=True)
     progress.note(launch.prepare(opened))
     if not _finished(opened):
-        launch.flows().loop_flow(str(opened.root), "demo-quick" if quick else "demo", config.to_dict())
+        launch.flows().loop_flow(
+            str(opened.root), "demo-quick" if quick else "demo", config.to_dict()
+        )
     report = reporting.write_report(opened, folder / "report.html")
     return DemoOutcome(
         report=report,

@@ -15,7 +15,9 @@ from storage.catalog import evaluations
 from storage.rows import EvaluationRow, utcnow
 
 
-def measure(predictor: Predictor, images: LabelledImages, recipe: Recipe, progress: Progress) -> Scores:
+def measure(
+    predictor: Predictor, images: LabelledImages, recipe: Recipe, progress: Progress
+) -> Scores:
     """Score `predictor` by clicks and by automatic masks on `images`."""
     generator = MaskGenerator(predictor, recipe.evaluation_generation)
     return score(

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from engine.identity import canonical_json
-from engine.rle import Rle, iou_matrix
 from flows import serving
 from flows.errors import StageError
 from flows.locks import stage_lock
@@ -13,6 +12,7 @@ from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
 from flows.shard_work import ImageRef, ShardFailure, ShardOrder
+from flows.suppression import suppressions
 from flows.workers import executor
 from flows.workspace import Workspace, to_json
 from storage.catalog import shards
@@ -20,7 +20,6 @@ from storage.catalog.lake import Transaction
 from storage.catalog.shards import ShardReceipt
 from storage.rows import ShardRow, SuppressionRow, utcnow
 
-SUPPRESS_IOU = 0.5
 _COMMIT_BATCH = 16
 
 
@@ -64,13 +63,15 @@ def generate_stage(
             # What failed as a shard is tried image by image, so one bad image costs itself only.
             _label(workspace, plan, plan.orders(run_id, 1), tally, progress)
             if tally.num_dead and not tally.num_images:
-                raise StageError(
-                    f"generate: no image could be labelled; {tally.last_reason}"
-                )
+                raise StageError(f"generate: no image could be labelled; {tally.last_reason}")
             detail = f"{tally.num_dead} images could not be labelled" if tally.num_dead else None
             workspace.lake.commit(
                 lambda tx: finish_run(
-                    tx, run_id, num_images=tally.num_images, num_masks=tally.num_masks, detail=detail
+                    tx,
+                    run_id,
+                    num_images=tally.num_images,
+                    num_masks=tally.num_masks,
+                    detail=detail,
                 ),
                 message=f"generated {tally.num_masks} masks",
             )
@@ -213,38 +214,3 @@ def _commit(workspace: Workspace, receipts: Sequence[ShardReceipt], tally: _Tall
 def _suppressions(tx: Transaction, receipt: ShardReceipt) -> list[SuppressionRow]:
     """Which of the shard's masks a person's mask already covers; runs in the commit."""
     return suppressions(tx, "shard_key = ?", [receipt.shard_key])
-
-
-def suppressions(tx: Transaction, which: str, params: Sequence[str]) -> list[SuppressionRow]:
-    """Pairs (automatic mask, person's mask) of one image with mask IoU over SUPPRESS_IOU.
-
-    `which` selects the automatic masks; pairs recorded before are left out. Boxes that do not
-    meet are dropped in SQL, so masks are compared only where they can overlap.
-    """
-    rows = tx.rows(
-        f"""SELECT a.mask_id AS auto_id, p.mask_id AS person_id, a.run_id,
-                   a.segmentation AS auto, p.segmentation AS person
-            FROM masks a JOIN masks p USING (image_id)
-            WHERE a.stage = 'auto' AND a.{which} AND p.stage IN ('label', 'manual', 'semi')
-              AND a.bbox[1] < p.bbox[1] + p.bbox[3] AND p.bbox[1] < a.bbox[1] + a.bbox[3]
-              AND a.bbox[2] < p.bbox[2] + p.bbox[4] AND p.bbox[2] < a.bbox[2] + a.bbox[4]
-              AND a.area > {SUPPRESS_IOU} * p.area AND p.area > {SUPPRESS_IOU} * a.area
-              AND NOT EXISTS (SELECT 1 FROM suppressions s
-                              WHERE s.mask_id = a.mask_id AND s.by_mask_id = p.mask_id)""",
-        params,
-    )
-    found = []
-    for row in rows:
-        iou = float(iou_matrix([_rle(row["auto"])], [_rle(row["person"])])[0, 0])
-        if iou > SUPPRESS_IOU:
-            found.append(
-                SuppressionRow(
-                    mask_id=row["auto_id"], by_mask_id=row["person_id"], iou=iou, run_id=row["run_id"]
-                )
-            )
-    return found
-
-
-def _rle(segmentation: dict[str, object]) -> Rle:
-    height, width = segmentation["size"]  # type: ignore[misc]  # a DuckDB struct, untyped
-    return Rle((int(height), int(width)), str(segmentation["counts"]))

@@ -76,11 +76,17 @@ class FoundImage:
 
 
 def import_coco(
-    workspace: Workspace, annotations: Path, folder: Path, options: ImportOptions, progress: Progress
+    workspace: Workspace,
+    annotations: Path,
+    folder: Path,
+    options: ImportOptions,
+    progress: Progress,
 ) -> IntakeReport:
     """Bring a COCO file and its images in, in one commit; the same file again changes nothing."""
     if not folder.is_dir():
-        raise UsageError(f"--images: {folder} is not a folder; name the folder with the image files")
+        raise UsageError(
+            f"--images: {folder} is not a folder; name the folder with the image files"
+        )
     try:
         dataset = coco.read(annotations, strict=options.strict)
     except coco.CocoError as error:
@@ -88,7 +94,9 @@ def import_coco(
     fingerprint = _fingerprint(annotations)
     if _imported_before(workspace, fingerprint):
         return IntakeReport(num_known=len(dataset.images), repeated=True)
-    problems = [f"{annotations}: {problem.where}: {problem.message}" for problem in dataset.problems]
+    problems = [
+        f"{annotations}: {problem.where}: {problem.message}" for problem in dataset.problems
+    ]
     paths = [folder / image.file_name for image in dataset.images]
     found, unread = read_images(workspace, paths, progress)
     by_path = {item.path: item for item in found}
@@ -106,7 +114,9 @@ def import_coco(
             continue
         entries.append((entry, item))
     _stop_on(problems, options.strict, nothing_left=not entries, what=str(annotations))
-    return _commit_import(workspace, annotations, folder, dataset, entries, options, problems, fingerprint)
+    return _commit_import(
+        workspace, annotations, folder, dataset, entries, options, problems, fingerprint
+    )
 
 
 def _stop_on(problems: Sequence[str], strict: bool, *, nothing_left: bool, what: str) -> None:

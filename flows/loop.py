@@ -94,9 +94,7 @@ class DirectStages:
 
     def train(self, turn: Turn, request: TrainRequest) -> TrainOutcome:
         """Stage 1."""
-        return train_stage(
-            self.workspace, self.recipe, self.progress, turn=turn, request=request
-        )
+        return train_stage(self.workspace, self.recipe, self.progress, turn=turn, request=request)
 
     def assist(self, turn: Turn) -> AssistOutcome:
         """Stage 2, the model's half."""
@@ -130,9 +128,7 @@ def review_stage(
     run = new_run("review", turn=turn, config=to_json({"annotate": config.annotate}))
     start_run(workspace, run)
     if config.annotate == "people":
-        outcome = people_review(
-            workspace, run_id, deadline_s=config.deadline_s, progress=progress
-        )
+        outcome = people_review(workspace, run_id, deadline_s=config.deadline_s, progress=progress)
     else:
         assert config.truth is not None, "LoopConfig asks for one"
         outcome = simulated_review(
@@ -222,9 +218,7 @@ class _Loop:
 
     def finish(self) -> None:
         """Close the loop's own row."""
-        self._workspace.lake.commit(
-            lambda tx: finish_run(tx, self.run_id), message="loop finished"
-        )
+        self._workspace.lake.commit(lambda tx: finish_run(tx, self.run_id), message="loop finished")
 
     def _turn(self, iteration: int) -> Turn:
         return Turn(iteration=iteration, parent_run_id=self.run_id, recipe=self._recipe.name)
@@ -262,7 +256,9 @@ class _Loop:
             return
         assisted = self._done("assist", iteration)
         try:
-            run_id = self._stages.assist(turn).run_id if assisted is None else str(assisted["run_id"])
+            run_id = (
+                self._stages.assist(turn).run_id if assisted is None else str(assisted["run_id"])
+            )
         except UsageError as error:
             self._progress.note(f"iteration {iteration}: {error}")
             return

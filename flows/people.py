@@ -124,8 +124,18 @@ def simulated_review(
     """Let a simulated annotator, in a process of its own, work the queue over HTTP."""
     with annotator_server(workspace) as url:
         command = [
-            sys.executable, "-m", "flows.cli.app", "annotate", "--simulate",
-            "--truth", str(truth), "--url", url, "--budget", str(budget), "--json",
+            sys.executable,
+            "-m",
+            "flows.cli.app",
+            "annotate",
+            "--simulate",
+            "--truth",
+            str(truth),
+            "--url",
+            url,
+            "--budget",
+            str(budget),
+            "--json",
         ]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

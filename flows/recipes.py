@@ -1,13 +1,13 @@
 """Named full configurations: a run is a function, a variant is a `dataclasses.replace`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from engine.generation.config import GenerationConfig
-from engine.metrics.config import EvaluationConfig
 from engine.identity import config_hash
-from engine.model.registry import ModelConfig, build_model
-from engine.model.weights import read_config, shipped, to_bytes
+from engine.metrics.config import EvaluationConfig
+from engine.model.registry import ModelConfig
+from engine.model.weights import WeightsError, load_meta_checkpoint, read_config, shipped, to_bytes
 from engine.proposals import ProposalConfig
 from engine.training.config import TrainingConfig
 from flows.errors import UsageError
@@ -60,16 +60,90 @@ class Recipe:
         if self.shard_size < 1:
             raise ValueError(f"shard_size: must be at least 1, but got {self.shard_size}")
         if self.clicks_per_image < 1:
-            raise ValueError(f"clicks_per_image: must be at least 1, but got {self.clicks_per_image}")
+            raise ValueError(
+                f"clicks_per_image: must be at least 1, but got {self.clicks_per_image}"
+            )
 
     def generation_key(self) -> str:
         """The config hash that names the sets this recipe generates."""
         return config_hash(self.generation)
 
-    def start_weights(self) -> tuple[bytes, ModelConfig]:
-        """The weights a workspace begins with, and their architecture."""
+    def start_weights(self, checkpoint: Path | None = None) -> tuple[bytes, ModelConfig]:
+        """The weights a workspace begins with, and their architecture.
+
+        `nano` ships with its own; every other architecture needs Meta's `checkpoint`. Raises
+        UsageError when it is missing or not what it should be.
+        """
         if self.start == "nano":
             data = shipped().read_bytes()
             return data, read_config(data)
         config = ModelConfig(architecture=self.start)
-        return to_bytes(build_model(config, seed=0), config), config
+        if checkpoint is None:
+            raise UsageError(
+                f"maskloop.toml: model.checkpoint: recipe {self.name} starts from Meta's {self.start} "
+                "weights; name their file"
+            )
+        try:
+            return to_bytes(load_meta_checkpoint(checkpoint, self.start), config), config
+        except WeightsError as error:
+            raise UsageError(str(error)) from error
+
+
+NANO = Recipe(
+    name="nano",
+    training=TrainingConfig(steps=240),
+    evaluation_generation=GenerationConfig(points_per_side=20),
+    assist=AssistConfig(num_images=24, pool=64, generation=GenerationConfig(points_per_side=20)),
+    generation=GenerationConfig(points_per_side=24),
+)
+
+# Drawn scenes have a dozen large objects: a coarse grid finds them all.
+_COARSE = GenerationConfig(points_per_side=12)
+DEMO = replace(
+    NANO,
+    name="demo",
+    training=TrainingConfig(steps=70),
+    evaluation=EvaluationConfig(max_images=24, max_masks_per_image=5),
+    evaluation_generation=_COARSE,
+    assist=AssistConfig(num_images=24, pool=36, generation=_COARSE),
+    generation=_COARSE,
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        NANO,
+        # A turn in minutes: to see whether everything is set up, not for good masks.
+        replace(
+            NANO,
+            name="quick",
+            training=TrainingConfig(steps=24, warmup_steps=8),
+            evaluation=EvaluationConfig(max_images=8, max_masks_per_image=3),
+            evaluation_generation=GenerationConfig(points_per_side=8),
+            assist=AssistConfig(
+                num_images=8, pool=12, generation=GenerationConfig(points_per_side=8)
+            ),
+            generation=GenerationConfig(points_per_side=8),
+        ),
+        DEMO,
+        replace(
+            DEMO,
+            name="demo-quick",
+            training=TrainingConfig(steps=8, warmup_steps=2, batch_images=2, masks_per_image=4),
+            evaluation=EvaluationConfig(max_images=3, max_masks_per_image=2),
+            evaluation_generation=GenerationConfig(points_per_side=6),
+            assist=AssistConfig(
+                num_images=4, pool=6, generation=GenerationConfig(points_per_side=6)
+            ),
+            generation=GenerationConfig(points_per_side=6),
+        ),
+        *(replace(NANO, name=name, start=name) for name in ("vit_b", "vit_l", "vit_h")),
+    )
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name; raises UsageError with the names that there are."""
+    if name not in RECIPES:
+        raise UsageError(f"recipe {name!r}: unknown; there are: {', '.join(RECIPES)}")
+    return RECIPES[name]

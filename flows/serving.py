@@ -28,7 +28,9 @@ def model_row(workspace: Workspace, version: str) -> ModelVersionRow:
     """One model version; raises UsageError for one that does not exist."""
     row = models.get(workspace.lake, version)
     if row is None:
-        known = ", ".join(item.version for item in models.all_versions(workspace.lake)) or "none yet"
+        known = (
+            ", ".join(item.version for item in models.all_versions(workspace.lake)) or "none yet"
+        )
         raise UsageError(f"model version {version!r}: unknown; there are: {known}")
     return row
 
@@ -54,10 +56,14 @@ def ensure_base(workspace: Workspace, recipe: Recipe) -> str:
     if (version := current_version(workspace)) is not None:
         mirror_status(workspace)
         return version
-    data, architecture = recipe.start_weights()
+    data, architecture = recipe.start_weights(workspace.settings.model.path)
     uri, sha256 = keep_weights(workspace, data)
     existing = [row for row in models.all_versions(workspace.lake) if row.weights_sha256 == sha256]
-    version = existing[0].version if existing else _register_base(workspace, recipe, uri, sha256, architecture)
+    version = (
+        existing[0].version
+        if existing
+        else _register_base(workspace, recipe, uri, sha256, architecture)
+    )
     promote(workspace, version, reason="the recipe's start weights; nothing served before")
     return version
 

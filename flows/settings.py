@@ -38,6 +38,9 @@ train = ""
 assist = ""
 loop = ""
 
+[model]
+checkpoint = ""          # Meta's sam_vit_*.pth, for the recipes vit_b, vit_l and vit_h
+
 [images]
 max_pixels = 200_000_000
 intensity = "range"      # 16-bit images: "range" divides by 257, "percentile" stretches 0.1 to 99.9
@@ -82,6 +85,18 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Where the weights lie that a recipe starts from, when they are not maskloop's own."""
+
+    checkpoint: str = ""
+
+    @property
+    def path(self) -> Path | None:
+        """The checkpoint's file."""
+        return Path(self.checkpoint).expanduser() if self.checkpoint else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageSettings:
     """What an image file may be."""
 
@@ -99,6 +114,7 @@ class Settings:
     annotator: AnnotatorSettings = field(default_factory=AnnotatorSettings)
     prefect: PrefectSettings = field(default_factory=PrefectSettings)
     schedules: ScheduleSettings = field(default_factory=ScheduleSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
 
 
@@ -107,9 +123,7 @@ def find_root(start: Path | None = None, environ: Mapping[str, str] = os.environ
     if home := environ.get("MASKLOOP_HOME"):
         root = Path(home).expanduser().resolve()
         if not (root / FILE_NAME).is_file():
-            raise UsageError(
-                f"MASKLOOP_HOME: {home} has no {FILE_NAME}; run: maskloop init {home}"
-            )
+            raise UsageError(f"MASKLOOP_HOME: {home} has no {FILE_NAME}; run: maskloop init {home}")
         return root
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):

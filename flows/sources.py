@@ -89,7 +89,11 @@ class ImageReader:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise StageError(f"{path}: {error.strerror}; put it back or correct {FILE_NAME}") from error
+            raise StageError(
+                f"{path}: {error.strerror}; put it back or correct {FILE_NAME}"
+            ) from error
         if images.image_id(data) != image_id:
-            raise StageError(f"{path}: its bytes are no longer those of image {image_id}; put them back")
+            raise StageError(
+                f"{path}: its bytes are no longer those of image {image_id}; put them back"
+            )
         return images.decode(data, self.limits).pixels

@@ -34,7 +34,9 @@ class Groups:
         self._parent[high] = low
 
 
-def group_images(hashes: Mapping[str, int], same_source: Iterable[Sequence[str]] = ()) -> dict[str, str]:
+def group_images(
+    hashes: Mapping[str, int], same_source: Iterable[Sequence[str]] = ()
+) -> dict[str, str]:
     """Image id -> group id, which is the smallest image id in the group.
 
     Two images share a group when their 64-bit difference hashes differ in at most

@@ -50,7 +50,17 @@ def _start_prefect(workspace: Workspace) -> "subprocess.Popen[bytes]":
     }
     port = str(workspace.settings.prefect.port)
     log = (workspace.folder(".prefect") / "server.log").open("ab")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+    ]
     return subprocess.Popen(command, env=env, stdout=log, stderr=log)
 
 

@@ -96,8 +96,13 @@ def _train(
             "train: no labelled image; run: maskloop import coco ANNOTATIONS.json --images DIR, "
             "or maskloop assist and annotate"
         )
-    run = new_run("control" if request.control else "train", turn=turn, config=to_json(asdict(recipe.training)),
-                  config_hash=config_hash(recipe.training), model_version=None)
+    run = new_run(
+        "control" if request.control else "train",
+        turn=turn,
+        config=to_json(asdict(recipe.training)),
+        config_hash=config_hash(recipe.training),
+        model_version=None,
+    )
     start_run(workspace, run)
     with failing_run(workspace, run.run_id):
         baseline = _baseline(workspace, recipe, serving_version, run.run_id, progress)
@@ -121,8 +126,14 @@ def _train(
         )
     _checkpointer(workspace, recipe, parent, labels).clear()
     return TrainOutcome(
-        run_id=run.run_id, version=version, parent=parent, promoted=promoted, reason=reason,
-        num_images=len(labels), num_masks=labels.num_masks, scores=scores,
+        run_id=run.run_id,
+        version=version,
+        parent=parent,
+        promoted=promoted,
+        reason=reason,
+        num_images=len(labels),
+        num_masks=labels.num_masks,
+        scores=scores,
     )
 
 
@@ -244,7 +255,10 @@ def _decide(
     verdict = judge(scores, baseline.scores, recipe.gate)
     if verdict.passed:
         serving.promote(
-            workspace, version, reason=verdict.reason, metrics=scores,
+            workspace,
+            version,
+            reason=verdict.reason,
+            metrics=scores,
             seen_generation=baseline.generation,
         )
     else:

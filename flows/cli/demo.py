@@ -15,8 +15,12 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to make the demo's workspace.")] = Path("demo"),
-    quick: Annotated[bool, typer.Option(help="A tiny model and few images, to see it move.")] = False,
+    folder: Annotated[Path, typer.Argument(help="Where to make the demo's workspace.")] = Path(
+        "demo"
+    ),
+    quick: Annotated[
+        bool, typer.Option(help="A tiny model and few images, to see it move.")
+    ] = False,
 ) -> None:
     """Draw images, label a few, turn the loop twice with a simulated annotator, show the result.
 

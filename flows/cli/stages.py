@@ -9,7 +9,7 @@ import typer
 
 from annotator.simulated import SimulationConfig, run_simulated
 from flows import launch, workspace
-from flows.cli.terminal import err, out, print_json, terminal_progress
+from flows.cli.terminal import out, print_json, terminal_progress
 from flows.errors import UsageError
 from flows.loop import LoopConfig
 from flows.recipes import RECIPES, recipe_named
@@ -17,7 +17,9 @@ from flows.workspace import Workspace
 
 RecipeOption = Annotated[
     str | None,
-    typer.Option(help=f"One of {', '.join(RECIPES)}; default: maskloop.toml's.", show_default=False),
+    typer.Option(
+        help=f"One of {', '.join(RECIPES)}; default: maskloop.toml's.", show_default=False
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -61,7 +63,9 @@ def generate(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
     if result["run_id"] is None:
         text = f"nothing to do: every image has its masks by {result['version']}"
     else:
-        text = f"{result['num_masks']} masks on {result['num_images']} images by {result['version']}"
+        text = (
+            f"{result['num_masks']} masks on {result['num_images']} images by {result['version']}"
+        )
     _show(result, as_json, text)
 
 

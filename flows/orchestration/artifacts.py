@@ -31,10 +31,17 @@ def publish(workspace: Workspace) -> None:
     """Refresh the metrics table, the sample picture and the link to the report."""
     scores = evaluations.by_model(workspace.lake, split="gold")
     rows = [
-        {"version": row.version, "role": row.role, "status": row.status, **scores.get(row.version, {})}
+        {
+            "version": row.version,
+            "role": row.role,
+            "status": row.status,
+            **scores.get(row.version, {}),
+        }
         for row in models.all_versions(workspace.lake)
     ]
-    create_table_artifact(rows, key=METRICS_KEY, description="Scores on the gold set by model version")
+    create_table_artifact(
+        rows, key=METRICS_KEY, description="Scores on the gold set by model version"
+    )
     picture = base64.b64encode(sample_picture(workspace)).decode()
     create_markdown_artifact(
         f"![images with their masks](data:image/jpeg;base64,{picture})",

@@ -67,9 +67,7 @@ def _assist(root: str, recipe: str, turn: Turn) -> AssistOutcome:
 @task(name="review", **_STAGE)
 def _review(root: str, recipe: str, config: LoopConfig, turn: Turn, run_id: str) -> PeopleOutcome:
     workspace, progress = _open(root)
-    return review_stage(
-        workspace, recipe_named(recipe), config, progress, turn=turn, run_id=run_id
-    )
+    return review_stage(workspace, recipe_named(recipe), config, progress, turn=turn, run_id=run_id)
 
 
 @task(name="merge", **_STAGE)

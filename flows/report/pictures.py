@@ -46,11 +46,16 @@ def overlay(image: Pixels, layers: Sequence[Layer], *, long_side: int = LONG_SID
     return np.clip(canvas, 0, 255).astype(np.uint8)
 
 
-def data_uri(pixels: Pixels) -> str:
-    """The picture as a `data:image/jpeg` address."""
+def jpeg(pixels: Pixels) -> bytes:
+    """The picture as a JPEG file."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="JPEG", quality=84, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return stream.getvalue()
+
+
+def data_uri(pixels: Pixels) -> str:
+    """The picture as a `data:image/jpeg` address."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(pixels)).decode("ascii")
 
 
 def _draw(canvas: npt.NDArray[np.float32], layer: Layer, scale: float) -> None:

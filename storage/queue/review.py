@@ -170,7 +170,7 @@ class ReviewQueue:
         failpoint("submit.after_commit")
         return result
 
-    def submissions_after(self, seq: int, limit: int = 100) -> list[Submission]:
+    def submissions_after(self, seq: int, limit: int | None = 100) -> list[Submission]:
         """Accepted submissions with a greater `seq`, in the order of their commits."""
         with self.database.read() as connection:
             return submissions.after(connection, seq, limit)

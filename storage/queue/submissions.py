@@ -93,8 +93,8 @@ def submit(connection: Connection, draft: Draft, now: float) -> SubmitResult:
     return SubmitResult(status=201, response=response, replayed=False)
 
 
-def after(connection: Connection, seq: int, limit: int) -> list[Submission]:
-    """The accepted submissions behind `seq`, oldest first, at most `limit`."""
+def after(connection: Connection, seq: int, limit: int | None) -> list[Submission]:
+    """The accepted submissions behind `seq`, oldest first, at most `limit` (None: all)."""
     statement = (
         select_items()
         .join(annotations, annotations.c.item_id == items.c.item_id)

@@ -1,0 +1,115 @@
+"""Prompts in, masks out: `embed(image) -> ImageEmbedding`, `predict(embedding, prompts) -> Prediction`."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.geometry import Frame, Mask
+from engine.model.embedding import ImageEmbedding, as_pixels
+from engine.model.prompts import Prompts
+from engine.model.sam import PromptableSam, no_image
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Masks for N prompts: M each.
+
+    logits: (N, M, h, w) float32 in the frame, positive inside; iou: (N, M) float32, the IoU that the
+    model expects, in [0, 1].
+    """
+
+    logits: Tensor
+    iou: Tensor
+    frame: Frame
+
+    def masks(self) -> Mask:
+        """(N, M, H, W) bool in the original image."""
+        num, each = self.logits.shape[:2]
+        full = upscale_logits(self.logits.flatten(0, 1), self.frame) > 0
+        return full.unflatten(0, (num, each)).numpy()
+
+    def best(self) -> npt.NDArray[np.int64]:
+        """(N,) the mask of each prompt that the model expects most of."""
+        return self.iou.argmax(dim=1).numpy()
+
+
+def upscale_logits(logits: Tensor, frame: Frame) -> Tensor:
+    """(N, h, w) in the frame -> (N, H, W) in the original image, bilinear as in SAM."""
+    height, width = frame.resized_hw
+    in_frame = F.interpolate(logits[:, None], (frame.side, frame.side), mode="bilinear")
+    cropped = in_frame[..., :height, :width]
+    return F.interpolate(cropped, frame.original_hw, mode="bilinear")[:, 0]
+
+
+def to_frame(pixels: npt.NDArray[np.uint8], frame: Frame) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, side, side) float32 in 0..255, resized; the rest is not filled yet."""
+    resized = F.interpolate(
+        as_pixels(torch.from_numpy(np.ascontiguousarray(pixels))),
+        frame.resized_hw,
+        mode="bilinear",
+        antialias=True,
+    )
+    return resized.round().clamp(0, 255)
+
+
+class Predictor:
+    """One model version, ready to answer. Without state between calls; safe to share by threads."""
+
+    def __init__(self, model: PromptableSam, *, version: str) -> None:
+        self._model = model.eval()
+        self.version = version
+
+    @property
+    def frame_side(self) -> int:
+        """The longest side of an image as the model sees it."""
+        return self._model.side
+
+    @cached_property
+    def encoder_id(self) -> str:
+        """16 hex digits that name the image encoder's weights."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self._model.image_encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.float().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @torch.inference_mode()
+    def embed(self, pixels: npt.NDArray[np.uint8]) -> ImageEmbedding:
+        """(H, W, 3) uint8 RGB -> its embedding; raises ValueError for another array."""
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+            raise ValueError(
+                f"pixels: must be (H, W, 3) uint8, but got {pixels.shape} {pixels.dtype}"
+            )
+        frame = Frame(original_hw=(pixels.shape[0], pixels.shape[1]), side=self.frame_side)
+        picture = self._model.normalised(to_frame(pixels, frame))
+        height, width = frame.resized_hw
+        # Padded after normalising, as in SAM: the border is the mean colour.
+        padded = F.pad(picture, (0, frame.side - width, 0, frame.side - height))
+        features = self._model.encode(padded)
+        skips = None if features.skips is None else (features.skips[0][0], features.skips[1][0])
+        return ImageEmbedding(
+            features=features.embedding[0], skips=skips, frame=frame, encoder_id=self.encoder_id
+        )
+
+    @torch.inference_mode()
+    def predict(
+        self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool
+    ) -> Prediction:
+        """Three masks a prompt when `multimask` (for ambiguous prompts), else one.
+
+        Raises ValueError when another encoder made `embedding`.
+        """
+        if embedding.encoder_id != self.encoder_id:
+            raise ValueError(
+                f"embedding: must be of encoder {self.encoder_id}, but is of {embedding.encoder_id}"
+            )
+        tensors = prompts.to_tensors(embedding.frame, self._model.logits_hw)
+        logits, iou = self._model.decode(embedding.batch(), no_image(len(prompts)), tensors)
+        which = slice(1, None) if multimask else slice(0, 1)
+        return Prediction(logits[:, which], iou[:, which].clamp(0.0, 1.0), embedding.frame)

@@ -1,0 +1,76 @@
+"""A promptable model as training and generation call it: encode frames once, decode many prompts."""
+
+from typing import NamedTuple, Self
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+
+from engine.model.mask_decoder import BatchedMaskDecoder
+from engine.model.prompt_encoder import MixedPromptEncoder, PromptTensors
+
+
+class Features(NamedTuple):
+    """What the decoder needs of B images: embedding (B, C, h, w) and the skips, finest last."""
+
+    embedding: Tensor
+    skips: tuple[Tensor, Tensor] | None
+
+    def of(self, image_index: Tensor) -> Self:
+        """The features of image `image_index[n]` for each prompt n."""
+        skips = None
+        if self.skips is not None:
+            skips = (self.skips[0][image_index], self.skips[1][image_index])
+        return type(self)(self.embedding[image_index], skips)
+
+
+class PromptableSam(Sam):
+    """A `Sam` whose three parts are called for batches, with gradients where torch keeps them.
+
+    segment_anything's own `forward` is `no_grad` and takes one image a call.
+    """
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        prompt_encoder: MixedPromptEncoder,
+        mask_decoder: BatchedMaskDecoder,
+        *,
+        side: int,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+    ) -> None:
+        super().__init__(image_encoder, prompt_encoder, mask_decoder, pixel_mean, pixel_std)
+        self.side = side
+
+    def encode(self, frames: Tensor) -> Features:
+        """(B, 3, side, side) normalised frames -> their features."""
+        encoded = self.image_encoder(frames)
+        if isinstance(encoded, tuple):
+            return Features(*encoded)
+        return Features(encoded, None)
+
+    def decode(
+        self, features: Features, image_index: Tensor, prompts: PromptTensors
+    ) -> tuple[Tensor, Tensor]:
+        """N prompts on images `image_index` (N,) -> logits (N, 4, h, w), predicted IoU (N, 4)."""
+        sparse, dense = self.prompt_encoder.embed(prompts)
+        own = features.of(image_index)
+        image_pe = self.prompt_encoder.get_dense_pe()
+        logits, iou = self.mask_decoder.decode(own.embedding, image_pe, sparse, dense, own.skips)
+        return logits, iou
+
+    @property
+    def logits_hw(self) -> tuple[int, int]:
+        """The size of the masks that the decoder gives and takes."""
+        height, width = self.prompt_encoder.mask_input_size
+        return int(height), int(width)
+
+    def normalised(self, frames: Tensor) -> Tensor:
+        """(B, 3, side, side) in 0..255 -> zero mean and unit variance, roughly."""
+        return (frames - self.pixel_mean) / self.pixel_std
+
+
+def no_image(count: int) -> Tensor:
+    """Index of the first image, for `count` prompts on the only one."""
+    return torch.zeros(count, dtype=torch.int64)

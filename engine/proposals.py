@@ -1,0 +1,117 @@
+"""Which masks to offer a person, and which images are worth a person's time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.generation.generator import Generated, GeneratedMask
+from engine.generation.nms import mask_nms
+
+# Equal parts: distance alone picks odd pictures, doubt alone picks one kind of picture many times.
+_DOUBT_SHARE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalConfig:
+    """What is worth offering: rejecting a wrong proposal costs a person time too.
+
+    min_predicted_iou, min_stability_score: as the model rates its mask; max_overlap: the largest
+    IoU, or share of the smaller mask inside the larger, that two proposals may have; min_area in
+    pixels; max_proposals of an image.
+    """
+
+    min_predicted_iou: float = 0.75
+    min_stability_score: float = 0.8
+    max_overlap: float = 0.5
+    min_area: int = 16
+    max_proposals: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("min_predicted_iou", "min_stability_score", "max_overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: must be in [0, 1], but got {getattr(self, name)}")
+        if self.min_area < 1:
+            raise ValueError(f"min_area: must be at least 1, but got {self.min_area}")
+        if self.max_proposals < 0:
+            raise ValueError(f"max_proposals: must be 0 or more, but got {self.max_proposals}")
+
+
+def confident(generated: Generated, config: ProposalConfig) -> list[GeneratedMask]:
+    """The masks worth offering, best first."""
+    good = [
+        mask
+        for mask in generated.masks
+        if mask.predicted_iou >= config.min_predicted_iou
+        and mask.stability_score >= config.min_stability_score
+        and mask.area >= config.min_area
+    ]
+    if not good:
+        return []
+    apart = mask_nms(
+        [mask.rle for mask in good],
+        np.stack([mask.box_xyxy for mask in good]),
+        [mask.score for mask in good],
+        iou_threshold=config.max_overlap,
+        containment_threshold=config.max_overlap,
+    )
+    return [good[index] for index in apart.kept[: config.max_proposals]]
+
+
+def doubt(generated: Generated) -> float:
+    """How unsure the model is of an image, in [0, 1]: one minus the mean score of its masks.
+
+    Where it found nothing it is as unsure as can be: either there is nothing, which a person sees
+    at a glance, or it missed everything.
+    """
+    if not generated.masks:
+        return 1.0
+    mean = float(np.mean([mask.score for mask in generated.masks]))
+    return float(np.clip(1.0 - mean, 0.0, 1.0))
+
+
+def choose_images(vectors: npt.ArrayLike, doubts: npt.ArrayLike, k: int) -> list[int]:
+    """The k images, of N, to look at next: unlike each other, and doubtful; in order of choice.
+
+    vectors: (N, D), such as mean embeddings; doubts: (N,). The first is the most doubtful; then
+    greedily the one with the highest mean of its doubt and its distance to the nearest chosen one
+    (k-center: Sener and Savarese, "Active learning for convolutional neural networks: a core-set
+    approach", 2018), both scaled to [0, 1]. Of equals the first. Raises ValueError for arrays that
+    do not fit, for NaN and for k outside 0..N.
+    """
+    rows, values = np.asarray(vectors, dtype=np.float64), np.asarray(doubts, dtype=np.float64)
+    if rows.ndim != 2 or values.shape != (len(rows),):
+        raise ValueError(
+            f"vectors, doubts: must be (N, D) and (N,), but got {rows.shape} and {values.shape}"
+        )
+    if not (np.isfinite(rows).all() and np.isfinite(values).all()):
+        raise ValueError("vectors, doubts: must be finite, but got NaN or infinity")
+    if not 0 <= k <= len(rows):
+        raise ValueError(f"k: must be from 0 to {len(rows)}, but got {k}")
+    if k == 0:
+        return []
+    places, unsure = _standardised(rows), _to_unit(values)
+    chosen = [int(unsure.argmax())]
+    distances = _distances(places, chosen[0])
+    while len(chosen) < k:
+        value = _DOUBT_SHARE * unsure + (1 - _DOUBT_SHARE) * _to_unit(distances)
+        value[chosen] = -1.0
+        chosen.append(int(value.argmax()))
+        distances = np.minimum(distances, _distances(places, chosen[-1]))
+    return chosen
+
+
+def _standardised(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    # A channel with large numbers would decide alone.
+    spread = vectors.std(axis=0)
+    return np.asarray((vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
+
+
+def _distances(places: npt.NDArray[np.float64], index: int) -> npt.NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(places - places[index], axis=1))
+
+
+def _to_unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Shifted and scaled to [0, 1]; zeros when all are equal."""
+    span = values.max() - values.min()
+    return np.asarray((values - values.min()) / span if span > 0 else np.zeros_like(values))

@@ -1,0 +1,243 @@
+"""Masks as COCO compressed run-length codes: column-major, background first.
+
+Strings come from files, people and networks, and pycocotools' C code trusts them: a wrong one makes
+it read past its memory. Here every string is read by `_runs`, which checks it; pycocotools only
+encodes our own arrays and compares masks that were checked.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from engine.geometry import Boxes, Mask
+
+MAX_PIXELS = 2**31 - 1
+_BITS = 5
+_MORE = 0x20
+_SIGN = 0x10
+_FIRST_CHARACTER = 48
+# Seven groups of five bits hold any run or difference of runs below MAX_PIXELS.
+_MAX_GROUPS = 7
+# How far polygons may reach beyond their image, in image sides.
+_MARGIN = 1.0
+
+
+@dataclass(frozen=True)
+class Rle:
+    """One mask: `size` is (height, width), `counts` COCO's compressed string."""
+
+    size: tuple[int, int]
+    counts: str
+
+
+def encode(masks: npt.NDArray[Any] | Sequence[Mask]) -> list[Rle]:
+    """(N, H, W) bool, or N arrays (H, W) -> N codes; raises ValueError for another shape."""
+    return [encode_one(mask) for mask in masks]
+
+
+def encode_one(mask: Mask) -> Rle:
+    """(H, W) bool -> its code; raises ValueError for another shape."""
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or 0 in mask.shape:
+        raise ValueError(f"mask: must be (H, W) with at least one pixel, but got {mask.shape}")
+    if mask.dtype != np.bool_:
+        raise ValueError(f"mask: must be bool, but got {mask.dtype}")
+    code = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+    return _from_coco(code)
+
+
+@overload
+def decode(masks: Rle) -> Mask: ...
+@overload
+def decode(masks: Sequence[Rle]) -> Mask: ...
+def decode(masks: Rle | Sequence[Rle]) -> Mask:
+    """One code -> (H, W) bool; N codes of one size -> (N, H, W) bool, (0, 0, 0) for none.
+
+    Raises ValueError for a malformed code or, in a sequence, for different sizes.
+    """
+    if isinstance(masks, Rle):
+        return _paint(_runs(masks), masks.size)
+    if not masks:
+        return np.zeros((0, 0, 0), dtype=np.bool_)
+    _same_size(masks)
+    return np.stack([decode(mask) for mask in masks])
+
+
+def validate(mask: Rle, hw: tuple[int, int] | None = None) -> None:
+    """Raise ValueError unless `mask` is well-formed and, when `hw` is given, of that size."""
+    _runs(mask)
+    if hw is not None and tuple(mask.size) != tuple(hw):
+        raise ValueError(f"size: must be {list(hw)}, but got {list(mask.size)}")
+
+
+def area(mask: Rle) -> int:
+    """Pixels of the mask; raises ValueError for a malformed code."""
+    return int(_runs(mask)[1::2].sum())
+
+
+def box(mask: Rle) -> Boxes:
+    """(4,) xyxy, half-open; zeros for an empty mask. Raises ValueError for a malformed code."""
+    runs = _runs(mask)
+    ends = np.cumsum(runs)[1::2]
+    lengths = runs[1::2]
+    starts, lasts = (ends - lengths)[lengths > 0], (ends - 1)[lengths > 0]
+    if starts.size == 0:
+        return np.zeros(4, dtype=np.float32)
+    height = mask.size[0]
+    x0, x1 = starts[0] // height, lasts[-1] // height + 1
+    if (starts // height != lasts // height).any():
+        # A run that goes on in the next column touches the bottom and the top.
+        y0, y1 = 0, height
+    else:
+        y0, y1 = (starts % height).min(), (lasts % height).max() + 1
+    return np.array([x0, y0, x1, y1], dtype=np.float32)
+
+
+def iou_matrix(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:
+    """N and M codes of one size -> (N, M) intersection over union; 0 where both are empty.
+
+    Raises ValueError for a malformed code and for different sizes.
+    """
+    if not a or not b:
+        return np.zeros((len(a), len(b)))
+    _same_size([*a, *b])
+    for mask in (*a, *b):
+        _runs(mask)
+    left, right = [_to_coco(mask) for mask in a], [_to_coco(mask) for mask in b]
+    ious = coco_mask.iou(left, right, [0] * len(right))
+    return np.asarray(ious, dtype=np.float64).reshape(len(a), len(b))
+
+
+def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:
+    """N and M codes of one size -> (N, M) pixels that both have; raises as `iou_matrix`."""
+    ious = iou_matrix(a, b)
+    areas_a = np.array([area(mask) for mask in a], dtype=np.float64)
+    areas_b = np.array([area(mask) for mask in b], dtype=np.float64)
+    # From iou = i / (a + b - i).
+    return np.rint(ious * (areas_a[:, None] + areas_b[None, :]) / (1 + ious))
+
+
+def from_polygons(polygons: Sequence[Sequence[float]], hw: tuple[int, int]) -> Rle:
+    """The union of polygons [x0, y0, x1, y1, ...] in pixels, drawn as COCO draws them.
+
+    Raises ValueError for none, for fewer than 3 points, for an odd or non-finite coordinate and for
+    one that is more than an image side outside the image.
+    """
+    _check_size(hw)
+    if not polygons:
+        raise ValueError("polygons: must be at least one, but got none")
+    checked = [_polygon(polygon, hw) for polygon in polygons]
+    code = coco_mask.merge(coco_mask.frPyObjects(checked, *hw))
+    return _from_coco(code)
+
+
+def _polygon(polygon: Sequence[float], hw: tuple[int, int]) -> list[float]:
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError(
+            f"polygon: must be x and y of at least 3 points, but got {len(polygon)} numbers"
+        )
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    if not np.isfinite(points).all():
+        raise ValueError("polygon: must be finite numbers, but got NaN or infinity")
+    sides = np.array([hw[1], hw[0]])
+    # COCO's code takes memory for every pixel of the outline, wherever it runs.
+    outside = (points < -_MARGIN * sides) | (points > (1 + _MARGIN) * sides)
+    if outside.any():
+        x, y = points[outside.any(axis=1)][0]
+        raise ValueError(
+            f"polygon: must lie in or near the image, {hw[1]} wide and {hw[0]} high, "
+            f"but got ({x:g}, {y:g})"
+        )
+    return [float(value) for value in points.ravel()]
+
+
+def from_uncompressed(counts: Iterable[int], hw: tuple[int, int]) -> Rle:
+    """COCO's uncompressed runs, background first -> a code; raises ValueError for wrong runs."""
+    _check_size(hw)
+    values = list(counts)
+    if not all(type(value) is int and 0 <= value <= MAX_PIXELS for value in values):
+        raise ValueError("counts: must be whole numbers of pixels from 0")
+    runs = np.array(values, dtype=np.int64)
+    _check_sum(runs, hw)
+    return encode_one(_paint(runs, hw))
+
+
+def _paint(runs: npt.NDArray[np.int64], hw: tuple[int, int]) -> Mask:
+    height, width = hw
+    values = np.zeros(len(runs), dtype=np.bool_)
+    values[1::2] = True
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def _runs(mask: Rle) -> npt.NDArray[np.int64]:
+    """The run lengths of a code, background first; raises ValueError unless they fill the size.
+
+    The format is of pycocotools' `rleToString`: each number is cut into groups of 5 bits, lowest
+    first, a sixth bit says that another group follows, 48 is added to make it a character; from the
+    fourth run on, the number is the difference to the run before the last.
+    """
+    _check_size(mask.size)
+    numbers = _numbers(mask.counts)
+    # Runs of one colour are counted on from each other; the first background run stands alone.
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    if (numbers < 0).any():
+        raise ValueError("counts: must be runs of 0 or more pixels, but got a negative one")
+    _check_sum(numbers, mask.size)
+    return numbers
+
+
+def _numbers(counts: str) -> npt.NDArray[np.int64]:
+    if not isinstance(counts, str) or not counts.isascii():
+        raise ValueError("counts: must be COCO's compressed RLE, a string of ASCII characters")
+    groups = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64)
+    groups -= _FIRST_CHARACTER
+    if ((groups < 0) | (groups >= 2 * _MORE)).any():
+        raise ValueError("counts: must have only the characters from '0' to 'o'")
+    ends = np.flatnonzero(groups & _MORE == 0)
+    if groups.size == 0 or ends.size == 0 or ends[-1] != groups.size - 1:
+        raise ValueError("counts: must be a whole code, but got one that is cut off")
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > _MAX_GROUPS:
+        raise ValueError("counts: must be runs shorter than 2^31, but got a longer one")
+    shifts = _BITS * (np.arange(groups.size) - np.repeat(starts, lengths))
+    values = np.add.reduceat((groups & (_MORE - 1)) << shifts, starts)
+    negative = groups[ends] & _SIGN != 0
+    return np.asarray(values - (negative.astype(np.int64) << (_BITS * lengths)))
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    height, width = size
+    if not (height >= 1 and width >= 1 and height * width <= MAX_PIXELS):
+        raise ValueError(
+            f"size: must be positive and below 2^31 pixels, but got {height} x {width}"
+        )
+
+
+def _check_sum(runs: npt.NDArray[np.int64], hw: tuple[int, int]) -> None:
+    expected = hw[0] * hw[1]
+    # Each run first: a sum of many could wrap around to the right number.
+    if (runs > expected).any() or int(runs.sum()) != expected:
+        raise ValueError(
+            f"counts: must add up to {expected} pixels ({hw[0]} x {hw[1]}), "
+            f"but got {int(runs.sum())}"
+        )
+
+
+def _same_size(masks: Sequence[Rle]) -> None:
+    if len(sizes := {tuple(mask.size) for mask in masks}) > 1:
+        raise ValueError(f"masks: must be of one size, but got {sorted(sizes)}")
+
+
+def _to_coco(mask: Rle) -> dict[str, Any]:
+    return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
+
+
+def _from_coco(code: dict[str, Any]) -> Rle:
+    height, width = code["size"]
+    return Rle((int(height), int(width)), code["counts"].decode("ascii"))

@@ -1,0 +1,35 @@
+"""Losses for masks and for the model's own estimate of their quality."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_FOCAL_GAMMA = 2.0
+
+
+def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Quality focal loss (Li et al., 2020) per mask, over the area of its object.
+
+    logits, targets: (..., h, w), targets soft in [0, 1] -> (...). SAM averages over all pixels,
+    which makes objects of a few pixels weightless; here each object counts the same.
+    """
+    probability = torch.sigmoid(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    loss = entropy * (probability - targets).abs() ** _FOCAL_GAMMA
+    return loss.sum(dim=(-2, -1)) / (4 * targets.sum(dim=(-2, -1)) + 32)
+
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 - soft Dice (Milletari et al., 2016): (..., h, w) twice -> (...)."""
+    probability = torch.sigmoid(logits)
+    overlap = (probability * targets).sum(dim=(-2, -1))
+    total = probability.sum(dim=(-2, -1)) + targets.sum(dim=(-2, -1))
+    return 1 - (2 * overlap + 1) / (total + 1)
+
+
+def hard_iou(logits: Tensor, targets: Tensor) -> Tensor:
+    """IoU of thresholded masks, without gradient: (..., h, w) twice -> (...); 0 for empty unions."""
+    found, true = logits > 0, targets > 0.5
+    inter = (found & true).sum(dim=(-2, -1)).float()
+    union = (found | true).sum(dim=(-2, -1)).float()
+    return torch.where(union > 0, inter / union.clamp(min=1), torch.zeros_like(union))

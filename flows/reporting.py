@@ -1,0 +1,60 @@
+"""The report and the sample picture of a workspace: `flows/report` with the store behind it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine import rle
+from flows.report.data import STAGES, Reading
+from flows.report.gallery import MAX_PIXELS
+from flows.report.page import build_report
+from flows.report.pictures import Layer, jpeg, overlay
+from flows.suppression import as_rle
+from flows.workspace import Workspace
+from storage.queue.errors import UnknownItem
+
+
+def write_report(workspace: Workspace, path: Path) -> Path:
+    """Write the report of the newest snapshot; returns `path`."""
+
+    def proposals(item_id: str) -> Sequence[Mapping[str, Any]]:
+        try:
+            offered: Sequence[Mapping[str, Any]] = workspace.queue.item(item_id).payload[
+                "proposals"
+            ]
+        except UnknownItem:
+            return ()
+        return offered
+
+    return build_report(workspace.lake, workspace.pixels, _decode, out=path, proposals=proposals)
+
+
+def sample_picture(workspace: Workspace) -> bytes:
+    """A JPEG of the image that has most masks, with them; a grey square in an empty store."""
+    reading = Reading(workspace.lake, workspace.lake.snapshot())
+    rows = reading.rows(
+        f"""SELECT image_id FROM current_masks JOIN images USING (image_id)
+            WHERE height * width <= {MAX_PIXELS}
+            GROUP BY image_id ORDER BY count(*) DESC, image_id LIMIT 1"""
+    )
+    if not rows:
+        return jpeg(np.full((64, 64, 3), 200, dtype=np.uint8))
+    image_id = rows[0]["image_id"]
+    masks = reading.rows(
+        "SELECT stage, segmentation FROM current_masks WHERE image_id = ? ORDER BY area DESC",
+        (image_id,),
+    )
+    layers = [
+        Layer(_decode(row["segmentation"]), stage)
+        for stage in STAGES
+        for row in masks
+        if row["stage"] == stage
+    ]
+    return jpeg(overlay(workspace.pixels(image_id), layers))
+
+
+def _decode(segmentation: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    return rle.decode(as_rle(segmentation))

@@ -1,0 +1,134 @@
+"""Connections to the lake: extensions from pip, the catalog attached, DuckDB's errors as ours."""
+
+import importlib.util
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+from duckdb import DuckDBPyConnection
+
+from storage.errors import (
+    NotFoundError,
+    StorageError,
+    StorageFull,
+    TerminalStorageError,
+    TransientStorageError,
+)
+
+CATALOG_FILE = "catalog.sqlite"
+DATA_FOLDER = "lake"
+_EXTENSIONS = ("sqlite_scanner", "ducklake")
+_LOCKED = ("database is locked", "database table is locked")
+_FULL = ("no space left on device", "disk is full", "file too large")
+_DAMAGED = ("disk image is malformed", "file is not a database", "disk i/o error")
+_numbers = itertools.count()
+
+
+def connect(root: Path) -> DuckDBPyConnection:
+    """A connection with the lake of `root` attached as `lake`; its cursors share the attachment."""
+    with translated():
+        connection = _bare()
+        path = _quoted(root / DATA_FOLDER)
+        # The catalog says `lake/`, so that a workspace can be moved; here is where that is now.
+        connection.execute(
+            f"ATTACH {_catalog(root)} AS lake (DATA_PATH {path[:-1]}/', OVERRIDE_DATA_PATH true)"
+        )
+    return connection
+
+
+def initialise(root: Path) -> None:
+    """Make the catalog of an empty lake, if there is none."""
+    with translated():
+        connection = _bare()
+        # Write-ahead logging, once and for all: a long read then never keeps a commit waiting.
+        connection.execute(
+            f"ATTACH {_catalog(root)} AS lake (DATA_PATH '{DATA_FOLDER}/', META_JOURNAL_MODE 'WAL')"
+        )
+        connection.close()
+
+
+@contextmanager
+def attached_snapshot(cursor: DuckDBPyConnection, root: Path, snapshot: int) -> Iterator[None]:
+    """Make the cursor's unqualified names mean the tables and views as of `snapshot`."""
+    name = f"at_{snapshot}_{next(_numbers)}"
+    path = _quoted(root / DATA_FOLDER)
+    cursor.execute(
+        f"ATTACH {_catalog(root)} AS {name} (DATA_PATH {path[:-1]}/', OVERRIDE_DATA_PATH true, "
+        f"SNAPSHOT_VERSION {int(snapshot)}, READ_ONLY)"
+    )
+    try:
+        cursor.execute(f"USE {name}")
+        yield
+    finally:
+        cursor.execute("USE lake")
+        cursor.execute(f"DETACH {name}")
+
+
+def _bare() -> DuckDBPyConnection:
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+        }
+    )
+    for name in _EXTENSIONS:
+        connection.execute(f"LOAD {_quoted(_extension(name))}")
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def _extension(name: str) -> Path:
+    """The extension's file inside its Python package: nothing is installed, nothing downloaded."""
+    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
+    assert spec is not None, "a dependency of the project"
+    assert spec.origin is not None, "the package has an __init__.py"
+    file = f"extensions/v{duckdb.__version__}/{name}.duckdb_extension"
+    path = Path(spec.origin).parent / file
+    if not path.is_file():
+        raise TerminalStorageError(
+            f"duckdb {duckdb.__version__}: no {name} extension for it; install the same version "
+            f"of duckdb-extension-{name.replace('_', '-')}"
+        )
+    return path
+
+
+def _catalog(root: Path) -> str:
+    return _quoted(f"ducklake:sqlite:{root / CATALOG_FILE}")
+
+
+def _quoted(text: object) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the machine did wrong into our errors; faulty SQL stays DuckDB's own error."""
+    try:
+        yield
+    except duckdb.Error as error:
+        ours = _translation(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _translation(error: duckdb.Error) -> StorageError | None:
+    text = str(error)
+    lower = text.lower()
+    if any(word in lower for word in _FULL):
+        return StorageFull(
+            "the disk is full; nothing committed is lost: make room and run the command again"
+        )
+    if "no snapshot found" in lower:
+        return NotFoundError(f"snapshot: there is none of that number ({text})")
+    if any(word in lower for word in _DAMAGED):
+        return TerminalStorageError(f"store: damaged: {text}; restore it from a backup")
+    locked = any(word in lower for word in _LOCKED)
+    if locked or isinstance(error, duckdb.TransactionException | duckdb.FatalException):
+        return TransientStorageError(f"store: {text}")
+    if isinstance(error, duckdb.IOException | duckdb.OperationalError):
+        return TerminalStorageError(f"store: {text}; run: maskloop fsck")
+    return None

@@ -1,0 +1,226 @@
+"""The invariants of the lake, for `fsck`; the queue's are in `storage.queue.check`.
+
+I1: one set per image, model and config; I1b: committed shards have the sets they planned. I2: what
+a row refers to is there. I3: submissions up to the watermark are merged once. I6: the ledger counts
+what is there. I7: files are there, unchanged. I8: no old file without a name. I9: the pointer, the
+status and the weights agree. I11: masks fit their images. I12: no path of this machine. gold: what
+measures never trained.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import duckdb
+
+from storage.catalog.commit_lock import commit_lock
+from storage.catalog.files import lake_files, orphans
+from storage.catalog.fsck_queries import RULES
+from storage.catalog.lake import Lake
+from storage.errors import StorageError
+from storage.objects import FolderObjects, file_sha256
+
+ORPHANS_MAY_BE_S = 3 * 24 * 3600.0
+_BATCH = 5_000
+
+
+class Inspector(Protocol):
+    """Looks inside masks; storage does not know how."""
+
+    def box_and_area(self, size: tuple[int, int], counts: str) -> tuple[list[float], int]:
+        """XYWH box and area of a mask; raises ValueError for a broken one."""
+
+
+class Submitted(Protocol):
+    """A submission as the review queue has it."""
+
+    @property
+    def seq(self) -> int:
+        """Its place in the order of commits."""
+
+    @property
+    def submission_id(self) -> str:
+        """Its name."""
+
+    @property
+    def body_sha(self) -> str:
+        """The SHA-256 of its body."""
+
+
+@dataclass(frozen=True)
+class Breach:
+    """An invariant that does not hold, where, and what was found."""
+
+    invariant: str
+    where: str
+    message: str
+
+    def to_dict(self) -> dict[str, str]:
+        """For `--json` and tables."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    lake: Lake
+    objects: FolderObjects
+    current: tuple[str, int] | None
+    submissions: Iterable[Submitted]
+    inspect: Inspector
+
+
+def check(
+    lake: Lake,
+    objects: FolderObjects,
+    *,
+    current: tuple[str, int] | None,
+    submissions: Iterable[Submitted],
+    inspect: Inspector,
+) -> list[Breach]:
+    """Every breach; an empty list is a sound lake.
+
+    `current` is what the pointer says serves, with its generation, and `submissions` are all that
+    the review queue has accepted. A rule that cannot be asked because a file is gone is a breach.
+    """
+    subject = _Subject(lake, objects, current, submissions, inspect)
+    breaches: list[Breach] = []
+    for rule in _RULES:
+        try:
+            breaches += rule(subject)
+        except (StorageError, duckdb.Error) as error:
+            breaches.append(Breach("I7", rule.__name__.strip("_"), f"cannot be checked: {error}"))
+    return breaches
+
+
+def _lake_files(subject: _Subject) -> Iterator[Breach]:
+    for path in sorted(lake_files(subject.lake)):
+        if not path.is_file():
+            where = path.relative_to(subject.lake.root) if path.is_absolute() else path
+            yield Breach("I7", f"file {where}", "a snapshot needs it and it is gone")
+
+
+def _shard_files(subject: _Subject) -> Iterator[Breach]:
+    for row in subject.lake.rows("SELECT * FROM shards WHERE state = 'committed'"):
+        for kind in ("mask", "set"):
+            stored = (row[f"{kind}_uri"], row[f"{kind}_sha256"], row[f"{kind}_bytes"])
+            if problem := _file_problem(subject, *stored):
+                images = ", ".join(row["image_ids"])
+                yield Breach("I7", f"shard {row['shard_key']}", f"{problem}; images: {images}")
+
+
+def _embeddings(subject: _Subject) -> Iterator[Breach]:
+    rows = subject.lake.rows(
+        "SELECT image_id, uri, bytes FROM embeddings "
+        "QUALIFY row_number() OVER (PARTITION BY uri ORDER BY created_at DESC) = 1"
+    )
+    for row in rows:
+        if problem := _file_problem(subject, row["uri"], None, row["bytes"]):
+            yield Breach("I7", f"embedding of image {row['image_id']}", problem)
+
+
+def _weights(subject: _Subject) -> Iterator[Breach]:
+    for row in subject.lake.rows("SELECT version, weights_uri, weights_sha256 FROM model_versions"):
+        if problem := _file_problem(subject, row["weights_uri"], row["weights_sha256"], None):
+            yield Breach("I9", f"model {row['version']}", problem)
+
+
+def _file_problem(
+    subject: _Subject, uri: str, sha256: str | None, num_bytes: int | None
+) -> str | None:
+    path = subject.objects.path(uri)
+    if not path.is_file():
+        return f"{uri} is gone"
+    if num_bytes is not None and path.stat().st_size != num_bytes:
+        return f"{uri} has {path.stat().st_size} bytes, not {num_bytes}"
+    if sha256 is not None and file_sha256(path) != sha256:
+        return f"{uri} is not the file that was stored: its SHA-256 differs"
+    return None
+
+
+def _serving(subject: _Subject) -> Iterator[Breach]:
+    rows = subject.lake.rows("SELECT version, role, status FROM model_versions")
+    promoted = sorted(row["version"] for row in rows if row["status"] == "promoted")
+    wanted = [] if subject.current is None else [subject.current[0]]
+    if promoted != wanted:
+        message = f"{wanted or 'nothing'} serves, but the lake has promoted {promoted or 'nothing'}"
+        yield Breach("I9", "model_versions.status", f"{message}; the next stage corrects it")
+    for row in rows:
+        if row["version"] in wanted and row["role"] == "control":
+            yield Breach("I9", f"model {row['version']}", "a control serves")
+    if wanted and wanted[0] not in {row["version"] for row in rows}:
+        yield Breach("I9", f"model {wanted[0]}", "serves, and the lake does not know it")
+
+
+def _merged(subject: _Subject) -> Iterator[Breach]:
+    mark = subject.lake.rows("SELECT coalesce(max(seq), 0) AS seq FROM watermarks")[0]["seq"]
+    reviews: dict[str, list[dict[str, Any]]] = {}
+    for row in subject.lake.rows("SELECT submission_id, seq, body_sha256 FROM reviews"):
+        reviews.setdefault(row["submission_id"], []).append(row)
+    for submission in subject.submissions:
+        merged = reviews.pop(submission.submission_id, [])
+        where = f"submission {submission.submission_id}"
+        if len(merged) != (submission.seq <= mark):
+            message = f"place {submission.seq}, merged {len(merged)} times, merged up to {mark}"
+            yield Breach("I3", where, message)
+        for row in merged:
+            if row["seq"] != submission.seq or row["body_sha256"] not in (
+                None,
+                submission.body_sha,
+            ):
+                yield Breach("I3", where, "what was merged is not what was submitted")
+    for submission_id in reviews:
+        yield Breach("I3", f"submission {submission_id}", "was merged and nobody submitted it")
+
+
+def _masks(subject: _Subject) -> Iterator[Breach]:
+    table = subject.lake.arrow(
+        "SELECT mask_id, segmentation, bbox, area, height, width "
+        "FROM masks LEFT JOIN images USING (image_id) ORDER BY mask_id"
+    )
+    for batch in table.to_batches(_BATCH):
+        for row in batch.to_pylist():
+            if problem := _mask_problem(row, subject.inspect):
+                yield Breach("I11", f"mask {row['mask_id']}", problem)
+
+
+def _mask_problem(row: dict[str, Any], inspect: Inspector) -> str | None:
+    height, width = row["segmentation"]["size"]
+    if row["height"] is not None and (height, width) != (row["height"], row["width"]):
+        return f"is {height} x {width}, its image {row['height']} x {row['width']}"
+    try:
+        box, area = inspect.box_and_area((height, width), row["segmentation"]["counts"])
+    except ValueError as error:
+        return f"broken run-length code: {error}"
+    if area != row["area"]:
+        return f"has {area} pixels, its row says {row['area']}"
+    if box != row["bbox"]:
+        return f"has box {box}, its row says {row['bbox']}"
+    return None
+
+
+def _orphans(subject: _Subject) -> Iterator[Breach]:
+    with commit_lock(subject.lake.root):
+        found = orphans(subject.lake, subject.objects)
+    oldest = max((orphan.age_s for orphan in found), default=0.0)
+    if oldest > ORPHANS_MAY_BE_S:
+        message = f"{len(found)} files that nothing names, the oldest {oldest / 86400:.0f} days old"
+        yield Breach("I8", "lake/, models/, embeddings/", f"{message}; run: maskloop store gc")
+
+
+def _queries(subject: _Subject) -> Iterator[Breach]:
+    for rule in RULES:
+        for row in subject.lake.rows(rule.sql):
+            yield Breach(rule.invariant, str(row["where"]), rule.message.format(**row))
+
+
+_RULES: tuple[Callable[[_Subject], Iterator[Breach]], ...] = (
+    _lake_files,
+    _shard_files,
+    _embeddings,
+    _weights,
+    _serving,
+    _merged,
+    _queries,
+    _masks,
+    _orphans,
+)

@@ -1,0 +1,108 @@
+"""Invariants that are plain queries: each selects what breaks it, as `where` and what the message
+
+names.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A query whose rows are breaches; `message` is filled from a row."""
+
+    invariant: str
+    sql: str
+    message: str
+
+
+def _unique(table: str, key: str) -> Rule:
+    return Rule(
+        "I1",
+        f"SELECT '{table} ' || {key} AS \"where\", count(*) AS n FROM {table} "
+        "GROUP BY ALL HAVING n > 1",
+        "is there {n} times",
+    )
+
+
+def _refers(table: str, column: str, target: str, key: str) -> Rule:
+    return Rule(
+        "I2",
+        f"SELECT DISTINCT '{table}.{column} ' || {column} AS \"where\" FROM {table} "
+        f"WHERE {column} IS NOT NULL AND {column} NOT IN (SELECT {key} FROM {target})",
+        f"refers to a row of {target} that is not there",
+    )
+
+
+def _relative(table: str, column: str) -> Rule:
+    return Rule(
+        "I12",
+        f"SELECT '{table}.{column}' AS \"where\", count(*) AS n FROM {table} "
+        f"WHERE {column} LIKE '/%' HAVING n > 0",
+        "{n} rows have an absolute path of some machine",
+    )
+
+
+RULES = (
+    Rule(
+        "I1",
+        """SELECT 'image ' || image_id AS "where", model_version, config_hash, count(*) AS n
+           FROM image_sets GROUP BY ALL HAVING n > 1""",
+        "{n} sets by {model_version} with config {config_hash}",
+    ),
+    Rule(
+        "I1b",
+        """WITH planned AS (SELECT shard_key, unnest(image_ids) AS image_id FROM shards
+                            WHERE state = 'committed'),
+                done AS (SELECT shard_key, image_id FROM image_sets)
+           SELECT 'shard ' || shard_key AS "where", image_id, 'was planned and has no set' AS what
+           FROM planned ANTI JOIN done USING (shard_key, image_id)
+           UNION ALL
+           SELECT 'shard ' || shard_key, image_id, 'has a set that no committed shard planned'
+           FROM done ANTI JOIN planned USING (shard_key, image_id)""",
+        "image {image_id} {what}",
+    ),
+    Rule(
+        "I6",
+        """WITH found AS (SELECT shard_key, count(*) AS n FROM masks
+                          WHERE shard_key IS NOT NULL GROUP BY 1)
+           SELECT 'shard ' || coalesce(s.shard_key, f.shard_key) AS "where",
+                  coalesce(n, 0) AS n, coalesce(num_masks, 0) AS num_masks
+           FROM (FROM shards WHERE state = 'committed') s
+           FULL JOIN found f ON s.shard_key = f.shard_key
+           WHERE coalesce(n, 0) <> coalesce(num_masks, 0)""",
+        "{n} masks are there, the ledger has committed {num_masks}",
+    ),
+    Rule(
+        "I6",
+        """SELECT 'image ' || image_id AS "where", model_version, num_masks, n
+           FROM image_sets JOIN (SELECT image_id, shard_key, count(*) AS n FROM masks GROUP BY ALL)
+           USING (image_id, shard_key) WHERE num_masks <> n""",
+        "{n} masks by {model_version} are there, its set says {num_masks}",
+    ),
+    Rule(
+        "gold",
+        """SELECT 'image ' || image_id AS "where", version
+           FROM training_sets JOIN images USING (image_id) WHERE split = 'gold'""",
+        "is gold, and {version} was trained on it",
+    ),
+    _unique("images", "image_id"),
+    _unique("masks", "mask_id"),
+    _unique("model_versions", "version"),
+    _unique("shards", "shard_key"),
+    _unique("runs", "run_id"),
+    _unique("reviews", "submission_id"),
+    _refers("masks", "image_id", "images", "image_id"),
+    _refers("masks", "model_version", "model_versions", "version"),
+    _refers("masks", "supersedes", "masks", "mask_id"),
+    _refers("mask_labels", "mask_id", "masks", "mask_id"),
+    _refers("image_sets", "model_version", "model_versions", "version"),
+    _refers("training_sets", "image_id", "images", "image_id"),
+    _refers("evaluations", "model_version", "model_versions", "version"),
+    _refers("suppressions", "mask_id", "masks", "mask_id"),
+    _refers("suppressions", "by_mask_id", "masks", "mask_id"),
+    _relative("images", "uri"),
+    _relative("model_versions", "weights_uri"),
+    _relative("embeddings", "uri"),
+    _relative("shards", "mask_uri"),
+    _relative("shards", "set_uri"),
+)

@@ -1,0 +1,222 @@
+"""The lake: rows of any snapshot, and commits that land exactly once.
+
+Reads go to whichever thread asks. A commit holds the store's lock, and after any error whose
+outcome is unknown it connects anew and looks whether it has landed before it tries again.
+"""
+
+import json
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import duckdb
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+
+from storage.catalog import connection, schema
+from storage.catalog.commit_lock import commit_lock
+from storage.errors import NotFoundError, TransientStorageError
+from storage.rows import Row, SchemaVersionRow, utcnow
+
+T = TypeVar("T")
+ATTEMPTS = 10
+_FIRST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 2.0
+
+
+class Transaction:
+    """One transaction on the lake: everything in it lands together or not at all."""
+
+    def __init__(self, cursor: DuckDBPyConnection) -> None:
+        self._cursor = cursor
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        """Append rows to the tables of their classes; no rows are no work."""
+        for kind, group in groupby(rows, key=lambda row: type(row)):
+            self._cursor.register("_inserted", schema.arrow_table(kind, group))
+            self._cursor.execute(f"INSERT INTO {kind.table} BY NAME SELECT * FROM _inserted")
+            self._cursor.unregister("_inserted")
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
+        """Run one statement; returns how many rows it changed."""
+        answer = self._cursor.execute(sql, list(params)).fetchone()
+        return answer[0] if answer and isinstance(answer[0], int) else 0
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The rows that `sql` selects, with what this transaction has written so far."""
+        return _dicts(self._cursor.execute(sql, list(params)))
+
+
+class Lake:
+    """The store of one workspace. Any number of threads and processes may have it open."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._guard = threading.Lock()
+        self._connection: DuckDBPyConnection | None = None
+
+    @classmethod
+    def create(cls, root: Path) -> Self:
+        """The store at `root`, made if there is none, whatever an interrupted try has left."""
+        lake = cls(root)
+        with commit_lock(root):
+            connection.initialise(root)
+            if not lake._has_tables():
+                lake._retrying(lambda: lake._transact(_create_tables, "new store", "maskloop"))
+        return cls.open(root)
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """The store at `root`; raises NotFoundError, or NewerStoreError for a newer one."""
+        if not (root / connection.CATALOG_FILE).is_file():
+            raise NotFoundError(
+                f"{root}: no {connection.CATALOG_FILE} here; run: maskloop init, or restore it"
+            )
+        lake = cls(root)
+        if not lake._has_tables():
+            raise NotFoundError(f"{root}: the store was never finished; run: maskloop init")
+        stored = lake.rows("SELECT max(version) AS version FROM schema_versions")
+        schema.check_version(stored[0]["version"])
+        return lake
+
+    def close(self) -> None:
+        """Let go of the catalog; the next call connects again."""
+        with self._guard:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    def snapshot(self) -> int:
+        """The number of the newest snapshot."""
+        return int(self.rows("SELECT id FROM lake.current_snapshot()")[0]["id"])
+
+    def rows(
+        self, sql: str, params: Sequence[Any] = (), *, snapshot: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows that `sql` selects, of the newest snapshot or of `snapshot`.
+
+        Raises NotFoundError for a snapshot that there is not.
+        """
+        return self._read(sql, params, snapshot, _dicts)
+
+    def arrow(
+        self, sql: str, params: Sequence[Any] = (), *, snapshot: int | None = None
+    ) -> pa.Table:
+        """The same as an Arrow table."""
+        return self._read(sql, params, snapshot, lambda cursor: cursor.to_arrow_table())
+
+    def commit(
+        self, body: Callable[[Transaction], T], *, message: str, author: str = "maskloop"
+    ) -> T:
+        """Run `body` in one transaction, which becomes one snapshot; returns what `body` returns.
+
+        `body` may run several times, each time on an untouched store: it must not change anything
+        outside the transaction. Raises TransientStorageError after ATTEMPTS failures.
+        """
+        with commit_lock(self.root):
+            return self._retrying(lambda: self._transact(body, message, author))
+
+    def _transact(self, body: Callable[[Transaction], T], message: str, author: str) -> T:
+        token = uuid.uuid4().hex
+        with self._cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                result = body(Transaction(cursor))
+                cursor.execute(
+                    "CALL lake.set_commit_message(?, ?, extra_info => ?)",
+                    [author, message, json.dumps({"commit": token})],
+                )
+            except BaseException:
+                _roll_back(cursor)
+                raise
+            try:
+                cursor.execute("COMMIT")
+            except duckdb.Error:
+                _roll_back(cursor)
+                self.close()
+                if not self._landed(token):
+                    raise
+        return result
+
+    def _landed(self, token: str) -> bool:
+        """Whether the commit of this token is there: its answer may have been lost."""
+        found = self.rows(
+            "SELECT 1 FROM __ducklake_metadata_lake.ducklake_snapshot_changes "
+            "WHERE commit_extra_info = ?",
+            (json.dumps({"commit": token}),),
+        )
+        return bool(found)
+
+    def _read(
+        self,
+        sql: str,
+        params: Sequence[Any],
+        snapshot: int | None,
+        fetch: Callable[[DuckDBPyConnection], T],
+    ) -> T:
+        if snapshot is not None and snapshot < 1:
+            raise NotFoundError(f"snapshot {snapshot}: there is none; the first one is 1")
+
+        def attempt() -> T:
+            with self._cursor() as cursor:
+                if snapshot is None:
+                    return fetch(cursor.execute(sql, list(params)))
+                with connection.attached_snapshot(cursor, self.root, snapshot):
+                    return fetch(cursor.execute(sql, list(params)))
+
+        return self._retrying(attempt)
+
+    def _has_tables(self) -> bool:
+        sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND table_name = ?"
+        return bool(self.rows(sql, (SchemaVersionRow.table,)))
+
+    @contextmanager
+    def _cursor(self) -> Iterator[DuckDBPyConnection]:
+        """A cursor of this call's own: cursors may be used by several threads at once."""
+        with self._guard:
+            if self._connection is None:
+                self._connection = connection.connect(self.root)
+            cursor = self._connection.cursor()
+        try:
+            cursor.execute("USE lake")
+            yield cursor
+        finally:
+            cursor.close()
+
+    def _retrying(self, attempt: Callable[[], T]) -> T:
+        for number in range(1, ATTEMPTS + 1):
+            try:
+                with connection.translated():
+                    return attempt()
+            except TransientStorageError:
+                if number == ATTEMPTS:
+                    raise
+                self.close()
+                longest = min(_FIRST_WAIT_S * 2**number, _LONGEST_WAIT_S)
+                time.sleep(random.uniform(_FIRST_WAIT_S, longest))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _create_tables(tx: Transaction) -> None:
+    for statement in schema.statements():
+        tx.execute(statement)
+    tx.insert([SchemaVersionRow(version=schema.SCHEMA_VERSION, applied_at=utcnow())])
+
+
+def _roll_back(cursor: DuckDBPyConnection) -> None:
+    try:
+        cursor.execute("ROLLBACK")
+    except duckdb.Error:
+        # Already rolled back by the error that brought us here, which is the one to report.
+        return
+
+
+def _dicts(cursor: DuckDBPyConnection) -> list[dict[str, Any]]:
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

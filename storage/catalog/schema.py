@@ -1,0 +1,126 @@
+"""The tables of the lake, made from the classes of `storage.rows`, and the view `current_masks`.
+
+A column is NOT NULL unless its type admits None; that is all that DuckLake can promise. It has no
+keys, so what must be unique is kept so by how it is committed, and checked by `fsck`.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+import pyarrow as pa
+
+from storage.errors import NewerStoreError
+from storage.rows import ROWS, Row, Segmentation
+
+SCHEMA_VERSION = 1
+
+# Python's type -> (DuckDB's, Arrow's).
+_TYPES: dict[Any, tuple[str, pa.DataType]] = {
+    str: ("VARCHAR", pa.string()),
+    int: ("BIGINT", pa.int64()),
+    float: ("DOUBLE", pa.float64()),
+    bool: ("BOOLEAN", pa.bool_()),
+    datetime: ("TIMESTAMP", pa.timestamp("us")),
+    list[str]: ("VARCHAR[]", pa.list_(pa.string())),
+    list[float]: ("DOUBLE[]", pa.list_(pa.float64())),
+    list[list[float]]: ("DOUBLE[][]", pa.list_(pa.list_(pa.float64()))),
+    Mapping[str, int]: ("MAP(VARCHAR, BIGINT)", pa.map_(pa.string(), pa.int64())),
+    Segmentation: (
+        'STRUCT("size" INTEGER[], counts VARCHAR)',
+        pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())]),
+    ),
+}
+
+CURRENT_MASKS = """
+CREATE VIEW current_masks AS
+WITH superseded AS (SELECT supersedes AS mask_id FROM masks WHERE supersedes IS NOT NULL),
+people AS (
+    SELECT * FROM masks ANTI JOIN superseded USING (mask_id)
+    WHERE stage IN ('label', 'manual', 'semi')),
+serving AS (SELECT version AS model_version FROM model_versions WHERE status = 'promoted'),
+newest AS (
+    SELECT image_id, model_version, config_hash
+    FROM image_sets SEMI JOIN serving USING (model_version)
+    QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY created_at DESC, config_hash) = 1),
+suppressed AS (
+    SELECT DISTINCT suppressions.mask_id
+    FROM suppressions JOIN people ON suppressions.by_mask_id = people.mask_id)
+SELECT * FROM people
+UNION ALL
+SELECT * FROM masks
+    SEMI JOIN newest USING (image_id, model_version, config_hash)
+    ANTI JOIN superseded USING (mask_id)
+    ANTI JOIN suppressed USING (mask_id)
+WHERE stage = 'auto'
+"""
+
+VIEWS = ("current_masks",)
+TABLES = tuple(row.table for row in ROWS)
+
+
+def statements() -> list[str]:
+    """The SQL that makes an empty store."""
+    return [*(_create_table(row) for row in ROWS), CURRENT_MASKS]
+
+
+def _create_table(row: type[Row]) -> str:
+    columns = ", ".join(
+        f'"{name}" {_TYPES[kind][0]}{"" if optional else " NOT NULL"}'
+        for name, (kind, optional) in columns_of(row).items()
+    )
+    return f"CREATE TABLE {row.table} ({columns})"
+
+
+def columns_of(row: type[Row]) -> dict[str, tuple[Any, bool]]:
+    """Column -> (Python type, whether it may be None)."""
+    hints = get_type_hints(row)
+    del hints["table"]
+    return {name: _without_none(hint) for name, hint in hints.items()}
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    optional = NoneType in get_args(hint)
+    return (kinds[0] if optional else hint), optional
+
+
+def arrow_schema(row: type[Row]) -> pa.Schema:
+    """The table's columns as Arrow, and so as Parquet, has them."""
+    return pa.schema(
+        [
+            pa.field(name, _TYPES[kind][1], nullable=optional)
+            for name, (kind, optional) in columns_of(row).items()
+        ]
+    )
+
+
+def arrow_table(row: type[Row], rows: Iterable[Row]) -> pa.Table:
+    """Rows of one class as an Arrow table; raises ValueError for a value of the wrong type."""
+    schema = arrow_schema(row)
+    records = [item.to_dict() for item in rows]
+    arrays = [_column(field, records, row.table) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _column(field: pa.Field, records: list[dict[str, Any]], table: str) -> pa.Array:
+    values = [record[field.name] for record in records]
+    if pa.types.is_map(field.type):
+        values = [None if value is None else list(value.items()) for value in values]
+    try:
+        array = pa.array(values, type=field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
+        raise ValueError(f"{table}.{field.name}: must be {field.type}, but {error}") from error
+    if array.null_count and not field.nullable:
+        raise ValueError(f"{table}.{field.name}: must not be None")
+    return array
+
+
+def check_version(stored: int | None) -> None:
+    """Raise NewerStoreError for a store that this code does not know how to read."""
+    if stored != SCHEMA_VERSION:
+        raise NewerStoreError(
+            f"workspace of another version: its store has schema {stored}, this maskloop reads "
+            f"{SCHEMA_VERSION}; install the maskloop that wrote it, or a newer one"
+        )

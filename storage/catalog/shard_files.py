@@ -1,0 +1,126 @@
+"""The two Parquet files of a shard: written under a name never used twice, read back whole."""
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.catalog.connection import DATA_FOLDER
+from storage.catalog.schema import arrow_schema, arrow_table
+from storage.errors import ChecksumMismatchError
+from storage.failpoints import failpoint
+from storage.objects import file_sha256, part_of, put_in_place
+from storage.rows import ImageSetRow, MaskRow, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFile:
+    """A Parquet file of one table's rows; `uri` is relative to the store's root."""
+
+    uri: str
+    sha256: str
+    bytes: int
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardReceipt:
+    """What a worker wrote for a shard. Nothing of it counts before it is committed."""
+
+    shard_key: str
+    attempt: str
+    masks: ShardFile
+    sets: ShardFile
+
+    @property
+    def num_masks(self) -> int:
+        """Masks over all images; may be 0."""
+        return self.masks.num_rows
+
+    @property
+    def num_images(self) -> int:
+        """Images that were labelled."""
+        return self.sets.num_rows
+
+
+def write_shard_files(
+    root: Path, shard_key: str, masks: Sequence[MaskRow], sets: Sequence[ImageSetRow]
+) -> ShardReceipt:
+    """Write a shard's masks and sets below the store at `root`, and say where they lie.
+
+    Raises ValueError for rows of another shard: they could never be taken back.
+    """
+    named = {row.shard_key for row in masks} | {row.shard_key for row in sets}
+    if strange := named - {shard_key}:
+        raise ValueError(f"shard_key: must be {shard_key}, but a row has {strange.pop()}")
+    attempt = uuid.uuid4().hex
+    name = f"{shard_key}.{attempt}.parquet"
+    receipt = ShardReceipt(
+        shard_key=shard_key,
+        attempt=attempt,
+        masks=_write(root, MaskRow, masks, name),
+        sets=_write(root, ImageSetRow, sets, name),
+    )
+    failpoint("shard.after_write")
+    return receipt
+
+
+def _write(root: Path, kind: type[Row], rows: Sequence[Row], name: str) -> ShardFile:
+    # In the table's own folder: DuckLake then keeps the path relative to it.
+    uri = f"{DATA_FOLDER}/main/{kind.table}/{name}"
+    target = root / uri
+    part = part_of(target)
+    with part.open("wb") as stream:
+        pq.write_table(arrow_table(kind, rows), stream, write_page_checksum=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    stored = ShardFile(
+        uri=uri, sha256=file_sha256(part), bytes=part.stat().st_size, num_rows=len(rows)
+    )
+    put_in_place(part, target)
+    return stored
+
+
+def verify(root: Path, receipt: ShardReceipt) -> None:
+    """Read everything back; raises ChecksumMismatchError unless it is what the worker wrote.
+
+    A file with a good footer and a broken body would be accepted by DuckLake, and then every scan
+    of the table would fail.
+    """
+    masks = _verified(root, receipt, receipt.masks, MaskRow)
+    sets = _verified(root, receipt, receipt.sets, ImageSetRow)
+    counted: dict[str, int] = dict.fromkeys(sets.column("image_id").to_pylist(), 0)
+    if len(counted) != sets.num_rows:
+        raise _mismatch(receipt, receipt.sets, "names an image twice")
+    for image_id in masks.column("image_id").to_pylist():
+        if image_id not in counted:
+            raise _mismatch(receipt, receipt.masks, f"has a mask of image {image_id}, not its own")
+        counted[image_id] += 1
+    if list(counted.values()) != sets.column("num_masks").to_pylist():
+        raise _mismatch(receipt, receipt.sets, "counts other masks than there are")
+
+
+def _verified(root: Path, receipt: ShardReceipt, file: ShardFile, kind: type[Row]) -> pa.Table:
+    path = root / file.uri
+    if not path.is_file():
+        raise _mismatch(receipt, file, "is gone")
+    if path.stat().st_size != file.bytes or file_sha256(path) != file.sha256:
+        raise _mismatch(receipt, file, "is not the file that was written")
+    try:
+        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        raise _mismatch(receipt, file, f"cannot be read: {error}") from error
+    if table.num_rows != file.num_rows or not table.schema.equals(arrow_schema(kind)):
+        raise _mismatch(receipt, file, "has other rows or columns than it should")
+    return table
+
+
+def _mismatch(receipt: ShardReceipt, file: ShardFile, what: str) -> ChecksumMismatchError:
+    return ChecksumMismatchError(
+        f"shard {receipt.shard_key}: {file.uri} {what}; it was not committed, "
+        "run the same command again to label its images anew"
+    )

@@ -1,0 +1,377 @@
+"""One class per table of the lake: what a row holds, in one place. The tables are made from these.
+
+Times are UTC without a zone, boxes XYWH in pixels, scores in [0, 1]. `docs/data_model.md` says what
+the columns mean.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, ClassVar, TypedDict
+
+
+class Segmentation(TypedDict):
+    """A COCO run-length code: `size` is (height, width), `counts` the compressed runs."""
+
+    size: list[int]
+    counts: str
+
+
+def utcnow() -> datetime:
+    """Now, in UTC, without a zone, as the lake keeps times."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def mask_id(*parts: str) -> str:
+    """32 hex digits that name a mask by what it is; different parts give different names."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of the table `table`."""
+
+    table: ClassVar[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Column -> value, in the order of the columns."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRow(Row):
+    """A picture, known by its bytes."""
+
+    table = "images"
+
+    image_id: str
+    uri: str
+    height: int
+    width: int
+    split: str
+    source: str
+    group_id: str
+    file_name: str
+    source_image_id: str | None = None
+    format: str
+    mode: str
+    bit_depth: int
+    had_alpha: bool
+    num_frames: int
+    dhash: str
+    run_id: str
+    added_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskRow(Row):
+    """A region of an image, never changed once it is there."""
+
+    table = "masks"
+
+    mask_id: str
+    image_id: str
+    stage: str
+    run_id: str
+    model_version: str | None = None
+    detector_version: str | None = None
+    config_hash: str | None = None
+    shard_key: str | None = None
+    annotator: str | None = None
+    prompt: str | None = None
+    generation_depth: int = 0
+    supersedes: str | None = None
+    source_annotation_id: str | None = None
+    proposal_id: str | None = None
+    is_crowd: bool = False
+    segmentation: Segmentation
+    bbox: list[float]
+    crop_box: list[float] | None = None
+    area: int
+    predicted_iou: float | None = None
+    stability_score: float | None = None
+    point_coords: list[list[float]] | None = None
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskLabelRow(Row):
+    """A name given to a mask."""
+
+    table = "mask_labels"
+
+    mask_id: str
+    category: str
+    score: float
+    classes_hash: str | None = None
+    accepted_by: str | None = None
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSetRow(Row):
+    """An image that was labelled by one model under one config, whatever came out."""
+
+    table = "image_sets"
+
+    image_id: str
+    model_version: str
+    config_hash: str
+    run_id: str
+    shard_key: str
+    num_proposed: int
+    num_masks: int
+    rejections: Mapping[str, int]
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRow(Row):
+    """A mask that the generator saw, with the reason why it was rejected, if it was."""
+
+    table = "candidates"
+
+    image_id: str
+    model_version: str
+    config_hash: str
+    run_id: str
+    shard_key: str
+    segmentation: Segmentation
+    predicted_iou: float
+    stability_score: float
+    point_coords: list[list[float]]
+    rejected_because: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersionRow(Row):
+    """A set of weights and where it comes from."""
+
+    table = "model_versions"
+
+    version: str
+    weights_uri: str
+    weights_sha256: str
+    parent: str | None = None
+    architecture: str
+    config_hash: str
+    config: str
+    training_snapshot: int
+    num_training_images: int
+    num_training_masks: int
+    generation_depth: int
+    role: str
+    status: str
+    reason: str | None = None
+    run_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetRow(Row):
+    """An image that a model version was trained on."""
+
+    table = "training_sets"
+
+    version: str
+    image_id: str
+    num_masks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRow(Row):
+    """One metric of one model version on one split."""
+
+    table = "evaluations"
+
+    model_version: str
+    split: str
+    metric: str
+    value: float
+    num_images: int
+    num_masks: int
+    config_hash: str
+    run_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRow(Row):
+    """A fixed set of images to label: planned, then committed once or given up."""
+
+    table = "shards"
+
+    shard_key: str
+    run_id: str
+    model_version: str
+    config_hash: str
+    state: str
+    image_ids: list[str]
+    num_images: int
+    attempt: str | None = None
+    mask_uri: str | None = None
+    mask_sha256: str | None = None
+    mask_bytes: int | None = None
+    num_masks: int | None = None
+    set_uri: str | None = None
+    set_sha256: str | None = None
+    set_bytes: int | None = None
+    reason: str | None = None
+    planned_at: datetime
+    committed_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(Row):
+    """One execution of a stage."""
+
+    table = "runs"
+
+    run_id: str
+    stage: str
+    iteration: int | None = None
+    parent_run_id: str | None = None
+    recipe: str | None = None
+    config_hash: str | None = None
+    config: str
+    model_version: str | None = None
+    status: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    seconds: float | None = None
+    num_images: int | None = None
+    num_masks: int | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingRow(Row):
+    """Where an image's embedding by one encoder lies."""
+
+    table = "embeddings"
+
+    image_id: str
+    encoder_id: str
+    uri: str
+    sha256: str
+    bytes: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClickRow(Row):
+    """One prompt that a person gave, in order, and the mask that the model answered."""
+
+    table = "clicks"
+
+    mask_id: str
+    submission_id: str
+    image_id: str
+    ordinal: int
+    x: float
+    y: float
+    label: int
+    at_s: float | None = None
+    predicted_iou: float | None = None
+    segmentation: Segmentation | None = None
+    annotator: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewRow(Row):
+    """One submission of a person that was merged."""
+
+    table = "reviews"
+
+    submission_id: str
+    image_id: str
+    item_id: str
+    annotator: str
+    model_version: str
+    run_id: str
+    iteration: int | None = None
+    seq: int
+    body_sha256: str | None = None
+    seconds: float | None = None
+    num_proposals: int
+    num_accepted: int
+    num_edited: int
+    num_rejected: int
+    num_added: int
+    num_clicks: int
+    submitted_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionRow(Row):
+    """What a person did with one proposal."""
+
+    table = "decisions"
+
+    proposal_id: str
+    submission_id: str
+    image_id: str
+    model_version: str
+    action: str
+    predicted_iou: float | None = None
+    iou_with_result: float | None = None
+    mask_id: str | None = None
+    num_clicks: int = 0
+    run_id: str
+    iteration: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuppressionRow(Row):
+    """An automatic mask that a person's mask covers."""
+
+    table = "suppressions"
+
+    mask_id: str
+    by_mask_id: str
+    iou: float
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatermarkRow(Row):
+    """How far an outbox of the review queue has been merged."""
+
+    table = "watermarks"
+
+    name: str
+    seq: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaVersionRow(Row):
+    """A version of this schema that the store was brought to."""
+
+    table = "schema_versions"
+
+    version: int
+    applied_at: datetime
+
+
+ROWS: tuple[type[Row], ...] = (
+    ImageRow,
+    MaskRow,
+    MaskLabelRow,
+    ImageSetRow,
+    CandidateRow,
+    ModelVersionRow,
+    TrainingSetRow,
+    EvaluationRow,
+    ShardRow,
+    RunRow,
+    EmbeddingRow,
+    ClickRow,
+    ReviewRow,
+    DecisionRow,
+    SuppressionRow,
+    WatermarkRow,
+    SchemaVersionRow,
+)
