@@ -41,7 +41,8 @@ def box_iou(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float32]:
     sides = np.clip(high - low, 0, None)
     inter = sides[..., 0] * sides[..., 1]
     union = box_area(left)[:, None] + box_area(right)[None, :] - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    iou = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    return np.asarray(iou, dtype=np.float32)
 
 
 def mask_to_box(mask: Mask) -> Boxes:

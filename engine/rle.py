@@ -105,8 +105,6 @@ def iou_matrix(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:
     if not a or not b:
         return np.zeros((len(a), len(b)))
     _same_size([*a, *b])
-    for mask in (*a, *b):
-        _runs(mask)
     left, right = [_to_coco(mask) for mask in a], [_to_coco(mask) for mask in b]
     ious = coco_mask.iou(left, right, [0] * len(right))
     return np.asarray(ious, dtype=np.float64).reshape(len(a), len(b))
@@ -235,6 +233,10 @@ def _same_size(masks: Sequence[Rle]) -> None:
 
 
 def _to_coco(mask: Rle) -> dict[str, Any]:
+    runs = _runs(mask)
+    # Legal, but pycocotools takes an empty run for one of the mask's corners.
+    if (runs[1:] == 0).any():
+        mask = encode_one(_paint(runs, mask.size))
     return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from engine import coco, images, rle
 from engine.drawing.scenes import SceneStyle, draw_scene
 from flows import launch, reporting, settings, workspace
-from flows.intake import ImportOptions, import_coco
+from flows.coco_import import ImportOptions, import_coco
 from flows.loop import LoopConfig
 from flows.progress import Progress
 from flows.workspace import Workspace
@@ -43,13 +43,15 @@ QUESTIONS = (
     ),
     (
         "Which model made them, and what was it trained on?",
-        "SELECT v.version, v.parent, v.training_snapshot AS snapshot, v.num_training_masks AS trained_on, "
-        "count(*) AS made FROM current_masks m JOIN model_versions v ON m.model_version = v.version "
+        "SELECT v.version, v.parent, v.training_snapshot AS snapshot, "
+        "v.num_training_masks AS trained_on, count(*) AS made FROM current_masks m "
+        "JOIN model_versions v ON m.model_version = v.version "
         "GROUP BY ALL ORDER BY 1",
     ),
     (
         "What did people do with the model's proposals?",
-        "SELECT model_version, action, count(*) AS proposals FROM decisions GROUP BY ALL ORDER BY 1, 2",
+        "SELECT model_version, action, count(*) AS proposals FROM decisions "
+        "GROUP BY ALL ORDER BY 1, 2",
     ),
     (
         "Did the loop learn more than its control? (gold set)",
@@ -107,12 +109,13 @@ def _finished(opened: Workspace) -> bool:
 
 
 def draw_images(folder: Path, num_images: int, progress: Progress) -> Path:
-    """Draw seeded scenes with their exact masks as PNG files and a COCO file; returns the latter."""
+    """Draw seeded scenes as PNG files, and their exact masks as a COCO file; returns the latter."""
     truth = folder.parent / "truth.json"
     if truth.is_file() and len(coco.read(truth).images) == num_images:
         return truth
     folder.mkdir(parents=True, exist_ok=True)
-    entries, masks = [], []
+    entries: list[coco.CocoImage] = []
+    masks: list[coco.CocoMask] = []
     for number in range(1, num_images + 1):
         scene = draw_scene(number, SceneStyle.demo())
         name = f"scene-{number:04d}.png"

@@ -1,8 +1,8 @@
-"""What the command line turns into exit codes: 2 for a user's mistake, 1 for a stage that failed."""
+"""What becomes an exit code: 2 for a user's mistake, 1 for a stage that failed."""
 
 
 class UsageError(Exception):
-    """The user can put it right: one line with the file, the field, what was expected, the remedy."""
+    """The user can put it right: one line with file, field, what was expected, the remedy."""
 
 
 class StageError(Exception):

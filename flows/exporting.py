@@ -48,10 +48,8 @@ def export_coco(
 
 def _document(images: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     numbers = {row["image_id"]: number for number, row in enumerate(images, start=1)}
-    categories = {
-        number: name
-        for number, name in enumerate(sorted({r["category"] or "object" for r in rows}), start=1)
-    }
+    names = sorted({row["category"] or "object" for row in rows})
+    categories = dict(enumerate(names, start=1))
     document = coco.document(
         [
             CocoImage(

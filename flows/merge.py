@@ -284,7 +284,8 @@ def _commit(
         if images:
             marks = placeholders(images)
             tx.execute(
-                f"UPDATE images SET split = 'train' WHERE split = 'unlabelled' AND image_id IN ({marks})",
+                "UPDATE images SET split = 'train' "
+                f"WHERE split = 'unlabelled' AND image_id IN ({marks})",
                 images,
             )
             tx.insert(suppressions(tx, f"image_id IN ({marks})", images))

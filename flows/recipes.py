@@ -80,8 +80,8 @@ class Recipe:
         config = ModelConfig(architecture=self.start)
         if checkpoint is None:
             raise UsageError(
-                f"maskloop.toml: model.checkpoint: recipe {self.name} starts from Meta's {self.start} "
-                "weights; name their file"
+                f"maskloop.toml: model.checkpoint: recipe {self.name} starts from Meta's "
+                f"{self.start} weights; name their file"
             )
         try:
             return to_bytes(load_meta_checkpoint(checkpoint, self.start), config), config

@@ -1,4 +1,4 @@
-"""One row per execution of a stage: started in its own commit, finished with the stage's results."""
+"""One row per execution of a stage: started in its own commit, finished with its results."""
 
 import uuid
 from collections.abc import Iterator

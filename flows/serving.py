@@ -52,7 +52,7 @@ def keep_weights(workspace: Workspace, data: bytes) -> tuple[str, str]:
 
 
 def ensure_base(workspace: Workspace, recipe: Recipe) -> str:
-    """The version in service; registers and promotes the recipe's start weights when there is none."""
+    """The version in service; where there is none, the recipe's start weights become it."""
     if (version := current_version(workspace)) is not None:
         mirror_status(workspace)
         return version

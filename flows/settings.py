@@ -28,7 +28,7 @@ port = 8765
 deadline_h = 24.0        # how long a loop waits for people
 
 [prefect]
-api_url = ""             # a Prefect server; empty: PREFECT_API_URL, else `maskloop serve`, else none
+api_url = ""             # empty: PREFECT_API_URL, else a running `maskloop serve`, else none
 port = 4200              # where `maskloop serve` starts one
 
 [schedules]              # cron lines for `maskloop serve`; empty: only by hand or by event
@@ -148,7 +148,7 @@ def read_settings(root: Path) -> Settings:
             f"{path}: version: a workspace of version {version}, but this maskloop reads up to "
             f"{WORKSPACE_VERSION}; install a newer maskloop"
         )
-    settings = _build(Settings, table, str(path), "")
+    settings: Settings = _build(Settings, table, str(path), "")
     _check(settings, str(path))
     return settings
 
@@ -159,7 +159,8 @@ def _build(cls: type[Any], table: dict[str, Any], path: str, prefix: str) -> Any
     for key in table:
         if key not in known:
             raise UsageError(
-                f"{path}: {prefix}{key}: unknown setting; expected one of {', '.join(sorted(known))}"
+                f"{path}: {prefix}{key}: unknown setting; "
+                f"expected one of {', '.join(sorted(known))}"
             )
     values = {key: _value(hints[key], value, path, prefix + key) for key, value in table.items()}
     return cls(**values)

@@ -12,8 +12,8 @@ def status(workspace: Workspace) -> dict[str, Any]:
     images = lake.rows("SELECT split, count(*) AS n FROM images GROUP BY 1 ORDER BY 1")
     masks = lake.rows("SELECT stage, count(*) AS n FROM current_masks GROUP BY 1 ORDER BY 1")
     runs = lake.rows(
-        "SELECT stage, iteration, status, model_version, num_images, num_masks, seconds, started_at "
-        "FROM runs ORDER BY started_at DESC LIMIT 8"
+        "SELECT stage, iteration, status, model_version, num_images, num_masks, seconds, "
+        "started_at FROM runs ORDER BY started_at DESC LIMIT 8"
     )
     return {
         "workspace": str(workspace.root),

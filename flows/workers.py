@@ -152,12 +152,15 @@ def label_on_ray(
 
     started = not ray.is_initialized()
     if started:
+        address = os.environ.get("RAY_ADDRESS")
+        # A cluster of our own listens on this machine only.
+        own: dict[str, Any] = {} if address else {"_node_ip_address": "127.0.0.1"}
         ray.init(
-            address=os.environ.get("RAY_ADDRESS"),
+            address=address,
             include_dashboard=False,
             logging_level=logging.ERROR,
             log_to_driver=False,
-            **({} if os.environ.get("RAY_ADDRESS") else {"_node_ip_address": "127.0.0.1"}),
+            **own,
         )
     try:
         pool = _Pool(

@@ -43,7 +43,7 @@ def stripes_over(random: np.random.Generator, hw: tuple[int, int]) -> Array:
     x, y = np.meshgrid(np.arange(hw[1]), np.arange(hw[0]))
     angle, period = random.uniform(0, np.pi), random.uniform(5, 40)
     wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period)
-    return wave.astype(np.float32)
+    return np.asarray(wave, dtype=np.float32)
 
 
 def flat(stamp: Stamp, colour: Array) -> Array:
@@ -59,13 +59,13 @@ def two_tone(first: Array, second: Array, chosen: npt.NDArray[np.bool_]) -> Arra
 def shaded(stamp: Stamp, fill: Array, amount: float) -> Array:
     """Lighter towards the upper left, as a ball in the light."""
     light = 1 + np.float32(amount) * (-(stamp.u + stamp.v) * 0.5 - (stamp.u**2 + stamp.v**2) * 0.4)
-    return fill * light[..., None]
+    return np.asarray(fill * light[..., None], dtype=np.float32)
 
 
 def speckled(random: np.random.Generator, fill: Array, amount: float) -> Array:
     """Grain of a few pixels."""
     grain = gaussian_filter(random.normal(size=fill.shape[:2]).astype(np.float32), 0.8)
-    return fill + grain[..., None] * np.float32(amount)
+    return np.asarray(fill + grain[..., None] * np.float32(amount), dtype=np.float32)
 
 
 def edged(stamp: Stamp, fill: Array, colour: Array, width: float) -> Array:

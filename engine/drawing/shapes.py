@@ -48,8 +48,8 @@ def rasterise(
     x = np.arange(left, right, dtype=np.float32) + 0.5 - np.float32(centre[0])
     y = (np.arange(top, bottom, dtype=np.float32) + 0.5 - np.float32(centre[1]))[:, None]
     cos, sin = np.float32(np.cos(outline.angle)), np.float32(np.sin(outline.angle))
-    u = (x * cos + y * sin) / np.float32(radius)
-    v = (y * cos - x * sin) / np.float32(radius * outline.aspect)
+    u = ((x * cos + y * sin) / np.float32(radius)).astype(np.float32)
+    v = ((y * cos - x * sin) / np.float32(radius * outline.aspect)).astype(np.float32)
     distance = np.hypot(u, v)
     turns = np.arctan2(v, u) / np.float32(2 * np.pi) % 1.0
     edge = np.interp(

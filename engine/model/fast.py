@@ -1,5 +1,7 @@
 """The same functions as segment_anything's layers, by kernels that are faster on a CPU."""
 
+from typing import Any
+
 import torch
 from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.transformer import Attention
@@ -31,6 +33,7 @@ class FusedAttention(Attention):
 
 def use_fast_layers(module: nn.Module) -> None:
     """Replace the slow layers below `module`, keeping their parameters and their names."""
+    child: Any  # segment_anything's layers have no types
     for name, child in module.named_children():
         if type(child) is LayerNorm2d:
             fast: nn.Module = ChannelNorm(child.weight.numel(), child.eps)

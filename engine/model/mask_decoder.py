@@ -35,7 +35,7 @@ class BatchedMaskDecoder(MaskDecoder):
         weights = torch.stack(
             [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[2:])
+        logits = (weights @ upscaled.flatten(2)).reshape(num, -1, *upscaled.shape[2:])
         return logits, self.iou_prediction_head(hidden[:, 0])
 
     def _upscale(self, source: Tensor, skips: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Prompts in, masks out: `embed(image) -> ImageEmbedding`, `predict(embedding, prompts) -> Prediction`."""
+"""Prompts in, masks out: `embed` an image once, then `predict` masks for prompts on it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from engine.model.sam import PromptableSam, no_image
 class Prediction:
     """Masks for N prompts: M each.
 
-    logits: (N, M, h, w) float32 in the frame, positive inside; iou: (N, M) float32, the IoU that the
-    model expects, in [0, 1].
+    logits: (N, M, h, w) float32 in the frame, positive inside; iou: (N, M) float32, the IoU that
+    the model expects, in [0, 1].
     """
 
     logits: Tensor
@@ -32,7 +32,8 @@ class Prediction:
         """(N, M, H, W) bool in the original image."""
         num, each = self.logits.shape[:2]
         full = upscale_logits(self.logits.flatten(0, 1), self.frame) > 0
-        return full.unflatten(0, (num, each)).numpy()
+        masks: Mask = full.reshape(num, each, *self.frame.original_hw).numpy()
+        return masks
 
     def best(self) -> npt.NDArray[np.int64]:
         """(N,) the mask of each prompt that the model expects most of."""
@@ -48,7 +49,7 @@ def upscale_logits(logits: Tensor, frame: Frame) -> Tensor:
 
 
 def to_frame(pixels: npt.NDArray[np.uint8], frame: Frame) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, side, side) float32 in 0..255, resized; the rest is not filled yet."""
+    """(H, W, 3) uint8 -> (1, 3, h, w) float32 in 0..255, resized to fit the frame."""
     resized = F.interpolate(
         as_pixels(torch.from_numpy(np.ascontiguousarray(pixels))),
         frame.resized_hw,
@@ -68,7 +69,7 @@ class Predictor:
     @property
     def frame_side(self) -> int:
         """The longest side of an image as the model sees it."""
-        return self._model.side
+        return int(self._model.side)
 
     @cached_property
     def encoder_id(self) -> str:

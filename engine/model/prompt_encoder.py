@@ -1,4 +1,4 @@
-"""Prompt encoders: segment_anything's, for prompts of mixed kinds in one batch, and one with click maps."""
+"""Prompt encoders: segment_anything's, for mixed prompts in one batch, and one with click maps."""
 
 from dataclasses import dataclass
 
@@ -46,13 +46,13 @@ class MixedPromptEncoder(PromptEncoder):
             [self.not_a_point_embed.weight, *(item.weight for item in self.point_embeddings)]
         )
         known = (labels != PADDING).unsqueeze(-1)
-        return encoded * known + table[labels + 1]
+        return torch.as_tensor(encoded * known + table[labels + 1])
 
     def _dense(self, prompts: PromptTensors) -> Tensor:
         empty = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
         if prompts.mask_logits is None:
             height, width = self.image_embedding_size
-            return empty.expand(len(prompts), -1, height, width)
+            return torch.as_tensor(empty.expand(len(prompts), -1, height, width))
         dense: Tensor = self.mask_downscaling(prompts.mask_logits)
         if prompts.has_mask is None:
             return dense

@@ -108,4 +108,5 @@ def build_model(config: ModelConfig, *, seed: int) -> PromptableSam:
         model = ARCHITECTURES[config.architecture]()
     use_fast_layers(model.prompt_encoder)
     use_fast_layers(model.mask_decoder)
-    return model.eval()
+    model.eval()
+    return model

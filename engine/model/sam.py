@@ -1,4 +1,4 @@
-"""A promptable model as training and generation call it: encode frames once, decode many prompts."""
+"""A promptable model as training and generation call it: encode once, decode many prompts."""
 
 from typing import NamedTuple, Self
 
@@ -68,7 +68,7 @@ class PromptableSam(Sam):
 
     def normalised(self, frames: Tensor) -> Tensor:
         """(B, 3, side, side) in 0..255 -> zero mean and unit variance, roughly."""
-        return (frames - self.pixel_mean) / self.pixel_std
+        return torch.as_tensor((frames - self.pixel_mean) / self.pixel_std)
 
 
 def no_image(count: int) -> Tensor:

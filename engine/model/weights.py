@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, which can hold nothing but tensors, with the config in the header."""
+"""Weights on disk: safetensors, which hold nothing but tensors, with the config in the header."""
 
 import hashlib
 import json
@@ -79,4 +79,4 @@ def _filled(config: ModelConfig, tensors: dict[str, torch.Tensor], where: str) -
         raise WeightsError(
             f"{where}: not the weights of {config.architecture}: {reason}"
         ) from error
-    return model.eval()
+    return model

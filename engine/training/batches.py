@@ -1,4 +1,4 @@
-"""Batches: crops of a few images, and the first prompts on their objects and on their background."""
+"""Batches: crops of a few images, and the first prompts on their objects and background."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ from engine.training.samples import CropSource, Sample
 class Batch:
     """B frames and N prompts on them.
 
-    frames (B, 3, S, S) float32 in 0..255; image_index (N,); targets (N, h, w) float32 in [0, 1], all
-    zero for background; prompts, in frame pixels; is_box and is_object (N,) bool.
+    frames (B, 3, S, S) float32 in 0..255; image_index (N,); targets (N, h, w) float32 in [0, 1],
+    all zero for background; prompts, in frame pixels; is_box and is_object (N,) bool.
     """
 
     frames: Tensor

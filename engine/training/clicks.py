@@ -48,7 +48,7 @@ def random_clicks(
     truth (N, h, w) bool, logits (N, h, w). Where nothing is wrong, a click inside the mask, and
     where there is no mask either, anywhere at all, negative.
     """
-    num, height, width = truth.shape
+    num, _, width = truth.shape
     wrong = (logits > 0) != truth
     nothing_wrong = ~wrong.flatten(1).any(dim=1)
     candidates = torch.where(nothing_wrong[:, None, None], truth, wrong).flatten(1).float()

@@ -1,4 +1,4 @@
-"""What a training does; the defaults are the recipe that a small model learns best from on a CPU."""
+"""What a training does; the defaults are what a small model learns best from on a CPU."""
 
 from dataclasses import dataclass
 

@@ -28,7 +28,7 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def hard_iou(logits: Tensor, targets: Tensor) -> Tensor:
-    """IoU of thresholded masks, without gradient: (..., h, w) twice -> (...); 0 for empty unions."""
+    """IoU of thresholded masks, no gradient: (..., h, w) twice -> (...); 0 if both are empty."""
     found, true = logits > 0, targets > 0.5
     inter = (found & true).sum(dim=(-2, -1)).float()
     union = (found | true).sum(dim=(-2, -1)).float()

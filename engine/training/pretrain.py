@@ -5,6 +5,7 @@ goes on from its checkpoint.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -79,11 +80,11 @@ def main() -> None:
 
 def _print(report: StepReport) -> None:
     if report.step % 20 == 0:
-        print(
+        sys.stdout.write(
             f"step {report.step}/{report.num_steps} loss {report.loss:.3f} iou {report.iou:.3f} "
-            f"{report.seconds:.2f} s",
-            flush=True,
+            f"{report.seconds:.2f} s\n"
         )
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fit a model to labelled images; the same inputs give the same weights, also after an interruption."""
+"""Fit a model to labelled images; same inputs, same weights, also after an interruption."""
 
 import copy
 import json
@@ -97,8 +97,8 @@ def _advance(state: "_State", batches: BatchSource, config: TrainingConfig) -> S
     result = step_loss(state.model, batch, config, state.step, scratch=scratch)
     if not torch.isfinite(result.loss):
         raise TrainingError(
-            f"the loss is {float(result.loss.detach())} at step {state.step}; lower the learning rate "
-            f"({config.learning_rate})"
+            f"the loss is {float(result.loss.detach())} at step {state.step}; "
+            f"lower the learning rate ({config.learning_rate})"
         )
     state.descend(result.loss)
     return StepReport(
@@ -117,7 +117,8 @@ class _State:
         self.model = model
         self.step = 0
         self._config = config
-        self._average = copy.deepcopy(model).eval().requires_grad_(False)
+        self._average: PromptableSam = copy.deepcopy(model)
+        self._average.eval().requires_grad_(False)
         self._optimiser = torch.optim.AdamW(
             _parameter_groups(model, config.weight_decay),
             lr=config.learning_rate,
@@ -142,7 +143,8 @@ class _State:
 
     def averaged(self) -> PromptableSam:
         """The model to keep."""
-        return self._average.requires_grad_(True)
+        self._average.requires_grad_(True)
+        return self._average
 
     def to_bytes(self) -> bytes:
         """All of it as safetensors."""
@@ -188,7 +190,8 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """No decay on biases, norms and learned tokens: pulling them to zero means nothing."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_table = "token" in name or "embed" in name.split(".")[-2]
         (free if parameter.ndim < 2 or is_table else decayed).append(parameter)

@@ -1,4 +1,7 @@
-"""The command line: `maskloop`. Exit code 0 done, 1 failed, 2 a mistake that the user can correct."""
+"""The command line: `maskloop`. Exit code 0 done, 1 failed, 2 a mistake of the user's.
+
+Commands import what they need when they run, so that `--help` does not wait for torch.
+"""
 
 import errno
 import sys

@@ -1,13 +1,14 @@
 """`init`, `import`, `add`, `export`: what goes into the store and comes out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import exporting, intake, workspace
 from flows.cli.terminal import err, out, print_json, terminal_progress
-from flows.intake import ImportOptions, IntakeReport
+
+if TYPE_CHECKING:
+    from flows.image_rows import IntakeReport
 
 _SHOWN_PROBLEMS = 10
 
@@ -31,6 +32,8 @@ def init(
 
     Example: maskloop init my-masks
     """
+    from flows import workspace
+
     made = workspace.create(folder.resolve())
     out.print(f"workspace {made.root}")
     out.print("next: maskloop import coco ANNOTATIONS.json --images DIR, or maskloop add PATH...")
@@ -55,12 +58,15 @@ def import_coco(
 
     Example: maskloop import coco annotations.json --images images --labelled 0.1 --gold 0.2
     """
+    from flows import coco_import, workspace
+    from flows.coco_import import ImportOptions
+
     options = ImportOptions(
         labelled=labelled, gold=gold, seed=seed, gold_list=gold_list, strict=strict
     )
     opened = workspace.open_workspace()
     with terminal_progress() as progress:
-        report = intake.import_coco(
+        report = coco_import.import_coco(
             opened,
             annotations,
             images,
@@ -79,9 +85,11 @@ def add(
 
     Example: maskloop add photos "scans/**/*.tif"
     """
+    from flows import image_adding, workspace
+
     opened = workspace.open_workspace()
     with terminal_progress() as progress:
-        report = intake.add_images(
+        report = image_adding.add_images(
             opened,
             paths,
             strict=strict,
@@ -90,7 +98,7 @@ def add(
     _show(report, as_json)
 
 
-def _show(report: IntakeReport, as_json: bool) -> None:
+def _show(report: "IntakeReport", as_json: bool) -> None:
     for line in report.problems[:_SHOWN_PROBLEMS]:
         err.print(f"left out: {line}", markup=False)
     if (more := len(report.problems) - _SHOWN_PROBLEMS) > 0:
@@ -101,7 +109,8 @@ def _show(report: IntakeReport, as_json: bool) -> None:
         out.print(f"nothing new: all {report.num_known} images are in the store already")
     else:
         out.print(
-            f"{report.num_new} new images ({report.num_labelled} labelled, {report.num_gold} gold), "
+            f"{report.num_new} new images "
+            f"({report.num_labelled} labelled, {report.num_gold} gold), "
             f"{report.num_masks} masks, {report.num_known} known, {len(report.problems)} problems"
         )
 
@@ -118,6 +127,8 @@ def export_coco(
 
     Example: maskloop export coco masks.json --stage label --stage semi
     """
+    from flows import exporting, workspace
+
     result = exporting.export_coco(
         workspace.open_workspace(), output, stages=tuple(stage or ()), snapshot=snapshot
     )

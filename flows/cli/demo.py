@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from flows import demonstration
 from flows.cli.terminal import err, out, terminal_progress
 
 
@@ -26,6 +25,8 @@ def demo(
 
     Example: maskloop demo my-demo
     """
+    from flows import demonstration
+
     with terminal_progress() as progress:
         outcome = demonstration.run(folder.resolve(), quick=quick, progress=progress)
     for answer in outcome.answers:

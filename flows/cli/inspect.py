@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from flows import reporting, workspace
 from flows.cli.stages import JsonOption
 from flows.cli.terminal import out, print_json, print_table
-from flows.status import status as status_of
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +20,9 @@ def status(as_json: JsonOption = False) -> None:
 
     Example: maskloop status
     """
+    from flows import workspace
+    from flows.status import status as status_of
+
     facts = status_of(workspace.open_workspace())
     if as_json:
         print_json(facts)
@@ -41,5 +42,7 @@ def report(
 
     Example: maskloop report report.html
     """
+    from flows import reporting, workspace
+
     path = reporting.write_report(workspace.open_workspace(), output)
     out.print(str(path), markup=False)

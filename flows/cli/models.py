@@ -1,19 +1,17 @@
 """`models` and `evaluate`: which models there are, which serves, how good each is."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine import coco
-from flows import serving, workspace
 from flows.cli.stages import JsonOption, RecipeOption
 from flows.cli.terminal import out, print_json, print_table, terminal_progress
 from flows.errors import UsageError
-from flows.evaluation import measure
-from flows.labels import gold_labels, truth_file
-from flows.recipes import recipe_named
-from storage.catalog import evaluations, models
+
+if TYPE_CHECKING:
+    from engine.coco import CocoDataset
 
 VersionArgument = Annotated[str, typer.Argument(help="A model version, such as v2.")]
 
@@ -34,6 +32,9 @@ def list_models(as_json: JsonOption = False) -> None:
 
     Example: maskloop models list
     """
+    from flows import workspace
+    from storage.catalog import evaluations, models
+
     opened = workspace.open_workspace()
     scores = evaluations.by_model(opened.lake, split="gold")
     rows = [
@@ -58,11 +59,16 @@ def show(version: VersionArgument, as_json: JsonOption = False) -> None:
 
     Example: maskloop models show v2
     """
+    from flows import serving, workspace
+    from storage.catalog import evaluations
+
     opened = workspace.open_workspace()
     row = serving.model_row(opened, version)
     facts: dict[str, Any] = row.to_dict()
     facts["scores"] = evaluations.by_model(opened.lake, split="gold").get(version, {})
-    facts["gates"] = [gate.to_dict() for gate in opened.pointer.gates(version)]
+    facts["promotions"] = [
+        asdict(item) for item in opened.pointer.history() if item.model_version == version
+    ]
     if as_json:
         print_json(facts)
     else:
@@ -74,6 +80,8 @@ def promote(version: VersionArgument) -> None:
 
     Example: maskloop models promote v2
     """
+    from flows import serving, workspace
+
     opened = workspace.open_workspace()
     row = serving.model_row(opened, version)
     if row.role == "control":
@@ -87,6 +95,8 @@ def rollback() -> None:
 
     Example: maskloop models rollback
     """
+    from flows import serving, workspace
+
     out.print(f"{serving.rollback(workspace.open_workspace())} serves")
 
 
@@ -105,6 +115,11 @@ def evaluate(
 
     Example: maskloop evaluate --model v2 --json
     """
+    from flows import serving, workspace
+    from flows.evaluation import measure
+    from flows.labels import gold_labels, truth_file
+    from flows.recipes import recipe_named
+
     if (truth is None) != (images is None):
         raise UsageError("--truth and --images: give both, or neither for the gold set")
     opened = workspace.open_workspace()
@@ -124,7 +139,9 @@ def evaluate(
     print_json(result) if as_json else print_table([result])
 
 
-def _read(truth: Path) -> coco.CocoDataset:
+def _read(truth: Path) -> "CocoDataset":
+    from engine import coco
+
     try:
         return coco.read(truth)
     except coco.CocoError as error:

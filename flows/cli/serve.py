@@ -2,7 +2,6 @@
 
 import typer
 
-from flows import supervisor, workspace
 from flows.cli.terminal import err
 
 
@@ -16,5 +15,7 @@ def serve() -> None:
 
     Example: maskloop serve
     """
+    from flows import supervisor, workspace
+
     opened = workspace.open_workspace()
     supervisor.serve(opened, tell=err.print)

@@ -1,24 +1,22 @@
-"""`train`, `assist`, `generate`, `loop`, `annotate`, `merge`: the stages, each a Prefect flow run."""
+"""`train`, `assist`, `generate`, `loop`, `annotate`, `merge`: the stages, as Prefect flow runs."""
 
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from annotator.simulated import SimulationConfig, run_simulated
-from flows import launch, workspace
 from flows.cli.terminal import out, print_json, terminal_progress
 from flows.errors import UsageError
-from flows.loop import LoopConfig
-from flows.recipes import RECIPES, recipe_named
-from flows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from flows.workspace import Workspace
 
 RecipeOption = Annotated[
     str | None,
     typer.Option(
-        help=f"One of {', '.join(RECIPES)}; default: maskloop.toml's.", show_default=False
+        help="A recipe, such as nano or quick; default: maskloop.toml's.", show_default=False
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -105,6 +103,10 @@ def loop(
 
     Example: maskloop loop --iterations 2 --annotate simulated --truth annotations.json
     """
+    from flows import workspace
+    from flows.loop import LoopConfig
+    from flows.recipes import recipe_named
+
     if annotate not in ("people", "simulated"):
         raise UsageError(f"--annotate: must be people or simulated, but got {annotate!r}")
     if truth is not None:
@@ -146,6 +148,10 @@ def annotate(
 
     Example: maskloop annotate --simulate --truth annotations.json --url http://127.0.0.1:8765
     """
+    from annotator.simulated import run_simulated
+    from annotator.visit import SimulationConfig
+    from flows import workspace
+
     if not simulate:
         raise UsageError("--simulate: people annotate in the browser; run: maskloop serve")
     _check_truth(truth)
@@ -163,8 +169,9 @@ def annotate(
     _show(
         asdict(summary),
         as_json,
-        f"{summary.num_items} images: {summary.num_accepted} accepted, {summary.num_edited} edited, "
-        f"{summary.num_rejected} rejected, {summary.num_added} added, {summary.num_clicks} clicks",
+        f"{summary.num_items} images: {summary.num_accepted} accepted, "
+        f"{summary.num_edited} edited, {summary.num_rejected} rejected, "
+        f"{summary.num_added} added, {summary.num_clicks} clicks",
     )
 
 
@@ -174,6 +181,9 @@ def _check_truth(truth: Path) -> None:
 
 
 def _run(stage: str, recipe: str | None) -> dict[str, Any]:
+    from flows import workspace
+    from flows.recipes import recipe_named
+
     opened = workspace.open_workspace()
     name = recipe_named(recipe or opened.settings.recipe).name
     return _launch(
@@ -182,7 +192,9 @@ def _run(stage: str, recipe: str | None) -> dict[str, Any]:
     )
 
 
-def _launch(opened: Workspace, call: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+def _launch(opened: "Workspace", call: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    from flows import launch
+
     with terminal_progress() as progress:
         where = launch.prepare(opened)
         progress.note(where)

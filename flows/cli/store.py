@@ -2,15 +2,13 @@
 
 import csv
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from flows import checking, workspace
 from flows.cli.stages import JsonOption
 from flows.cli.terminal import out, print_json, print_table
 from flows.errors import UsageError
-from storage.catalog import gc, sqlgate
 
 _GC_AGE_H = 48.0
 
@@ -33,6 +31,9 @@ def sql(
 
     Example: maskloop sql "SELECT stage, count(*) FROM current_masks GROUP BY 1" --format json
     """
+    from flows import workspace
+    from storage.catalog import sqlgate
+
     if form not in ("table", "json", "csv"):
         raise UsageError(f"--format: must be table, json or csv, but got {form!r}")
     opened = workspace.open_workspace()
@@ -56,6 +57,8 @@ def fsck(as_json: JsonOption = False) -> None:
 
     Example: maskloop fsck
     """
+    from flows import checking, workspace
+
     breaches = checking.fsck(workspace.open_workspace())
     rows = [breach.to_dict() for breach in breaches]
     if as_json:
@@ -79,9 +82,12 @@ def collect(
 
     Example: maskloop store gc --delete
     """
+    from flows import workspace
+    from storage.catalog import gc
+
     opened = workspace.open_workspace()
     found = gc.collect(opened.lake, opened.objects, min_age_s=min_age_h * 3600, delete=delete)
-    rows = [{"file": item.uri, "bytes": item.bytes} for item in found]
+    rows: list[dict[str, Any]] = [{"file": item.uri, "bytes": item.bytes} for item in found]
     if as_json:
         print_json({"deleted": delete, "files": rows})
         return

@@ -68,9 +68,9 @@ class _Published:
         percent = 100.0 * done / max(total, 1)
         description = f"{what}: {done} of {total}"
         if self._artifact is None:
-            self._artifact = create_progress_artifact(
-                percent, key=PROGRESS_KEY, description=description
-            )
+            made = create_progress_artifact(percent, key=PROGRESS_KEY, description=description)
+            assert isinstance(made, UUID), "outside an event loop Prefect answers at once"
+            self._artifact = made
         else:
             update_progress_artifact(self._artifact, percent, description=description)
 

@@ -6,14 +6,14 @@ repeated asks the store first, so a retry never does committed work twice; resul
 because a stale cache must never say "done".
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
-from prefect.states import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from flows.assist import AssistOutcome, assist_stage
@@ -30,6 +30,8 @@ from flows.workspace import Workspace, open_workspace
 from storage.errors import TransientStorageError
 
 Result = dict[str, Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -38,13 +40,17 @@ def _transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, (TransientStorageError, ConnectionError))
 
 
-_STAGE = {
-    "retries": 3,
-    "retry_delay_seconds": exponential_backoff(2),
-    "retry_jitter_factor": 1.0,
-    "retry_condition_fn": _transient,
-    "cache_policy": NO_CACHE,
-}
+def _stage(function: Callable[P, R]) -> Task[P, R]:
+    """A task that is repeated while what went wrong may pass."""
+    decorate = task(
+        name=function.__name__.strip("_"),
+        retries=3,
+        retry_delay_seconds=exponential_backoff(2),
+        retry_jitter_factor=1.0,
+        retry_condition_fn=_transient,
+        cache_policy=NO_CACHE,
+    )
+    return decorate(function)
 
 
 def _open(root: str) -> tuple[Workspace, Progress]:
@@ -52,31 +58,31 @@ def _open(root: str) -> tuple[Workspace, Progress]:
     return workspace, artifacts.published_progress(listener())
 
 
-@task(name="train", **_STAGE)
+@_stage
 def _train(root: str, recipe: str, turn: Turn, request: TrainRequest) -> TrainOutcome:
     workspace, progress = _open(root)
     return train_stage(workspace, recipe_named(recipe), progress, turn=turn, request=request)
 
 
-@task(name="assist", **_STAGE)
+@_stage
 def _assist(root: str, recipe: str, turn: Turn) -> AssistOutcome:
     workspace, progress = _open(root)
     return assist_stage(workspace, recipe_named(recipe), progress, turn=turn)
 
 
-@task(name="review", **_STAGE)
+@_stage
 def _review(root: str, recipe: str, config: LoopConfig, turn: Turn, run_id: str) -> PeopleOutcome:
     workspace, progress = _open(root)
     return review_stage(workspace, recipe_named(recipe), config, progress, turn=turn, run_id=run_id)
 
 
-@task(name="merge", **_STAGE)
+@_stage
 def _merge(root: str, turn: Turn) -> MergeOutcome:
     workspace, progress = _open(root)
     return merge_stage(workspace, progress, turn=turn)
 
 
-@task(name="generate", **_STAGE)
+@_stage
 def _generate(root: str, recipe: str, turn: Turn) -> GenerateOutcome:
     workspace, progress = _open(root)
     return generate_stage(workspace, recipe_named(recipe), progress, turn=turn)

@@ -1,12 +1,14 @@
 """`maskloop serve`: the deployments with their schedules, run by this process."""
 
-from prefect import serve
+from typing import Any
+
+from prefect import Flow, serve
 from prefect.deployments.runner import RunnerDeployment
 
 from flows.orchestration import flows
 from flows.workspace import Workspace
 
-_FLOWS = {
+_FLOWS: dict[str, Flow[..., Any]] = {
     "train": flows.train_flow,
     "assist": flows.assist_flow,
     "merge": flows.merge_flow,
@@ -19,7 +21,7 @@ def deployments(workspace: Workspace) -> list[RunnerDeployment]:
     """One deployment per stage, with the cron lines of `maskloop.toml`."""
     schedules = workspace.settings.schedules
     parameters = {"root": str(workspace.root), "recipe": workspace.settings.recipe}
-    return [
+    made = [
         flow.to_deployment(
             name="maskloop",
             cron=getattr(schedules, name) or None,
@@ -30,6 +32,7 @@ def deployments(workspace: Workspace) -> list[RunnerDeployment]:
         )
         for name, flow in _FLOWS.items()
     ]
+    return [item for item in made if isinstance(item, RunnerDeployment)]
 
 
 def run(workspace: Workspace) -> None:

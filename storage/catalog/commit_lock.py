@@ -1,6 +1,6 @@
-"""One committer at a time, over all processes of a machine: SQLite admits one writer anyway, and
+"""One committer at a time, over all processes of a machine.
 
-DuckLake does not retry when it meets another.
+SQLite admits one writer anyway, and DuckLake does not retry when it meets another.
 """
 
 import fcntl

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -20,6 +21,11 @@ from storage.errors import (
 CATALOG_FILE = "catalog.sqlite"
 DATA_FOLDER = "lake"
 _EXTENSIONS = ("sqlite_scanner", "ducklake")
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
 _LOCKED = ("database is locked", "database table is locked")
 _FULL = ("no space left on device", "disk is full", "file too large")
 _DAMAGED = ("disk image is malformed", "file is not a database", "disk i/o error")
@@ -67,26 +73,29 @@ def attached_snapshot(cursor: DuckDBPyConnection, root: Path, snapshot: int) -> 
 
 
 def _bare() -> DuckDBPyConnection:
-    connection = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "python_enable_replacements": "false",
-        }
-    )
-    for name in _EXTENSIONS:
-        connection.execute(f"LOAD {_quoted(_extension(name))}")
+    # DuckDB checks a signature over 35 MB at every LOAD: once in a process is enough.
+    connection = duckdb.connect(config=_CONFIG | {"allow_unsigned_extensions": "true"})
+    for path in _signed_extensions():
+        connection.execute(f"LOAD {_quoted(path)}")
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 
 
+@cache
+def _signed_extensions() -> tuple[Path, ...]:
+    """The extensions' files inside their Python packages: nothing is downloaded."""
+    paths = tuple(_extension(name) for name in _EXTENSIONS)
+    with duckdb.connect(config=_CONFIG) as connection:
+        for path in paths:
+            connection.execute(f"LOAD {_quoted(path)}")
+    return paths
+
+
 def _extension(name: str) -> Path:
-    """The extension's file inside its Python package: nothing is installed, nothing downloaded."""
     spec = importlib.util.find_spec(f"duckdb_extension_{name}")
     assert spec is not None, "a dependency of the project"
     assert spec.origin is not None, "the package has an __init__.py"
-    file = f"extensions/v{duckdb.__version__}/{name}.duckdb_extension"
-    path = Path(spec.origin).parent / file
+    path = Path(spec.origin).parent / f"extensions/v{duckdb.__version__}/{name}.duckdb_extension"
     if not path.is_file():
         raise TerminalStorageError(
             f"duckdb {duckdb.__version__}: no {name} extension for it; install the same version "

@@ -1,7 +1,4 @@
-"""Invariants that are plain queries: each selects what breaks it, as `where` and what the message
-
-names.
-"""
+"""Invariants that are plain queries: each selects what breaks it, as `where` and words to say."""
 
 from dataclasses import dataclass
 
@@ -94,9 +91,11 @@ RULES = (
     _refers("masks", "image_id", "images", "image_id"),
     _refers("masks", "model_version", "model_versions", "version"),
     _refers("masks", "supersedes", "masks", "mask_id"),
+    _refers("masks", "run_id", "runs", "run_id"),
     _refers("mask_labels", "mask_id", "masks", "mask_id"),
     _refers("image_sets", "model_version", "model_versions", "version"),
     _refers("training_sets", "image_id", "images", "image_id"),
+    _refers("decisions", "mask_id", "masks", "mask_id"),
     _refers("evaluations", "model_version", "model_versions", "version"),
     _refers("suppressions", "mask_id", "masks", "mask_id"),
     _refers("suppressions", "by_mask_id", "masks", "mask_id"),

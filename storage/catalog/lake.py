@@ -67,7 +67,7 @@ class Lake:
         lake = cls(root)
         with commit_lock(root):
             connection.initialise(root)
-            if not lake._has_tables():
+            if lake._version() is None:
                 lake._retrying(lambda: lake._transact(_create_tables, "new store", "maskloop"))
         return cls.open(root)
 
@@ -79,10 +79,10 @@ class Lake:
                 f"{root}: no {connection.CATALOG_FILE} here; run: maskloop init, or restore it"
             )
         lake = cls(root)
-        if not lake._has_tables():
+        stored = lake._version()
+        if stored is None:
             raise NotFoundError(f"{root}: the store was never finished; run: maskloop init")
-        stored = lake.rows("SELECT max(version) AS version FROM schema_versions")
-        schema.check_version(stored[0]["version"])
+        schema.check_version(stored)
         return lake
 
     def close(self) -> None:
@@ -172,9 +172,13 @@ class Lake:
 
         return self._retrying(attempt)
 
-    def _has_tables(self) -> bool:
-        sql = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'lake' AND table_name = ?"
-        return bool(self.rows(sql, (SchemaVersionRow.table,)))
+    def _version(self) -> int | None:
+        """The schema version of the store; None when it has no tables yet."""
+        try:
+            found = self.rows("SELECT max(version) AS version FROM schema_versions")
+        except duckdb.CatalogException:
+            return None
+        return int(found[0]["version"])
 
     @contextmanager
     def _cursor(self) -> Iterator[DuckDBPyConnection]:

@@ -117,7 +117,7 @@ def _column(field: pa.Field, records: list[dict[str, Any]], table: str) -> pa.Ar
     return array
 
 
-def check_version(stored: int | None) -> None:
+def check_version(stored: int) -> None:
     """Raise NewerStoreError for a store that this code does not know how to read."""
     if stored != SCHEMA_VERSION:
         raise NewerStoreError(

@@ -1,0 +1,197 @@
+"""The pieces of the generator, each against a slow and obvious version of itself."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import nms as torchvision_nms
+
+from engine import rle
+from engine.generation.clean import remove_small_regions
+from engine.generation.config import GenerationConfig
+from engine.generation.filters import (
+    boxes_of,
+    cut_by_crop,
+    picture_area,
+    stability_scores,
+)
+from engine.generation.grid import CropBox, crop_boxes, point_grid, points_in
+from engine.generation.nms import box_nms, by_score, mask_nms
+from engine.generation.windows import WindowUpscaler
+from engine.geometry import Frame, Mask, box_iou, masks_to_boxes
+from engine.model.predictor import upscale_logits
+
+
+def test_points_stand_in_the_middle_of_equal_cells() -> None:
+    np.testing.assert_allclose(
+        point_grid(2), [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
+    )
+    crop = CropBox(0, (10, 20, 50, 40))
+    np.testing.assert_allclose(points_in(crop, GenerationConfig(points_per_side=1)), [[20, 10]])
+
+
+def test_a_layer_may_have_fewer_points() -> None:
+    config = GenerationConfig(points_per_side=16, crop_n_points_downscale_factor=2)
+    counts = [len(points_in(CropBox(layer, (0, 0, 9, 9)), config)) for layer in (0, 1, 2, 5)]
+    assert counts == [256, 64, 16, 1]
+
+
+@pytest.mark.parametrize("hw", [(100, 100), (300, 480), (481, 321), (7, 5)])
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_crops_cover_the_image_and_overlap(hw: tuple[int, int], layers: int) -> None:
+    crops = crop_boxes(hw, GenerationConfig(crop_n_layers=layers))
+    assert crops[0] == CropBox(0, (0, 0, hw[1], hw[0]))
+    for layer in range(layers + 1):
+        covered = np.zeros(hw, dtype=int)
+        for crop in crops:
+            x0, y0, x1, y1 = crop.xyxy
+            assert 0 <= x0 < x1 <= hw[1]
+            assert 0 <= y0 < y1 <= hw[0]
+            assert crop.hw == (y1 - y0, x1 - x0)
+            if crop.layer == layer:
+                covered[y0:y1, x0:x1] += 1
+        assert covered.min() >= 1
+        if layer and min(hw) > 10:
+            assert covered.max() >= 2
+            assert len([crop for crop in crops if crop.layer == layer]) == 4**layer
+
+
+def test_stability_is_the_iou_of_two_cuts() -> None:
+    logits = torch.randn(20, 9, 11, generator=torch.Generator().manual_seed(0)) * 2
+    logits[0] = -5.0
+    found = stability_scores(logits, 0.25, 0.5).numpy()
+    for logit, score in zip(logits.numpy(), found, strict=True):
+        high, low = logit > 0.75, logit > -0.25
+        union = (high | low).sum()
+        assert score == pytest.approx((high & low).sum() / union if union else 0.0)
+
+
+def random_masks(num: int = 30, hw: tuple[int, int] = (12, 15)) -> Mask:
+    random = np.random.default_rng(3)
+    masks = np.zeros((num, *hw), dtype=bool)
+    for mask in masks:
+        y, x = random.integers(0, hw[0]), random.integers(0, hw[1])
+        mask[y : y + random.integers(0, 7), x : x + random.integers(0, 7)] = True
+    return masks & (random.random(masks.shape) < 0.9)
+
+
+def test_boxes_of_tensors_are_boxes_of_arrays() -> None:
+    masks = random_masks()
+    masks[0] = False
+    np.testing.assert_array_equal(boxes_of(torch.from_numpy(masks)).numpy(), masks_to_boxes(masks))
+
+
+def test_padding_is_no_part_of_the_picture() -> None:
+    logits = torch.zeros(2, 64, 64)
+    assert picture_area(logits, Frame(original_hw=(100, 200), side=256)).shape == (2, 32, 64)
+    assert picture_area(logits, Frame(original_hw=(200, 3), side=256)).shape == (2, 64, 1)
+
+
+def test_only_inner_edges_of_a_crop_cut() -> None:
+    crop = CropBox(1, (0, 0, 100, 100))
+    boxes = np.array([[0, 0, 50, 50], [20, 20, 99, 50], [20, 20, 50, 100], [3, 3, 90, 90]], "f4")
+    np.testing.assert_array_equal(cut_by_crop(boxes, crop, (200, 200)), [False, True, True, False])
+    np.testing.assert_array_equal(cut_by_crop(boxes, crop, (100, 200)), [False, True, False, False])
+    assert not cut_by_crop(boxes, crop, (100, 100)).any()
+
+
+def brute_force_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
+    kept: list[int] = []
+    for index in sorted(range(len(boxes)), key=lambda index: -scores[index]):
+        if all(box_iou(boxes[[index]], boxes[[other]])[0, 0] <= threshold for other in kept):
+            kept.append(index)
+    return kept
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
+def test_box_nms_is_greedy_nms(threshold: float) -> None:
+    random = np.random.default_rng(4)
+    corners = random.uniform(0, 50, (200, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(1, 30, (200, 2))], 1).astype("f4")
+    scores = random.permutation(200) / 200
+    found = box_nms(boxes, scores, threshold).tolist()
+    assert found == brute_force_nms(boxes, scores, threshold)
+    theirs = torchvision_nms(torch.from_numpy(boxes), torch.from_numpy(scores).float(), threshold)
+    assert found == theirs.tolist()
+
+
+def test_equal_scores_keep_their_order() -> None:
+    assert by_score([0.5, 0.9, 0.5, 0.9]).tolist() == [1, 3, 0, 2]
+    boxes = np.array([[0, 0, 4, 4]] * 3, dtype="f4")
+    assert box_nms(boxes, [0.5, 0.5, 0.5], 0.7).tolist() == [0]
+    assert box_nms(np.zeros((0, 4), "f4"), [], 0.7).tolist() == []
+
+
+@pytest.mark.parametrize(("iou", "inside"), [(0.5, 0.8), (1.0, 0.6), (0.3, 1.0), (1.0, 1.0)])
+def test_mask_nms_is_greedy_nms_on_pixels(iou: float, inside: float) -> None:
+    masks = random_masks(60)
+    masks = masks[masks.any(axis=(1, 2))]
+    scores = np.random.default_rng(5).random(len(masks))
+    kept: list[int] = []
+    for index in sorted(range(len(masks)), key=lambda index: -scores[index]):
+        mask = masks[index]
+        overlaps = [
+            ((mask & masks[k]).sum() / (mask | masks[k]).sum() > iou)
+            or ((mask & masks[k]).sum() / min(mask.sum(), masks[k].sum()) > inside)
+            for k in kept
+        ]
+        if not any(overlaps):
+            kept.append(index)
+    found = mask_nms(
+        rle.encode(masks),
+        masks_to_boxes(masks),
+        scores,
+        iou_threshold=iou,
+        containment_threshold=inside,
+    )
+    assert found.kept == kept
+    assert sorted(found.kept + found.duplicates + found.contained) == list(range(len(masks)))
+
+
+def drawn(text: str) -> Mask:
+    return np.array([[cell == "#" for cell in line.strip()] for line in text.split()])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param("###. #.#. ###.", "###. ###. ###.", id="hole"),
+        pytest.param("###.# ###.. ###..", "###.. ###.. ###..", id="island"),
+        pytest.param("##... ##... ..##.", "##... ##... ..##.", id="corners hold an island"),
+        pytest.param("#.# ### ###", "#.# ### ###", id="a notch at the border is no hole"),
+        pytest.param(
+            "##### #...# #...# #...# #####", "##### #...# #...# #...# #####", id="large hole"
+        ),
+        pytest.param("#.... ..... ...##", "..... ..... ...##", id="all small: the largest stays"),
+        pytest.param("..... .....", "..... .....", id="nothing"),
+        pytest.param("#### #.## ##.# ####", "#### #### #### ####", id="two holes at a corner"),
+    ],
+)
+def test_small_regions_go(before: str, after: str) -> None:
+    mask = drawn(before)
+    copy = mask.copy()
+    np.testing.assert_array_equal(remove_small_regions(mask, 4), drawn(after))
+    np.testing.assert_array_equal(mask, copy)
+    assert remove_small_regions(mask, 0) is mask
+
+
+@pytest.mark.parametrize("hw", [(300, 480), (481, 321), (40, 64), (1, 30), (1040, 1388)])
+@pytest.mark.parametrize("threshold", [0.0, 0.7])
+def test_a_window_is_a_part_of_the_whole(hw: tuple[int, int], threshold: float) -> None:
+    frame = Frame(original_hw=hw, side=256)
+    generator = torch.Generator().manual_seed(6)
+    upscaler = WindowUpscaler((64, 64), frame)
+    for radius in (1, 4, 15, 60):
+        x, y = (int(value) for value in torch.randint(0, 60, (2,), generator=generator))
+        logits = torch.full((64, 64), -3.0)
+        logits[max(0, y - radius) : y + radius, max(0, x - radius) : x + radius] = 4.0
+        logits += torch.rand(64, 64, generator=generator)
+        seen = picture_area(logits, frame) > threshold
+        if not seen.any():
+            continue
+        window = upscaler.mask(logits, boxes_of(seen[None])[0], threshold)
+        found = np.zeros(hw, dtype=bool)
+        height, width = window.mask.shape
+        found[window.y0 : window.y0 + height, window.x0 : window.x0 + width] = window.mask
+        whole = (upscale_logits(logits[None], frame)[0] > threshold).numpy()
+        # Sums in another order: a logit that is the threshold but for rounding may fall either way.
+        assert (found != whole).mean() < 1e-4

@@ -1,0 +1,132 @@
+"""AR, AP and F1, against COCO's own code and against counting by hand."""
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from engine import rle
+from engine.geometry import Mask
+from engine.metrics.detection import (
+    AR_THRESHOLDS,
+    average_precision,
+    average_recall,
+    f1,
+    match_image,
+)
+
+HW = (40, 50)
+
+
+def square(x: int, y: int, side: int) -> Mask:
+    mask = np.zeros(HW, dtype=bool)
+    mask[y : y + side, x : x + side] = True
+    return mask
+
+
+def scene(seed: int) -> tuple[Mask, np.ndarray[Any, Any], Mask]:
+    """Predictions, their scores and the truth of a random image; some predictions are good."""
+    random = np.random.default_rng(seed)
+    truths = [square(*random.integers(0, 30, 2), random.integers(4, 12)) for _ in range(5)]
+    masks = [np.roll(mask, random.integers(-2, 3, 2), (0, 1)) for mask in truths for _ in range(2)]
+    masks += [square(*random.integers(0, 30, 2), random.integers(4, 12)) for _ in range(4)]
+    scores = np.round(random.random(len(masks)), 1)
+    return np.stack(masks), scores, np.stack(truths)
+
+
+def coco_numbers(scenes: list[tuple[Mask, Any, Mask]]) -> tuple[float, float]:
+    """(AP50, AR at 1000 masks) by pycocotools."""
+    images, truths, found = [], [], []
+    for number, (masks, scores, truth) in enumerate(scenes, start=1):
+        images.append({"id": number, "height": HW[0], "width": HW[1]})
+        for code in rle.encode(truth):
+            entry = {"image_id": number, "category_id": 1, "iscrowd": 0, "area": rle.area(code)}
+            segmentation = {"size": list(HW), "counts": code.counts}
+            truths.append({"id": len(truths) + 1, "segmentation": segmentation, **entry})
+        for code, score in zip(rle.encode(masks), scores, strict=True):
+            segmentation = {"size": list(HW), "counts": code.counts}
+            entry = {"image_id": number, "category_id": 1, "segmentation": segmentation}
+            found.append({"score": float(score), **entry})
+    with contextlib.redirect_stdout(io.StringIO()):
+        dataset = COCO()
+        dataset.dataset = {
+            "info": {},
+            "images": images,
+            "annotations": truths,
+            "categories": [{"id": 1, "name": "object"}],
+        }
+        dataset.createIndex()
+        evaluation = COCOeval(dataset, dataset.loadRes(found), "segm")
+        evaluation.params.maxDets = [1, 10, 1000]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][0, :, 0, 0, 2]
+    recall = evaluation.eval["recall"][:, 0, 0, 2]
+    return float(precision.mean()), float(recall.mean())
+
+
+@pytest.mark.parametrize("first_seed", [0, 10, 20])
+def test_the_numbers_are_cocos(first_seed: int) -> None:
+    scenes = [scene(seed) for seed in range(first_seed, first_seed + 6)]
+    matches = [
+        match_image(rle.encode(masks), scores, rle.encode(truth)) for masks, scores, truth in scenes
+    ]
+    ap50, ar1000 = coco_numbers(scenes)
+    assert 0.1 < ap50 < 0.95
+    assert average_precision(matches) == pytest.approx(ap50, abs=1e-9)
+    assert average_recall(matches) == pytest.approx(ar1000, abs=1e-9)
+
+
+def test_one_true_mask_is_found_by_one_prediction() -> None:
+    truth = rle.encode([square(5, 5, 10)])
+    match = match_image(truth * 3, [0.9, 0.8, 0.7], truth)
+    np.testing.assert_array_equal(match.hits[0], [True, False, False])
+    assert average_recall([match]) == 1.0
+    assert average_precision([match]) == 1.0
+    assert f1([match]) == pytest.approx(2 / 4)
+
+
+def test_the_better_score_chooses_first() -> None:
+    truths = rle.encode([square(0, 0, 10), square(3, 0, 10)])
+    between, exact = rle.encode([square(2, 0, 10), square(3, 0, 10)])
+    # `between` is nearer to the second; with the higher score it takes it away from `exact`.
+    match = match_image([exact, between], [0.5, 0.9], truths)
+    np.testing.assert_array_equal(match.scores, [0.9, 0.5])
+    np.testing.assert_array_equal(match.hits[0], [True, True])
+    np.testing.assert_array_equal(match.hits[6], [True, False])
+    assert AR_THRESHOLDS[6] == pytest.approx(0.8)
+
+
+def test_an_iou_that_is_the_threshold_counts() -> None:
+    match = match_image(rle.encode([square(0, 0, 10)]), [1.0], rle.encode([square(0, 0, 10)]))
+    assert match.hits.all()
+    half = np.zeros(HW, dtype=bool)
+    half[:5, :10] = True
+    assert match_image(rle.encode([half]), [1.0], rle.encode([square(0, 0, 10)])).hits[0, 0]
+
+
+@pytest.mark.parametrize(
+    ("masks", "truths", "numbers"),
+    [
+        pytest.param([], [square(0, 0, 5)], (0.0, 0.0, 0.0), id="nothing found"),
+        pytest.param([square(0, 0, 5)], [], (0.0, 0.0, 0.0), id="nothing to find"),
+        pytest.param([], [], (0.0, 0.0, 0.0), id="neither"),
+        pytest.param([square(0, 0, 5)], [square(0, 0, 5)], (1.0, 1.0, 1.0), id="all"),
+    ],
+)
+def test_ends(masks: list[Mask], truths: list[Mask], numbers: tuple[float, ...]) -> None:
+    match = match_image(rle.encode(masks), [0.5] * len(masks), rle.encode(truths))
+    for matches in ([match], [match, match]):
+        found = (average_recall(matches), average_precision(matches), f1(matches))
+        assert found == pytest.approx(numbers)
+    assert average_recall([]) == average_precision([]) == f1([]) == 0.0
+
+
+def test_a_thousand_masks_an_image_at_most() -> None:
+    mask = rle.encode([square(0, 0, 5)])
+    match = match_image(mask * 1200, np.linspace(1, 0, 1200), mask)
+    assert match.hits.shape == (10, 1000)

@@ -1,0 +1,80 @@
+"""A process that works the store as a stage does; tests start several of it and kill them.
+
+driver.py shards ROOT: label and commit every pending shard of v1. driver.py runs ROOT NAME N: N
+commits of one run row each.
+"""
+
+import random
+import sys
+from pathlib import Path
+
+from storage.catalog import shards
+from storage.catalog.lake import Lake
+from storage.rows import ImageSetRow, MaskRow, RunRow, ShardRow, mask_id, utcnow
+
+MASKS_PER_IMAGE = 3
+
+
+def work(root: Path, row: ShardRow) -> shards.ShardReceipt:
+    masks = [mask(row, image_id, n) for image_id in row.image_ids for n in range(MASKS_PER_IMAGE)]
+    sets = [
+        ImageSetRow(
+            image_id=image_id,
+            model_version=row.model_version,
+            config_hash=row.config_hash,
+            run_id=row.run_id,
+            shard_key=row.shard_key,
+            num_proposed=MASKS_PER_IMAGE,
+            num_masks=MASKS_PER_IMAGE,
+            rejections={},
+            created_at=utcnow(),
+        )
+        for image_id in row.image_ids
+    ]
+    return shards.write_shard_files(root, row.shard_key, masks, sets)
+
+
+def mask(row: ShardRow, image_id: str, number: int) -> MaskRow:
+    return MaskRow(
+        mask_id=mask_id(image_id, str(number)),
+        image_id=image_id,
+        stage="auto",
+        run_id=row.run_id,
+        model_version=row.model_version,
+        config_hash=row.config_hash,
+        shard_key=row.shard_key,
+        segmentation={"size": [20, 30], "counts": "x"},
+        bbox=[0.0, 0.0, 1.0, 1.0],
+        area=1,
+        created_at=utcnow(),
+    )
+
+
+def label_shards(root: Path) -> None:
+    lake = Lake.open(root)
+    while waiting := shards.pending(lake, "v1", "config"):
+        # In any order, so that drivers meet over the same shards now and then.
+        row = random.choice(waiting)
+        shards.commit_shards(lake, [work(root, row)])
+
+
+def commit_runs(root: Path, name: str, number: int) -> None:
+    lake = Lake.open(root)
+    for count in range(number):
+        row = RunRow(
+            run_id=f"{name}-{count}", stage="s", config="", status="running", started_at=utcnow()
+        )
+        lake.commit(lambda tx, row=row: tx.insert([row]), message="test")
+        lake.commit(
+            lambda tx, row=row: tx.execute(
+                "UPDATE runs SET status = 'done' WHERE run_id = ?", [row.run_id]
+            ),
+            message="test",
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "shards":
+        label_shards(Path(sys.argv[2]))
+    else:
+        commit_runs(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -1,0 +1,126 @@
+"""Several processes on one store, killed at any moment: nothing is lost and nothing doubled."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.catalog import gc, shards
+from storage.catalog.lake import Lake
+from storage.failpoints import EXIT_CODE, VARIABLE
+from storage.objects import FolderObjects
+
+DRIVER = Path(__file__).with_name("driver.py")
+MASKS_PER_IMAGE = 3
+
+
+def start(*arguments: object, failpoint: str = "") -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), *map(str, arguments)],
+        env={**os.environ, VARIABLE: failpoint},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> int:
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (0, -9, EXIT_CODE), errors
+    return process.returncode
+
+
+def plan(lake: Lake, make: Any, num_shards: int) -> None:
+    rows = [make.shard(f"s{n}", [f"{n}a", f"{n}b"]) for n in range(num_shards)]
+    shards.plan(lake, rows)
+
+
+def breaches(lake: Lake) -> list[dict[str, Any]]:
+    """Committed shards and what is there, wherever the two do not agree."""
+    return lake.rows(
+        f"""WITH planned AS (SELECT shard_key, state, unnest(image_ids) AS image_id FROM shards),
+            sets AS (SELECT shard_key, image_id, count(*) AS sets FROM image_sets GROUP BY ALL),
+            found AS (SELECT shard_key, image_id, count(*) AS masks FROM masks GROUP BY ALL)
+        SELECT * FROM planned FULL JOIN sets USING (shard_key, image_id)
+                              FULL JOIN found USING (shard_key, image_id)
+        WHERE NOT (state = 'committed' AND sets = 1 AND masks = {MASKS_PER_IMAGE}
+                   OR state = 'pending' AND sets IS NULL AND masks IS NULL) OR state IS NULL"""
+    )
+
+
+def num_committed(lake: Lake) -> int:
+    return int(lake.rows("SELECT count(*) AS n FROM shards WHERE state = 'committed'")[0]["n"])
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "committed"),
+    [
+        ("shard.after_write", 0),
+        ("commit.after_update", 0),
+        ("commit.after_add", 0),
+        ("commit.after_commit", 1),
+    ],
+)
+def test_a_driver_killed_at_a_failpoint(
+    lake: Lake, make: Any, failpoint: str, committed: int
+) -> None:
+    plan(lake, make, 2)
+    assert finish(start("shards", lake.root, failpoint=failpoint)) == EXIT_CODE
+    assert num_committed(lake) == committed
+    assert breaches(lake) == []
+    assert finish(start("shards", lake.root)) == 0
+    assert num_committed(lake) == 2
+    assert breaches(lake) == []
+    orphans = gc.collect(lake, FolderObjects(lake.root), min_age_s=0, delete=True)
+    assert len(orphans) == (0 if committed else 2)
+    assert breaches(lake) == []
+
+
+def test_commits_of_four_processes_all_land(lake: Lake) -> None:
+    processes = [start("runs", lake.root, name, 4) for name in "abcd"]
+    reads = 0
+    while any(process.poll() is None for process in processes):
+        lake.rows("SELECT * FROM runs")
+        reads += 1
+    assert [finish(process) for process in processes] == [0] * 4
+    runs = lake.rows("SELECT run_id, status FROM runs ORDER BY run_id")
+    expected = [f"{name}-{number}" for name in "abcd" for number in range(4)]
+    assert runs == [{"run_id": run_id, "status": "done"} for run_id in expected]
+    assert lake.snapshot() == 1 + 2 * len(runs)
+    assert reads > 10
+
+
+@pytest.mark.slow
+def test_chaos_of_three_drivers_without_a_lease(lake: Lake, make: Any) -> None:
+    """Random kills until 200 have hit and every shard is committed; a sweep runs all the while."""
+    rng = random.Random(7)
+    kills, num_shards = 0, 0
+    deadline = time.monotonic() + 500
+    running: list[subprocess.Popen[str]] = []
+    while kills < 200 and time.monotonic() < deadline:
+        if num_committed(lake) == num_shards:
+            rows = [make.shard(f"s{num_shards + n}", [f"{num_shards + n}a"]) for n in range(20)]
+            shards.plan(lake, rows)
+            num_shards += 20
+        running = [process for process in running if process.poll() is None]
+        while len(running) < 3:
+            running.append(start("shards", lake.root))
+        # Starting takes most of a second: let some reach the commit.
+        time.sleep(rng.uniform(0.2, 1.6))
+        victim = rng.choice(running)
+        if victim.poll() is None:
+            victim.kill()
+            kills += 1
+        finish(victim)
+        assert breaches(lake) == []
+        gc.collect(lake, FolderObjects(lake.root), min_age_s=30, delete=True)
+    for process in running:
+        finish(process)
+    assert finish(start("shards", lake.root)) == 0
+    assert kills >= 50
+    assert num_committed(lake) == num_shards
+    assert breaches(lake) == []
