@@ -167,7 +167,8 @@ def _read(picture: Image.Image, data: bytes, limits: ImageLimits) -> DecodedImag
     # Asked after loading: Pillow has turned TIFF files itself by then, and forgets that it did.
     turned = _turn(_to_rgb(picture, had_alpha, bit_depth, limits), _orientation(picture))
     return DecodedImage(
-        pixels=np.ascontiguousarray(turned),
+        # A copy: Pillow's own memory is read-only, which torch warns of.
+        pixels=np.array(turned, order="C"),
         format=_format(picture),
         mode=mode,
         bit_depth=bit_depth,

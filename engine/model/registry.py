@@ -62,13 +62,13 @@ class _Nano:
 
 def _vit(name: str) -> Callable[[], PromptableSam]:
     def build() -> PromptableSam:
-        return _with_batches(sam_model_registry[name]())
+        return with_batches(sam_model_registry[name]())
 
     return build
 
 
-def _with_batches(sam: Sam) -> PromptableSam:
-    """The same model with our prompt encoder and decoder in place of the original's."""
+def with_batches(sam: Sam) -> PromptableSam:
+    """A `Sam` of any encoder with our prompt encoder and decoder in place of the original's."""
     old = sam.prompt_encoder
     prompt_encoder = MixedPromptEncoder(
         old.embed_dim, old.image_embedding_size, old.input_image_size, mask_in_chans=16

@@ -15,7 +15,7 @@ import duckdb
 
 from storage.catalog.commit_lock import commit_lock
 from storage.catalog.files import lake_files, orphans
-from storage.catalog.fsck_queries import RULES
+from storage.catalog.fsck_queries import RULES, Rule
 from storage.catalog.lake import Lake
 from storage.errors import StorageError
 from storage.objects import FolderObjects, file_sha256
@@ -88,7 +88,7 @@ def check(
         try:
             breaches += rule(subject)
         except (StorageError, duckdb.Error) as error:
-            breaches.append(Breach("I7", rule.__name__.strip("_"), f"cannot be checked: {error}"))
+            breaches.append(Breach("I7", "a rule that cannot be checked", str(error)))
     return breaches
 
 
@@ -207,10 +207,12 @@ def _orphans(subject: _Subject) -> Iterator[Breach]:
         yield Breach("I8", "lake/, models/, embeddings/", f"{message}; run: maskloop store gc")
 
 
-def _queries(subject: _Subject) -> Iterator[Breach]:
-    for rule in RULES:
+def _asking(rule: Rule) -> Callable[[_Subject], Iterator[Breach]]:
+    def ask(subject: _Subject) -> Iterator[Breach]:
         for row in subject.lake.rows(rule.sql):
             yield Breach(rule.invariant, str(row["where"]), rule.message.format(**row))
+
+    return ask
 
 
 _RULES: tuple[Callable[[_Subject], Iterator[Breach]], ...] = (
@@ -220,7 +222,7 @@ _RULES: tuple[Callable[[_Subject], Iterator[Breach]], ...] = (
     _weights,
     _serving,
     _merged,
-    _queries,
+    *map(_asking, RULES),
     _masks,
     _orphans,
 )

@@ -108,6 +108,7 @@ def test_a_mode_becomes_what_it_shows(kind: str, mode: str, bit_depth: int) -> N
     assert isinstance(found, DecodedImage)
     assert found.pixels.dtype == np.uint8
     assert found.pixels.flags.c_contiguous
+    assert found.pixels.flags.writeable
     assert (found.format, found.bit_depth, found.num_frames) == (kind, bit_depth, 1)
     assert found.had_alpha == ("A" in mode or "transparent" in mode)
     tolerance = 4 if kind == "JPEG" or mode == "CMYK" else 0

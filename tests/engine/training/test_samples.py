@@ -1,0 +1,119 @@
+"""Crops: pixels and masks stay together through every scale, turn and border."""
+
+import numpy as np
+import pytest
+
+from engine import rle
+from engine.training.augment import choose_crop, recolour, turn
+from engine.training.samples import CropSource, LabelledImage, Sample, shrink
+
+SIDE = 64
+
+
+class Painted:
+    """White objects on black, so that pixels tell which masks are due."""
+
+    def __init__(self, hw: tuple[int, int]) -> None:
+        self.hw = hw
+
+    def __len__(self) -> int:
+        return 1
+
+    def load(self, _: int) -> LabelledImage:
+        image = np.zeros((*self.hw, 3), dtype=np.uint8)
+        masks = np.zeros((2, *self.hw), dtype=bool)
+        height, width = self.hw
+        masks[0, height // 8 : height // 2, width // 8 : width // 2] = True
+        masks[1, height // 2 + 4 : height - 4, width // 2 + 4 : width - 4] = True
+        image[masks[0]] = 255
+        image[masks[1]] = 255
+        return LabelledImage(image=image, masks=rle.encode(masks))
+
+
+def sample(hw: tuple[int, int], seed: int, **changes: object) -> Sample:
+    options: dict = {"scale": (0.8, 2.0), "num_masks": 4, "num_background": 3, "min_area": 5}
+    return CropSource(Painted(hw), SIDE).sample(
+        0, np.random.default_rng(seed), **{**options, **changes}
+    )
+
+
+@pytest.fixture
+def without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.samples.recolour", lambda image, _: image)
+
+
+@pytest.mark.parametrize("hw", [(64, 64), (40, 200), (300, 90), (500, 640)])
+@pytest.mark.usefixtures("without_colours")
+def test_masks_cover_the_pixels_of_their_objects(hw: tuple[int, int]) -> None:
+    for seed in range(12):
+        made = sample(hw, seed)
+        assert made.image.shape == (SIDE, SIDE, 3)
+        white = made.image[..., 0] > 170
+        covered = made.masks.any(axis=0)
+        assert (white != covered).mean() < 0.06
+        for x, y in made.background:
+            assert not covered[int(y), int(x)]
+
+
+@pytest.mark.usefixtures("without_colours")
+def test_what_lies_outside_the_image_is_grey_and_never_background() -> None:
+    made = sample((64, 16), 0, scale=(1.0, 1.0))
+    grey = (made.image == 127).all(axis=2)
+    assert grey.mean() == pytest.approx(0.75, abs=0.02)
+    for x, y in made.background:
+        assert not grey[int(y), int(x)]
+
+
+def test_the_same_seed_gives_the_same_sample() -> None:
+    a, b, c = sample((90, 120), 1), sample((90, 120), 1), sample((90, 120), 2)
+    assert np.array_equal(a.image, b.image)
+    assert np.array_equal(a.masks, b.masks)
+    assert not np.array_equal(a.image, c.image)
+
+
+def test_at_most_as_many_masks_as_asked_and_none_too_small() -> None:
+    for seed in range(10):
+        assert len(sample((64, 64), seed, num_masks=1).masks) <= 1
+        assert len(sample((64, 64), seed, min_area=100_000).masks) == 0
+
+
+def test_a_large_image_is_kept_small() -> None:
+    big = Painted((400, 1000)).load(0)
+    small = shrink(big, 100)
+    assert small.image.shape == (40, 100, 3)
+    for before, after in zip(big.masks, small.masks, strict=True):
+        assert rle.area(after) == pytest.approx(rle.area(before) / 100, rel=0.1)
+
+
+def test_turns_take_pixels_masks_and_points_along() -> None:
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    image[2, 6] = 200
+    masks = (image[..., 0] > 0)[None]
+    seen = set()
+    for seed in range(40):
+        points = np.array([[6.5, 2.5]], dtype=np.float32)
+        turned, moved, places = turn(image, masks, points, np.random.default_rng(seed))
+        (x, y), (row, column) = places[0], np.argwhere(moved[0])[0]
+        assert (int(y), int(x)) == (row, column)
+        assert turned[row, column, 0] == 200
+        seen.add((int(row), int(column)))
+    assert len(seen) == 8, "all symmetries of the square"
+
+
+def test_a_crop_stays_inside_the_image_and_the_frame() -> None:
+    for seed in range(50):
+        random = np.random.default_rng(seed)
+        hw = tuple(int(v) for v in random.integers(1, 300, 2))
+        crop = choose_crop(hw, SIDE, (0.5, 3.0), random)
+        x0, y0, x1, y1 = crop.box
+        assert 0 <= x0 < x1 <= hw[1] + 1e-6
+        assert 0 <= y0 < y1 <= hw[0] + 1e-6
+        assert 0 <= crop.left < crop.right <= SIDE
+        assert 0 <= crop.top < crop.bottom <= SIDE
+
+
+def test_colours_stay_in_range() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    for seed in range(30):
+        again = recolour(image, np.random.default_rng(seed))
+        assert (again.dtype, again.shape) == (np.uint8, image.shape)
