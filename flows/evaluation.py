@@ -44,7 +44,8 @@ def gold_scores(
     if not len(gold):
         return {}
     # The gold images are part of the key: a larger gold set asks for a new measurement.
-    key = config_hash(recipe.evaluation) + gold.fingerprint()
+    parts = (recipe.evaluation, recipe.evaluation_generation)
+    key = "".join(map(config_hash, parts)) + gold.fingerprint()
     known = evaluations.of(workspace.lake, predictor.version, split="gold", config_hash=key)
     if known:
         return known

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.image_files import Progress, expand, read_images
-from flows.image_rows import IntakeReport, groups_of, image_row, known_images, stop_on
+from flows.image_rows import (
+    TORN,
+    IntakeReport,
+    groups_of,
+    image_row,
+    joining_gold,
+    known_images,
+    settle,
+    sides_of,
+    stop_on,
+)
 from flows.runs import finish_run, new_run
 from flows.workspace import Workspace, to_json
 from storage.catalog.lake import Transaction
@@ -22,7 +32,10 @@ def add_images(
     if not fresh:
         return IntakeReport(num_known=len(found), problems=tuple(problems), repeated=True)
     groups = groups_of(known, [(None, item) for item in fresh])
-    gold_groups = {groups[key] for key, row in known.items() if row["split"] == "gold"}
+    sides = sides_of(known, groups)
+    torn = [item for item in fresh if len(sides[groups[item.image_id]]) > 1]
+    problems += [f"{item.path}: {TORN}" for item in torn]
+    fresh = [item for item in fresh if item not in torn]
     run = new_run("add", config=to_json({"num_paths": len(paths)}))
     sources = workspace.reader.sources
     for pattern in patterns:
@@ -31,12 +44,15 @@ def add_images(
     rows = []
     for item in fresh:
         # A near-duplicate of a gold image must never reach training, so it joins the gold side.
-        split = "gold" if groups[item.image_id] in gold_groups else "unlabelled"
+        split = "gold" if "gold" in sides[groups[item.image_id]] else "unlabelled"
         sources, row = image_row(sources, item, split, groups[item.image_id], run.run_id)
         rows.append(row)
     workspace.keep_sources(sources)
+    joined = {row.group_id for row in rows}
+    gold = {row.group_id for row in rows if row.split == "gold"}
 
     def body(tx: Transaction) -> None:
+        settle(tx, known, groups, joined, {"gold": joining_gold(known, groups, gold)})
         tx.insert([run])
         tx.insert(rows)
         finish_run(tx, run.run_id, num_images=len(rows))

@@ -183,6 +183,7 @@ def _value(hint: Any, value: Any, path: str, name: str) -> Any:
 
 def _check(settings: Settings, path: str) -> None:
     rules: tuple[tuple[str, float, float, float], ...] = (
+        ("version", settings.version, 1, WORKSPACE_VERSION),
         ("workers.count", settings.workers.count, 1, 1024),
         ("workers.timeout_s", settings.workers.timeout_s, 1, 86_400),
         ("annotator.port", settings.annotator.port, 1, 65_535),

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import images
-from flows.errors import StageError
+from flows.errors import StageError, UsageError
+from storage.objects import write_durably
 
 FILE_NAME = "sources.toml"
 SCHEME = "source:"
@@ -63,7 +64,13 @@ def read_sources(root: Path) -> Sources:
     path = root / FILE_NAME
     if not path.is_file():
         return Sources()
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file ({error}); correct it") from error
+    for name, folder in table.items():
+        if not isinstance(folder, str):
+            raise UsageError(f"{path}: {name}: must be a folder, but got {folder!r}")
     return Sources({name: (root / folder).resolve() for name, folder in table.items()})
 
 
@@ -73,7 +80,8 @@ def write_sources(root: Path, sources: Sources) -> None:
     for name, folder in sources.folders.items():
         shown = folder.relative_to(root) if folder.is_relative_to(root) else folder
         lines.append(f"{json.dumps(name)} = {json.dumps(shown.as_posix())}")
-    (root / FILE_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    # Whole or not at all: with half of it, no image could be found again.
+    write_durably(root / FILE_NAME, ("\n".join(lines) + "\n").encode())
 
 
 @dataclass(frozen=True)
@@ -96,4 +104,7 @@ class ImageReader:
             raise StageError(
                 f"{path}: its bytes are no longer those of image {image_id}; put them back"
             )
-        return images.decode(data, self.limits).pixels
+        try:
+            return images.decode(data, self.limits).pixels
+        except images.ImageError as error:
+            raise StageError(f"{path}: {error}; check images in maskloop.toml") from error

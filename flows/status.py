@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from flows import serving
 from flows.workspace import Workspace
 
 
@@ -15,12 +14,13 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "SELECT stage, iteration, status, model_version, num_images, num_masks, seconds, "
         "started_at FROM runs ORDER BY started_at DESC LIMIT 8"
     )
+    current = workspace.pointer.current()
     return {
         "workspace": str(workspace.root),
         "snapshot": lake.snapshot(),
         "images": {row["split"]: row["n"] for row in images},
         "masks": {row["stage"]: row["n"] for row in masks},
         "queue": workspace.queue.counts(),
-        "model": serving.current_version(workspace),
+        "model": current and current[0],
         "runs": runs,
     }

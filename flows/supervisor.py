@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,10 +16,12 @@ from flows.people import annotator_server
 from flows.workspace import Workspace
 
 _START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 10.0
 
 
 def serve(workspace: Workspace, *, tell: Callable[[str], None]) -> None:
     """Run the Prefect server, the deployments and the annotator until Ctrl+C."""
+    signal.signal(signal.SIGTERM, _interrupt)
     settings = workspace.settings
     api_url = settings.prefect.api_url or os.environ.get("PREFECT_API_URL", "")
     server = None if api_url else _start_prefect(workspace)
@@ -37,8 +40,22 @@ def serve(workspace: Workspace, *, tell: Callable[[str], None]) -> None:
     finally:
         running.unlink(missing_ok=True)
         if server is not None:
-            server.terminate()
-            server.wait(timeout=30)
+            _stop(server)
+
+
+def _interrupt(*_: object) -> None:
+    # A service manager asks with SIGTERM; without this, Python would leave the server behind.
+    raise KeyboardInterrupt
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    server.terminate()
+    try:
+        server.wait(timeout=_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        # It waits for browsers that keep a connection open; its database is safe to cut off.
+        server.kill()
+        server.wait()
 
 
 def _start_prefect(workspace: Workspace) -> "subprocess.Popen[bytes]":

@@ -78,7 +78,8 @@ def train_stage(
     Raises UsageError without any label, StageError when training diverges.
     """
     with stage_lock(workspace, "train"):
-        reconcile_runs(workspace, "train")
+        for stage in ("train", "control"):
+            reconcile_runs(workspace, stage)
         return _train(workspace, recipe, progress, turn, request)
 
 

@@ -55,6 +55,7 @@ class ImageRow(Row):
     group_id: str
     file_name: str
     source_image_id: str | None = None
+    source_group: str | None = None
     format: str
     mode: str
     bit_depth: int

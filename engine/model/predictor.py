@@ -51,7 +51,7 @@ def upscale_logits(logits: Tensor, frame: Frame) -> Tensor:
 def to_frame(pixels: npt.NDArray[np.uint8], frame: Frame) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, h, w) float32 in 0..255, resized to fit the frame."""
     resized = F.interpolate(
-        as_pixels(torch.from_numpy(np.ascontiguousarray(pixels))),
+        as_pixels(torch.from_numpy(pixels.copy())),
         frame.resized_hw,
         mode="bilinear",
         antialias=True,

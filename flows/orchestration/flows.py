@@ -107,7 +107,7 @@ def assist_flow(root: str, recipe: str) -> Result:
     return asdict(_assist(root, recipe, ALONE))
 
 
-@flow(name="merge")
+@flow(name="merge", flow_run_name="merge-{recipe}")
 def merge_flow(root: str, recipe: str) -> Result:  # noqa: ARG001 -- all stages share one signature
     """People's submissions into the store; cheap when there are none."""
     outcome = _merge(root, ALONE)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from prefect import Flow, serve
-from prefect.deployments.runner import RunnerDeployment
+from prefect.deployments.runner import EntrypointType, RunnerDeployment
 
 from flows.orchestration import flows
 from flows.workspace import Workspace
@@ -29,6 +29,8 @@ def deployments(workspace: Workspace) -> list[RunnerDeployment]:
             tags=["maskloop"],
             description=flow.description,
             concurrency_limit=1,
+            # By path, Prefect would put this folder before the package that it shares a name with.
+            entrypoint_type=EntrypointType.MODULE_PATH,
         )
         for name, flow in _FLOWS.items()
     ]

@@ -36,11 +36,7 @@ def connect(root: Path) -> DuckDBPyConnection:
     """A connection with the lake of `root` attached as `lake`; its cursors share the attachment."""
     with translated():
         connection = _bare()
-        path = _quoted(root / DATA_FOLDER)
-        # The catalog says `lake/`, so that a workspace can be moved; here is where that is now.
-        connection.execute(
-            f"ATTACH {_catalog(root)} AS lake (DATA_PATH {path[:-1]}/', OVERRIDE_DATA_PATH true)"
-        )
+        connection.execute(f"ATTACH {_catalog(root)} AS lake ({_data_here(root)})")
     return connection
 
 
@@ -59,10 +55,9 @@ def initialise(root: Path) -> None:
 def attached_snapshot(cursor: DuckDBPyConnection, root: Path, snapshot: int) -> Iterator[None]:
     """Make the cursor's unqualified names mean the tables and views as of `snapshot`."""
     name = f"at_{snapshot}_{next(_numbers)}"
-    path = _quoted(root / DATA_FOLDER)
     cursor.execute(
-        f"ATTACH {_catalog(root)} AS {name} (DATA_PATH {path[:-1]}/', OVERRIDE_DATA_PATH true, "
-        f"SNAPSHOT_VERSION {int(snapshot)}, READ_ONLY)"
+        f"ATTACH {_catalog(root)} AS {name} "
+        f"({_data_here(root)}, SNAPSHOT_VERSION {int(snapshot)}, READ_ONLY)"
     )
     try:
         cursor.execute(f"USE {name}")
@@ -106,6 +101,11 @@ def _extension(name: str) -> Path:
 
 def _catalog(root: Path) -> str:
     return _quoted(f"ducklake:sqlite:{root / CATALOG_FILE}")
+
+
+def _data_here(root: Path) -> str:
+    # The catalog says `lake/`, so that a workspace can be moved; this says where that is now.
+    return f"DATA_PATH {_quoted(f'{root / DATA_FOLDER}/')}, OVERRIDE_DATA_PATH true"
 
 
 def _quoted(text: object) -> str:

@@ -57,7 +57,8 @@ class Lake:
     """The store of one workspace. Any number of threads and processes may have it open."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        # Whole, so that a change of folder does not lead a later connection astray.
+        self.root = root.absolute()
         self._guard = threading.Lock()
         self._connection: DuckDBPyConnection | None = None
 

@@ -75,7 +75,7 @@ class Database:
         """Open `sqlite:///FILE`, making its tables when they are missing.
 
         Raises ValueError for another kind of url, QueueUnavailable when the file cannot be reached,
-        TerminalStorageError when it is damaged or of a newer maskloop.
+        TerminalStorageError when it is damaged, NewerStoreError when a newer maskloop made it.
         """
         database = cls(
             _sqlite_engine(url, busy_timeout_s), clock or DatabaseClock(), busy_timeout_s

@@ -26,6 +26,18 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def check_text(field: str, value: str) -> str:
+    """`value` if the database can keep it; raises ValueError for half a surrogate pair.
+
+    Python puts such halves where a file's name is not UTF-8.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{field}: must be UTF-8, got {value!a:.80}") from error
+    return value
+
+
 def check_name(field: str, value: str) -> str:
     """`value` if it can name something in the database; raises ValueError otherwise."""
     good = isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()

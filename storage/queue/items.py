@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.queue.database import insert_into
-from storage.queue.documents import check_name, from_text, to_text
+from storage.queue.documents import check_name, check_text, from_text, to_text
 from storage.queue.schema import items, payloads
 
 WITHDRAWN = "withdrawn"
@@ -41,6 +41,7 @@ class NewItem:
     def __post_init__(self) -> None:
         for name in ("image_id", "model_version", "run_id", "stage"):
             check_name(name, getattr(self, name))
+        check_text("file_name", self.file_name)
         for name in ("height", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
@@ -97,7 +98,8 @@ def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
     withdrawn from another run comes back, as an item of this run. Raises ValueError when an
     explicit `item_id` already names another image.
     """
-    bodies = {_key(item): to_text("payload", item.payload) for item in new}
+    # Backwards, so that of two with one key the first counts, as it does in two calls.
+    bodies = {_key(item): to_text("payload", item.payload) for item in reversed(new)}
     try:
         rows = connection.execute(_insert_missing(), [_values(item) for item in new]).all()
     except IntegrityError as error:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
 )
 
-from storage.errors import TerminalStorageError
+from storage.errors import NewerStoreError
 
 SCHEMA_VERSION = 1
 STATES = ("ready", "leased", "done", "dead")
@@ -192,9 +192,9 @@ def create(connection: Connection) -> None:
 
 
 def check_version(stored: int | None) -> None:
-    """Raise TerminalStorageError unless this code reads schema version `stored`."""
+    """Raise NewerStoreError unless this code reads schema version `stored`."""
     if stored != SCHEMA_VERSION:
-        raise TerminalStorageError(
+        raise NewerStoreError(
             f"workspace of a newer version: its review queue has schema {stored}, this maskloop"
             f" reads {SCHEMA_VERSION}; install the newer maskloop"
         )

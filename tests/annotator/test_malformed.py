@@ -101,8 +101,8 @@ def test_a_message_is_short_whatever_was_sent(api: httpx.Client) -> None:
 
 # What JSON can say, with the API's own words mixed in, so that some of it is nearly right.
 WORDS = st.sampled_from(
-    "annotator lease_token submission decisions added segmentation size counts clicks points "
-    "labels box logits float16 proposal_id p0".split()
+    ["annotator", "lease_token", "submission", "decisions", "added", "segmentation", "size"]
+    + ["counts", "clicks", "points", "labels", "box", "logits", "float16", "proposal_id", "p0"]
 )
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | WORDS,
@@ -111,13 +111,29 @@ VALUES = st.recursive(
 )
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(path=st.sampled_from(PATHS[2:]), value=VALUES, key=st.text("abc:.", max_size=12))
+ARBITRARY = given(path=st.sampled_from(PATHS[2:]), value=VALUES, key=st.text("abc:.", max_size=12))
+# One server for all examples: they are about what is sent, not about the queue's state.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@settings(UNHURRIED, max_examples=50)
+@ARBITRARY
 def test_arbitrary_json_never_breaks_the_server(
     api: httpx.Client, path: str, value: Any, key: str
 ) -> None:
+    check_answered(api, path, value, key)
+
+
+@pytest.mark.slow
+@settings(UNHURRIED, max_examples=10_000)
+@ARBITRARY
+def test_ten_thousand_times_arbitrary_json(
+    api: httpx.Client, path: str, value: Any, key: str
+) -> None:
+    check_answered(api, path, value, key)
+
+
+def check_answered(api: httpx.Client, path: str, value: Any, key: str) -> None:
     item = api.post("/api/lease", json={"annotator": "ada"}).json()["lease"]["item"]["item_id"]
     answer = api.post(
         path.format(item=item),
