@@ -64,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     num, rounds = (16, 3) if options.quick else (64, 25)
-    # The stock decoder is timed before ours asks malloc to keep its memory, and after: `stock_kept`.
+    # Timed before ours asks malloc to keep freed memory, and again after: `stock_kept`.
     before = stock(num, 256, 64)
     before()
     plain = [seconds(before) for _ in range(rounds)]

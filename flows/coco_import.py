@@ -5,13 +5,27 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from engine import coco, rle
 from flows.errors import UsageError
 from flows.image_files import FoundImage, Progress, read_images
-from flows.image_rows import IntakeReport, groups_of, image_row, known_images, stop_on
+from flows.image_rows import (
+    TORN,
+    IntakeReport,
+    Known,
+    groups_of,
+    image_row,
+    joining_gold,
+    known_images,
+    labelled_images,
+    settle,
+    sides_of,
+    stop_on,
+)
 from flows.runs import finish_run, new_run
 from flows.splits import split_of
+from flows.suppression import suppressions
 from flows.workspace import Workspace, placeholders, to_json
 from storage.catalog.lake import Transaction
 from storage.rows import ImageRow, MaskLabelRow, MaskRow, mask_id, utcnow
@@ -38,6 +52,9 @@ class ImportOptions:
             )
 
 
+Entry = tuple[coco.CocoImage, FoundImage]
+
+
 def import_coco(
     workspace: Workspace,
     annotations: Path,
@@ -54,31 +71,30 @@ def import_coco(
         dataset = coco.read(annotations, strict=options.strict)
     except coco.CocoError as error:
         raise UsageError(str(error)) from error
-    fingerprint = _fingerprint(annotations)
-    if _imported_before(workspace, fingerprint):
+    before = _imported_before(workspace, fingerprint := _fingerprint(annotations))
+    if before == "all":
         return IntakeReport(num_known=len(dataset.images), repeated=True)
-    problems = [
-        f"{annotations}: {problem.where}: {problem.message}" for problem in dataset.problems
-    ]
-    paths = [folder / image.file_name for image in dataset.images]
-    found, unread = read_images(paths, workspace.reader.limits, progress)
-    by_path = {item.path: item for item in found}
-    problems += unread
-    entries: list[tuple[coco.CocoImage, FoundImage]] = []
-    for entry, path in zip(dataset.images, paths, strict=True):
-        if (item := by_path.get(path)) is None:
-            continue
-        if (item.height, item.width) != (entry.height, entry.width):
-            problems.append(
-                f"{annotations}: image {entry.id} ({entry.file_name}): stated as "
-                f"{entry.width}x{entry.height}, but the file is {item.width}x{item.height}; "
-                "correct width and height"
-            )
-            continue
-        entries.append((entry, item))
+    problems = [f"{annotations}: {item.where}: {item.message}" for item in dataset.problems]
+    entries = _readable(workspace, annotations, folder, dataset, problems, progress)
+    detail = fingerprint if len(entries) == len(dataset.images) else f"{fingerprint} in part"
+    unique = _unique(entries, annotations, problems)
+    known = known_images(workspace)
+    if before == "in part":
+        # What came in the first time stays where it is; only what could not be read then is new.
+        unique = [(entry, item) for entry, item in unique if item.image_id not in known]
+    plan = _Plan(known, labelled_images(workspace), unique, dataset.masks, options)
+    problems += [f"{annotations}: {line}" for line in plan.problems]
     stop_on(problems, options.strict, nothing_left=not entries, what=str(annotations))
-    return _commit_import(
-        workspace, annotations, folder, dataset, entries, options, problems, fingerprint
+    if plan.changes:
+        _commit(workspace, annotations, folder, plan, options, detail)
+    return IntakeReport(
+        num_new=len(plan.new),
+        num_known=len(entries) - len(plan.new),
+        num_masks=plan.num_masks,
+        num_gold=plan.count("gold"),
+        num_labelled=plan.count("train"),
+        problems=tuple(problems),
+        repeated=not plan.changes,
     )
 
 
@@ -87,91 +103,44 @@ def _fingerprint(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _imported_before(workspace: Workspace, fingerprint: str) -> bool:
-    return bool(
-        workspace.lake.rows(
-            "SELECT 1 FROM runs WHERE stage = 'import' AND status = 'done' AND detail = ?",
-            (fingerprint,),
-        )
+def _imported_before(workspace: Workspace, fingerprint: str) -> Literal["no", "in part", "all"]:
+    rows = workspace.lake.rows(
+        "SELECT detail FROM runs WHERE stage = 'import' AND starts_with(detail, ?)", (fingerprint,)
     )
+    if not rows:
+        return "no"
+    return "all" if any(row["detail"] == fingerprint for row in rows) else "in part"
 
 
-def _commit_import(
+def _readable(
     workspace: Workspace,
     annotations: Path,
     folder: Path,
     dataset: coco.CocoDataset,
-    entries: Sequence[tuple[coco.CocoImage, FoundImage]],
-    options: ImportOptions,
-    problems: Sequence[str],
-    fingerprint: str,
-) -> IntakeReport:
-    known = known_images(workspace)
-    unique = _unique(entries, annotations, problems_out := list(problems))
-    groups = groups_of(known, [(entry.group, item) for entry, item in unique])
-    splits = _splits(known, unique, groups, options)
-    masks_of: dict[int | str, list[coco.CocoMask]] = defaultdict(list)
-    for mask in dataset.masks:
-        masks_of[mask.image_id].append(mask)
-    run = new_run("import", config=_config(options))
-    sources = workspace.reader.sources.with_folder(folder)
-    image_rows: list[ImageRow] = []
-    promoted: list[str] = []
-    mask_rows: list[MaskRow] = []
-    label_rows: list[MaskLabelRow] = []
-    for entry, item in unique:
-        split = splits[item.image_id]
-        if item.image_id not in known:
-            sources, row = image_row(sources, item, split, groups[item.image_id], run.run_id)
-            image_rows.append(replace(row, source=annotations.name, source_image_id=str(entry.id)))
-        elif known[item.image_id]["split"] == "unlabelled" and split == "train":
-            promoted.append(item.image_id)
-        else:
+    problems: list[str],
+    progress: Progress,
+) -> list[Entry]:
+    """The entries whose file can be read and has the stated size; a problem for each other one."""
+    paths = [folder / image.file_name for image in dataset.images]
+    found, unread = read_images(paths, workspace.reader.limits, progress)
+    problems += unread
+    by_path = {item.path: item for item in found}
+    entries = []
+    for entry, path in zip(dataset.images, paths, strict=True):
+        if (item := by_path.get(path)) is None:
             continue
-        if split != "unlabelled":
-            for mask in masks_of[entry.id]:
-                row_and_label = _mask_rows(mask, item.image_id, run.run_id, annotations.name)
-                mask_rows.append(row_and_label[0])
-                label_rows.extend(row_and_label[1])
-    workspace.keep_sources(sources)
-
-    def body(tx: Transaction) -> None:
-        for rows in ([run], image_rows, mask_rows, label_rows):
-            tx.insert(rows)
-        if promoted:
-            tx.execute(
-                f"UPDATE images SET split = 'train' WHERE image_id IN ({placeholders(promoted)})",
-                promoted,
+        if (item.height, item.width) == (entry.height, entry.width):
+            entries.append((entry, item))
+        else:
+            problems.append(
+                f"{annotations}: image {entry.id} ({entry.file_name}): stated as "
+                f"{entry.width}x{entry.height}, but the file is {item.width}x{item.height}; "
+                "correct width and height"
             )
-        finish_run(
-            tx, run.run_id, num_images=len(image_rows), num_masks=len(mask_rows), detail=fingerprint
-        )
-
-    workspace.lake.commit(body, message=f"import {annotations.name}")
-    return IntakeReport(
-        num_new=len(image_rows),
-        num_known=len(unique) - len(image_rows),
-        num_masks=len(mask_rows),
-        num_gold=sum(row.split == "gold" for row in image_rows),
-        num_labelled=sum(row.split == "train" for row in image_rows) + len(promoted),
-        problems=tuple(problems_out),
-    )
+    return entries
 
 
-def _config(options: ImportOptions) -> str:
-    return to_json(
-        {
-            "labelled": options.labelled,
-            "gold": options.gold,
-            "seed": options.seed,
-            "gold_list": options.gold_list.name if options.gold_list else None,
-        }
-    )
-
-
-def _unique(
-    entries: Sequence[tuple[coco.CocoImage, FoundImage]], annotations: Path, problems: list[str]
-) -> list[tuple[coco.CocoImage, FoundImage]]:
+def _unique(entries: Sequence[Entry], annotations: Path, problems: list[str]) -> list[Entry]:
     """Entries with different bytes; a second name of the same picture is reported and left out."""
     first: dict[str, coco.CocoImage] = {}
     kept = []
@@ -186,45 +155,163 @@ def _unique(
     return kept
 
 
-def _splits(
-    known: dict[str, dict[str, str]],
-    entries: Sequence[tuple[coco.CocoImage, FoundImage]],
-    groups: dict[str, str],
+class _Plan:
+    """What an import will change: the side of each image, and which of them bring their masks."""
+
+    def __init__(
+        self,
+        known: Known,
+        labelled: set[str],
+        entries: Sequence[Entry],
+        masks: Sequence[coco.CocoMask],
+        options: ImportOptions,
+    ) -> None:
+        self.known = known
+        self.groups = groups_of(known, [(entry.group, item) for entry, item in entries])
+        self.masks_of: dict[int | str, list[coco.CocoMask]] = defaultdict(list)
+        for mask in masks:
+            self.masks_of[mask.image_id].append(mask)
+        self.new: list[tuple[Entry, str]] = []
+        self.labels: list[tuple[Entry, str]] = []
+        self.moves: dict[str, list[str]] = {"train": []}
+        self.problems: list[str] = []
+        self._num_kept = 0
+        splits = self._splits(entries, options)
+        for pair in entries:
+            self._place(pair, splits[pair[1].image_id], labelled)
+        if self._num_kept:
+            self.problems.append(f"{self._num_kept} images have masks already, which stay")
+        gold = {self.groups[item.image_id] for (_, item), split in self.labels if split == "gold"}
+        self.moves["gold"] = joining_gold(known, self.groups, gold)
+
+    def _place(self, pair: Entry, split: str | None, labelled: set[str]) -> None:
+        entry, item = pair
+        old = self.known.get(item.image_id)
+        if split is None:
+            self.problems.append(f"image {entry.id} ({entry.file_name}): {TORN}")
+            return
+        if old is None:
+            self.new.append((pair, split))
+        elif item.image_id in labelled or old["split"] == "train":
+            self._num_kept += bool(self.masks_of[entry.id])
+            return
+        elif split == "train":
+            self.moves["train"].append(item.image_id)
+        if split != "unlabelled":
+            self.labels.append((pair, split))
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.new or self.num_masks or any(self.moves.values()))
+
+    @property
+    def num_masks(self) -> int:
+        """Masks that come in."""
+        return sum(len(self.masks_of[entry.id]) for (entry, _), _ in self.labels)
+
+    def count(self, side: str) -> int:
+        """Images that come to a side with their masks."""
+        return sum(split == side for _, split in self.labels)
+
+    def _splits(self, entries: Sequence[Entry], options: ImportOptions) -> dict[str, str | None]:
+        """The side of each image of this import, whole groups together; None for one on both."""
+        sides = sides_of(self.known, self.groups)
+        listed = _listed_gold(entries, self.groups, options.gold_list)
+        for name, group in listed.items():
+            if "train" in sides[group]:
+                raise UsageError(
+                    f"{options.gold_list}: {name!r}: it, a near-duplicate or one of its source "
+                    "group is in training already; take it off the list"
+                )
+        gold = 0.0 if options.gold_list else options.gold
+        labelled = 1.0 - gold if options.labelled is None else options.labelled
+        splits: dict[str, str | None] = {}
+        for _, item in entries:
+            group = self.groups[item.image_id]
+            split: str | None = split_of(group, seed=options.seed, gold=gold, labelled=labelled)
+            if len(sides[group]) > 1:
+                split = None
+            elif group in listed.values() or sides[group] == {"gold"}:
+                split = "gold"
+            elif split == "gold" and sides[group] == {"train"}:
+                # What its near-duplicate taught the model, it can no longer measure.
+                split = "unlabelled"
+            splits[item.image_id] = split
+        return splits
+
+
+def _commit(
+    workspace: Workspace,
+    annotations: Path,
+    folder: Path,
+    plan: _Plan,
     options: ImportOptions,
-) -> dict[str, str]:
-    """The side of each image of this import; whole groups go to one side."""
-    gold_groups = _listed_gold(entries, groups, options.gold_list)
-    taken: dict[str, str] = {}
-    for image_id, row in known.items():
-        side = "gold" if row["split"] == "gold" else "train"
-        if row["split"] != "unlabelled" or groups[image_id] not in taken:
-            taken[groups[image_id]] = side
-    gold = 0.0 if options.gold_list else options.gold
-    labelled = 1.0 - gold if options.labelled is None else options.labelled
-    splits = {}
-    for _, item in entries:
-        group = groups[item.image_id]
-        split = split_of(group, seed=options.seed, gold=gold, labelled=labelled)
-        if group in gold_groups or taken.get(group) == "gold":
-            split = "gold"
-        elif group in taken and split == "gold":
-            # Its near-duplicate is already in use for training, so it can never measure.
-            split = "unlabelled"
-        splits[item.image_id] = split
-    return splits
+    detail: str,
+) -> None:
+    run = new_run("import", config=_config(options))
+    sources = workspace.reader.sources.with_folder(folder)
+    image_rows: list[ImageRow] = []
+    for (entry, item), split in plan.new:
+        group = plan.groups[item.image_id]
+        sources, row = image_row(sources, item, split, group, run.run_id)
+        image_rows.append(
+            replace(
+                row,
+                source=annotations.name,
+                file_name=entry.file_name,
+                source_image_id=str(entry.id),
+                source_group=entry.group,
+            )
+        )
+    pairs = [
+        _mask_rows(mask, item.image_id, run.run_id, annotations.name)
+        for (entry, item), _ in plan.labels
+        for mask in plan.masks_of[entry.id]
+    ]
+    mask_rows = [mask for mask, _ in pairs]
+    label_rows = [label for _, labels in pairs for label in labels]
+    # Before the commit: a folder too many does no harm, one too few loses images.
+    workspace.keep_sources(sources)
+    labelled = [item.image_id for (_, item), _ in plan.labels if item.image_id in plan.known]
+
+    def body(tx: Transaction) -> None:
+        settle(tx, plan.known, plan.groups, {row.group_id for row in image_rows}, plan.moves)
+        for rows in ([run], image_rows, mask_rows, label_rows):
+            tx.insert(rows)
+        if labelled:
+            # A model may have looked at these before their labels came.
+            tx.insert(suppressions(tx, f"image_id IN ({placeholders(labelled)})", labelled))
+        finish_run(
+            tx, run.run_id, num_images=len(image_rows), num_masks=len(mask_rows), detail=detail
+        )
+
+    workspace.lake.commit(body, message=f"import {annotations.name}")
+
+
+def _config(options: ImportOptions) -> str:
+    return to_json(
+        {
+            "labelled": options.labelled,
+            "gold": options.gold,
+            "seed": options.seed,
+            "gold_list": options.gold_list.name if options.gold_list else None,
+        }
+    )
 
 
 def _listed_gold(
-    entries: Sequence[tuple[coco.CocoImage, FoundImage]],
-    groups: dict[str, str],
-    gold_list: Path | None,
-) -> set[str]:
+    entries: Sequence[Entry], groups: dict[str, str], gold_list: Path | None
+) -> dict[str, str]:
+    """Group by name for each line of the file."""
     if gold_list is None:
-        return set()
+        return {}
     try:
         lines = gold_list.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--gold-list: {gold_list}: {error}; name a text file") from error
+    except OSError as error:
+        raise UsageError(f"--gold-list: {gold_list}: {error.strerror}; name a text file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--gold-list: {gold_list}: not UTF-8 text; name a text file") from error
     wanted = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
     by_name: dict[str, str] = {}
     for entry, item in entries:
@@ -235,7 +322,7 @@ def _listed_gold(
             f"{gold_list}: {unknown[0]!r} is no image of this import ({len(unknown)} such lines); "
             "expected one file name, id or image_id a line"
         )
-    return {by_name[name] for name in wanted}
+    return {name: by_name[name] for name in sorted(wanted)}
 
 
 def _mask_rows(

@@ -10,6 +10,7 @@ from engine.coco import CocoImage, CocoMask
 from engine.rle import Rle
 from flows.errors import UsageError
 from flows.workspace import Workspace
+from storage.objects import write_durably
 
 STAGES = ("label", "manual", "semi", "auto")
 
@@ -22,22 +23,23 @@ def export_coco(
         if stage not in STAGES:
             raise UsageError(f"--stage: must be one of {', '.join(STAGES)}, but got {stage!r}")
     latest = workspace.lake.snapshot()
-    if snapshot is not None and not 0 <= snapshot <= latest:
-        raise UsageError(f"--snapshot: must be from 0 to {latest}, but got {snapshot}")
+    if snapshot is not None and not 1 <= snapshot <= latest:
+        raise UsageError(f"--snapshot: must be from 1 to {latest}, but got {snapshot}")
     if not output.parent.is_dir():
         raise UsageError(f"{output}: no folder {output.parent}; make it first")
+    if output.is_dir():
+        raise UsageError(f"{output}: a folder; name the file to write")
     rows = workspace.lake.rows(
-        """SELECT m.*, l.category FROM current_masks m
-           LEFT JOIN mask_labels l ON l.mask_id = m.mask_id
+        """WITH best AS (SELECT mask_id, arg_max(category, (score, created_at)) AS category
+                         FROM mask_labels GROUP BY 1)
+           SELECT m.*, best.category FROM current_masks m LEFT JOIN best USING (mask_id)
            WHERE list_contains(?, m.stage) ORDER BY m.image_id, m.mask_id""",
         (list(stages or STAGES),),
         snapshot=snapshot,
     )
     images = workspace.lake.rows("SELECT * FROM images ORDER BY image_id", snapshot=snapshot)
     document = _document(images, rows)
-    part = output.with_name(output.name + ".tmp")
-    part.write_text(json.dumps(document), encoding="utf-8")
-    part.replace(output)
+    write_durably(output, json.dumps(document).encode())
     return {
         "output": str(output),
         "images": len(images),

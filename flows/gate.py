@@ -29,6 +29,9 @@ def judge(
         if not math.isfinite(candidate[name]):
             return Verdict(passed=False, reason=f"{name} is {candidate[name]}, not a finite number")
     new, old = (_mean(scores, config) for scores in (candidate, current))
+    if not math.isfinite(old):
+        # Else a broken model, once in service, could never be replaced.
+        return Verdict(passed=True, reason=f"the model in service has a mean of {old}")
     verb = "reaches" if new >= old - config.margin else "falls short of"
     return Verdict(
         passed=new >= old - config.margin,

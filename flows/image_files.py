@@ -47,6 +47,9 @@ def read_images(
 
 
 def _look(path: Path, limits: images.ImageLimits) -> FoundImage | str:
+    if not str(path).isprintable():
+        # Among these are halves of surrogate pairs, which Python puts where a name is not UTF-8.
+        return f"{str(path)!a}: a file name that cannot be written down; rename the file"
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -81,13 +84,12 @@ def expand(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            below = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            matches = sorted(p for p in below if p.is_file())
         elif path.is_file():
             matches = [path]
         else:
-            anchor = Path(path.anchor)
-            matches = sorted(anchor.glob(str(path.relative_to(anchor))))
-            matches = [p for p in matches if p.is_file()]
+            matches = sorted(_glob(path))
         if not matches:
             raise UsageError(
                 f"{pattern}: no image file there; expected files, folders or globs of "
@@ -95,3 +97,11 @@ def expand(patterns: Sequence[str]) -> list[Path]:
             )
         paths.update(dict.fromkeys(path.resolve() for path in matches))
     return list(paths)
+
+
+def _glob(pattern: Path) -> list[Path]:
+    anchor = Path(pattern.anchor)
+    try:
+        return [path for path in anchor.glob(str(pattern.relative_to(anchor))) if path.is_file()]
+    except ValueError as error:
+        raise UsageError(f"{pattern}: {error}; write a glob such as scans/**/*.tif") from error

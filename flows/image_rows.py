@@ -50,6 +50,12 @@ def known_images(workspace: Workspace) -> Known:
     return {row["image_id"]: row for row in workspace.lake.rows(_KNOWN)}
 
 
+def labelled_images(workspace: Workspace) -> set[str]:
+    """Images that an import has brought masks for."""
+    rows = workspace.lake.rows("SELECT DISTINCT image_id FROM masks WHERE stage = 'label'")
+    return {row["image_id"] for row in rows}
+
+
 def groups_of(known: Known, new: Iterable[tuple[str | None, FoundImage]]) -> dict[str, str]:
     """Group ids of known and new images together; `new` has a source group, if any, beside each."""
     hashes = {image_id: int(row["dhash"], 16) for image_id, row in known.items()}

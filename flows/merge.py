@@ -5,7 +5,7 @@ the rows: a crash in between merges again, a merge that lost a race changes noth
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from annotator.item import ItemPayload, Proposal
 from annotator.submission import AddedMask, Click, Decision
@@ -26,7 +26,6 @@ from storage.rows import (
     MaskLabelRow,
     MaskRow,
     ReviewRow,
-    Row,
     RunRow,
     Segmentation,
     WatermarkRow,
@@ -62,8 +61,8 @@ def merge_stage(workspace: Workspace, progress: Progress, *, turn: Turn = ALONE)
             for submission in new:
                 _read(workspace, submission, run.run_id, batch)
             high = new[-1].seq if new else low
-            _commit(workspace, run.run_id, batch, low, high, first=None if total.reviews else run)
-            total.add(batch)
+            _commit(workspace, run, batch, low, high, before=total)
+            total = total.plus(batch)
             progress.step("submissions merged", len(total.reviews), len(total.reviews))
             if len(new) < _AT_ONCE:
                 break
@@ -89,35 +88,39 @@ def unmerged_images(workspace: Workspace) -> set[str]:
 
 @dataclass
 class _Batch:
-    """Rows of some submissions."""
+    """Rows of some submissions; `answers` are the masks of each submission that has any."""
 
-    masks: list[MaskRow] = field(default_factory=list)
+    answers: list[list[MaskRow]] = field(default_factory=list)
     labels: list[MaskLabelRow] = field(default_factory=list)
     clicks: list[ClickRow] = field(default_factory=list)
     decisions: list[DecisionRow] = field(default_factory=list)
     reviews: list[ReviewRow] = field(default_factory=list)
 
-    def lists(self) -> tuple[Sequence[Row], ...]:
-        return self.masks, self.labels, self.clicks, self.decisions, self.reviews
+    @property
+    def masks(self) -> list[MaskRow]:
+        """The masks of all submissions, in their order."""
+        return [row for answer in self.answers for row in answer]
 
-    def add(self, other: "_Batch") -> None:
-        self.masks += other.masks
-        self.labels += other.labels
-        self.clicks += other.clicks
-        self.decisions += other.decisions
-        self.reviews += other.reviews
+    def plus(self, other: "_Batch") -> "_Batch":
+        """The rows of both."""
+        pairs = {
+            item.name: getattr(self, item.name) + getattr(other, item.name) for item in fields(self)
+        }
+        return _Batch(**pairs)
 
 
 def _read(workspace: Workspace, submission: Submission, run_id: str, batch: _Batch) -> None:
     answer = Answer.parse(submission.body)
     proposals = {p.proposal_id: p for p in ItemPayload.from_dict(submission.item.payload).proposals}
     depth = serving.model_row(workspace, submission.item.model_version).generation_depth
-    maker = _Maker(submission, run_id, depth, batch)
+    maker = _Maker(submission, run_id, depth, batch, masks := [])
     for decision in answer.decisions:
         maker.decide(decision, proposals[decision.proposal_id])
     for number, added in enumerate(answer.added):
         maker.add(number, added)
     maker.review(answer)
+    if masks:
+        batch.answers.append(masks)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class _Maker:
     run_id: str
     model_depth: int
     batch: _Batch
+    masks: list[MaskRow]
 
     def decide(self, decision: Decision, proposal: Proposal) -> None:
         """The decision's row, and the mask where one remains."""
@@ -143,7 +147,7 @@ class _Maker:
                 by_model=not by_hand,
             )
             row = _with_proposal(row, proposal, accepted=decision.action == "accepted")
-            self.batch.masks.append(row)
+            self.masks.append(row)
         # A rejected proposal's clicks made nothing that stands; they are kept under its own name.
         self._clicks(row.mask_id if row else decision.proposal_id, decision.clicks)
         item = self.submission.item
@@ -174,7 +178,7 @@ class _Maker:
             prompt="clicks" if by_model else "brush",
             by_model=by_model,
         )
-        self.batch.masks.append(row)
+        self.masks.append(row)
         self._clicks(row.mask_id, added.clicks)
         if added.category is not None:
             self.batch.labels.append(
@@ -270,16 +274,17 @@ def _with_proposal(row: MaskRow, proposal: Proposal, *, accepted: bool) -> MaskR
 
 
 def _commit(
-    workspace: Workspace, run_id: str, batch: _Batch, low: int, high: int, first: RunRow | None
+    workspace: Workspace, run: RunRow, batch: "_Batch", low: int, high: int, before: "_Batch"
 ) -> None:
     images = sorted({row.image_id for row in batch.reviews})
+    total = before.plus(batch)
 
     def body(tx: Transaction) -> None:
-        if first is not None:
-            tx.insert([first])
+        if not before.reviews:
+            tx.insert([run])
         _move_watermark(tx, low, high)
-        batch.masks[:] = _superseding(tx, batch.masks)
-        for rows in batch.lists():
+        tx.insert(_superseding(tx, batch))
+        for rows in (batch.labels, batch.clicks, batch.decisions, batch.reviews):
             tx.insert(rows)
         if images:
             marks = placeholders(images)
@@ -289,7 +294,8 @@ def _commit(
                 images,
             )
             tx.insert(suppressions(tx, f"image_id IN ({marks})", images))
-        finish_run(tx, run_id, num_images=len(images), num_masks=len(batch.masks))
+        num_images = len({row.image_id for row in total.reviews})
+        finish_run(tx, run.run_id, num_images=num_images, num_masks=len(total.masks))
 
     workspace.lake.commit(body, message=f"merge {len(batch.reviews)} submissions")
 
@@ -307,9 +313,12 @@ def _move_watermark(tx: Transaction, low: int, high: int) -> None:
         tx.insert([WatermarkRow(name=WATERMARK, seq=high, updated_at=utcnow())])
 
 
-def _superseding(tx: Transaction, masks: Sequence[MaskRow]) -> list[MaskRow]:
-    """Masks of images that people had masked before name the older mask that they replace."""
-    images = sorted({row.image_id for row in masks})
+def _superseding(tx: Transaction, batch: "_Batch") -> list[MaskRow]:
+    """Masks of images that people had masked before name the older mask that they replace.
+
+    Whether an earlier answer was merged before or comes in the same batch makes no difference.
+    """
+    images = sorted({row.image_id for row in batch.masks})
     older: dict[str, list[tuple[str, Rle]]] = {}
     for row in tx.rows(
         f"""SELECT mask_id, image_id, segmentation FROM current_masks
@@ -317,12 +326,23 @@ def _superseding(tx: Transaction, masks: Sequence[MaskRow]) -> list[MaskRow]:
         images,
     ):
         older.setdefault(row["image_id"], []).append((row["mask_id"], as_rle(row["segmentation"])))
-    return [_replacing(row, older.get(row.image_id, [])) for row in masks]
+    rows: list[MaskRow] = []
+    for answer in batch.answers:
+        standing = older.setdefault(answer[0].image_id, [])
+        rows += (replaced := _replacing(answer, standing))
+        gone = {row.supersedes for row in replaced}
+        standing[:] = [item for item in standing if item[0] not in gone]
+        standing += [(row.mask_id, as_rle(row.segmentation)) for row in replaced]
+    return rows
 
 
-def _replacing(row: MaskRow, older: list[tuple[str, Rle]]) -> MaskRow:
+def _replacing(answer: Sequence[MaskRow], older: list[tuple[str, Rle]]) -> list[MaskRow]:
     if not older:
-        return row
-    ious = rle.iou_matrix([as_rle(row.segmentation)], [mask for _, mask in older])[0]
-    best = int(ious.argmax())
-    return replace(row, supersedes=older[best][0]) if ious[best] > SUPPRESS_IOU else row
+        return list(answer)
+    ious = rle.iou_matrix([as_rle(row.segmentation) for row in answer], [mask for _, mask in older])
+    rows = []
+    for row, overlap in zip(answer, ious, strict=True):
+        best = int(overlap.argmax())
+        over = overlap[best] > SUPPRESS_IOU
+        rows.append(replace(row, supersedes=older[best][0]) if over else row)
+    return rows

@@ -3,7 +3,8 @@
 from typing import Any
 
 from prefect import Flow, serve
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
+from prefect.types.entrypoint import EntrypointType
 
 from flows.orchestration import flows
 from flows.workspace import Workspace

@@ -232,7 +232,9 @@ def test_an_item_that_went_to_another_is_counted_as_lost(desk: Any) -> None:
             (holder,) = desk.queue.holders()
             # Behind its back, as if its lease had run out long ago.
             with desk.queue.database.write() as connection:
-                connection.exec_driver_sql("UPDATE items SET lease_expires = 0 WHERE state='leased'")
+                connection.exec_driver_sql(
+                    "UPDATE items SET lease_expires = 0 WHERE state='leased'"
+                )
             others = [desk.queue.claim(name) for name in ("bob", "cy", "dee")]
             taken.append(others[-1].item.item_id)
             assert taken == [holder.item_id]
@@ -354,9 +356,7 @@ def annotate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return run
 
 
-def test_the_command_works_through_the_queue(
-    desk: Any, tmp_path: Path, annotate: Annotate
-) -> None:
+def test_the_command_works_through_the_queue(desk: Any, tmp_path: Path, annotate: Annotate) -> None:
     truth = truth_file(tmp_path / "truth.json", desk)
     with desk.open():
         code, output, _ = annotate("--truth", truth, "--url", desk.server.url, "--json")

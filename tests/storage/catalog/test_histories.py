@@ -57,10 +57,10 @@ def run_history(lake: Lake, seed: int, num_steps: int) -> None:
 
 
 def test_a_short_history(lake: Lake) -> None:
-    run_history(lake, seed=1, num_steps=25)
+    run_history(lake, seed=1, num_steps=15)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 8))
 def test_a_long_history(lake: Lake, seed: int) -> None:
-    run_history(lake, seed, num_steps=250)
+    run_history(lake, seed, num_steps=150)
