@@ -11,17 +11,16 @@ from pydantic import ConfigDict, Field, model_validator
 
 from annotator.item import Proposal
 from annotator.submission import Submission
-from annotator.wire import AnnotatorName, FromList, Label, Score, Segmentation, Wire
+from annotator.wire import EXAMPLE_MASK, AnnotatorName, FromList, Label, Score, Segmentation, Wire
 
 _MAX_POINTS = 256
 _MAX_LOGITS_SIDE = 1024
 # SQLite's integers end at 2^63; JSON's are exact to 2^53 only.
 _MAX_TOKEN = 2**53 - 1
 
-_MASK = {"size": [4, 6], "counts": "52004000"}
 _PROPOSAL = {
     "proposal_id": "0f343b0931126a20f133d67c2b018a3b",
-    "segmentation": _MASK,
+    "segmentation": EXAMPLE_MASK,
     "bbox": [1.0, 0.0, 2.0, 2.0],
     "area": 4,
     "predicted_iou": 0.91,
@@ -75,7 +74,7 @@ class SubmitRequest(HeldRequest):
             "decisions": [{"proposal_id": _PROPOSAL["proposal_id"], "action": "accepted"}],
             "added": [
                 {
-                    "segmentation": _MASK,
+                    "segmentation": EXAMPLE_MASK,
                     "clicks": [{"x": 1.5, "y": 1.0, "label": 1, "at_s": 4.1, "predicted_iou": 0.9}],
                 }
             ],
@@ -169,6 +168,8 @@ class SubmitAnswer(Wire):
 
 class RunCounts(Counts):
     """One run's items by state."""
+
+    model_config = _example(run_id="0b5e", ready=4, leased=2, done=10, dead=0)
 
     run_id: str
 
@@ -300,7 +301,7 @@ class PredictAnswer(Wire):
         model_version="v2",
         masks=[
             {
-                "segmentation": _MASK,
+                "segmentation": EXAMPLE_MASK,
                 "predicted_iou": 0.91,
                 "logits": {"size": [1, 2], "float16": "AEAAwA=="},
             }

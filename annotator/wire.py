@@ -18,6 +18,8 @@ from engine import rle
 from engine.rle import Rle
 
 MAX_SIDE = 30_000
+# For the API's reference: 2 x 2 pixels, one column from the left.
+EXAMPLE_MASK = {"size": [4, 6], "counts": "4220<"}
 _MAX_NAME = 200
 
 
@@ -72,7 +74,7 @@ Segmentation = Annotated[
             },
             "required": ["size", "counts"],
             "additionalProperties": False,
-            "examples": [{"size": [4, 6], "counts": "52004000"}],
+            "examples": [EXAMPLE_MASK],
         }
     ),
 ]

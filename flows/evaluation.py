@@ -35,12 +35,14 @@ def gold_scores(
     recipe: Recipe,
     run_id: str,
     progress: Progress,
+    *,
+    snapshot: int | None = None,
 ) -> Mapping[str, float]:
-    """Metric -> value on the gold set; kept in `evaluations`, so a second call costs nothing.
+    """Metric -> value on the gold set of `snapshot`, kept: a second call costs nothing.
 
     Empty when no gold image has masks.
     """
-    gold = gold_labels(workspace)
+    gold = gold_labels(workspace, snapshot)
     if not len(gold):
         return {}
     # The gold images are part of the key: a larger gold set asks for a new measurement.

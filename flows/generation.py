@@ -1,8 +1,9 @@
 """Stage 3: plan shards of images that lack masks of the model in service, label, commit once."""
 
 import hashlib
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from engine.identity import canonical_json
 from flows import serving
@@ -21,6 +22,7 @@ from storage.catalog.shards import ShardReceipt
 from storage.rows import ShardRow, SuppressionRow, utcnow
 
 _COMMIT_BATCH = 16
+_COMMIT_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +63,8 @@ def generate_stage(
             tally = _Tally()
             _label(workspace, plan, plan.orders(run_id, recipe.shard_size), tally, progress)
             # What failed as a shard is tried image by image, so one bad image costs itself only.
-            _label(workspace, plan, plan.orders(run_id, 1), tally, progress)
-            if tally.num_dead and not tally.num_images:
+            _label(workspace, plan, plan.orders(run_id, 1, only=tally.failed), tally, progress)
+            if tally.num_dead and not plan.has_sets():
                 raise StageError(f"generate: no image could be labelled; {tally.last_reason}")
             detail = f"{tally.num_dead} images could not be labelled" if tally.num_dead else None
             workspace.lake.commit(
@@ -89,6 +91,7 @@ class _Tally:
     num_images: int = 0
     num_masks: int = 0
     num_dead: int = 0
+    failed: list[str] = field(default_factory=list)
     last_reason: str = ""
 
 
@@ -106,11 +109,26 @@ class _Plan:
             self._missing()
         )
 
-    def orders(self, run_id: str, shard_size: int) -> list[ShardOrder]:
-        """Pending shards keep their images; new shards take what no shard has promised."""
+    def has_sets(self) -> bool:
+        """Whether any image has this set."""
+        return bool(
+            self.workspace.lake.rows(
+                "SELECT 1 FROM image_sets WHERE model_version = ? AND config_hash = ? LIMIT 1",
+                (self.version, self.config_hash),
+            )
+        )
+
+    def orders(
+        self, run_id: str, shard_size: int, *, only: Sequence[str] | None = None
+    ) -> list[ShardOrder]:
+        """Pending shards keep their images; new shards take what no shard has promised.
+
+        `only` limits the new ones to some images.
+        """
         waiting = shards.pending(self.workspace.lake, self.version, self.config_hash)
         promised = {image_id for row in waiting for image_id in row.image_ids}
-        fresh = [image_id for image_id in self._missing() if image_id not in promised]
+        missing = self._missing() if only is None else only
+        fresh = [image_id for image_id in missing if image_id not in promised]
         rows = [self._row(run_id, image_ids) for image_ids in _chunks(fresh, shard_size)]
         shards.plan(self.workspace.lake, rows)
         planned = [*waiting, *rows]
@@ -138,16 +156,12 @@ class _Plan:
         )
 
     def _missing(self) -> list[str]:
-        key = (self.version, self.config_hash)
+        # An image that could not be labelled is missing still: each run gives it another chance.
         rows = self.workspace.lake.rows(
-            """SELECT image_id FROM images
-               WHERE image_id NOT IN (
+            """SELECT image_id FROM images WHERE image_id NOT IN (
                    SELECT image_id FROM image_sets WHERE model_version = ? AND config_hash = ?)
-                 AND image_id NOT IN (
-                   SELECT unnest(image_ids) FROM shards WHERE model_version = ? AND config_hash = ?
-                   AND state = 'dead' AND num_images = 1)
                ORDER BY image_id""",
-            (*key, *key),
+            (self.version, self.config_hash),
         )
         return [row["image_id"] for row in rows]
 
@@ -179,28 +193,37 @@ def _label(
     if not orders:
         return
     batch: list[ShardReceipt] = []
-    size = {order.shard_key: len(order.images) for order in orders}
-    done, total = 0, sum(size.values())
+    by_key = {order.shard_key: order for order in orders}
+    done, total = 0, sum(len(order.images) for order in orders)
+    committed_at = time.monotonic()
     for result in executor(workspace, plan.recipe, plan.version, orders):
-        done += size[result.shard_key]
+        order = by_key[result.shard_key]
+        done += len(order.images)
         if isinstance(result, ShardReceipt):
             batch.append(result)
         else:
-            _bury(workspace, result, size[result.shard_key], tally, progress)
-        if len(batch) >= _COMMIT_BATCH or done == total:
+            _bury(workspace, result, order, tally, progress)
+        waited = time.monotonic() - committed_at > _COMMIT_EVERY_S
+        if waited or len(batch) >= _COMMIT_BATCH or done == total:
             _commit(workspace, batch, tally)
-            batch = []
+            batch, committed_at = [], time.monotonic()
         progress.step("images labelled", done, total)
 
 
 def _bury(
-    workspace: Workspace, failure: ShardFailure, num_images: int, tally: _Tally, progress: Progress
+    workspace: Workspace,
+    failure: ShardFailure,
+    order: ShardOrder,
+    tally: _Tally,
+    progress: Progress,
 ) -> None:
     shards.mark_dead(workspace.lake, failure.shard_key, failure.reason)
-    if num_images == 1:
-        tally.num_dead += 1
-        tally.last_reason = failure.reason
-        progress.note(f"an image could not be labelled: {failure.reason}")
+    if len(order.images) > 1:
+        tally.failed += [image.image_id for image in order.images]
+        return
+    tally.num_dead += 1
+    tally.last_reason = failure.reason
+    progress.note(f"image {order.images[0].image_id} could not be labelled: {failure.reason}")
 
 
 def _commit(workspace: Workspace, receipts: Sequence[ShardReceipt], tally: _Tally) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from annotator.truth import Truth, TruthError
 from engine.coco import CocoDataset
 from engine.images import ImageError, ImageLimits, decode
 from engine.rle import Rle
@@ -61,9 +62,9 @@ def training_labels(
     return _select(workspace, "i.split <> 'gold'", stages, snapshot)
 
 
-def gold_labels(workspace: Workspace) -> StoredLabels:
+def gold_labels(workspace: Workspace, snapshot: int | None = None) -> StoredLabels:
     """The gold set: masks made without any model's help, for measuring only."""
-    return _select(workspace, "i.split = 'gold'", ("label",), None)
+    return _select(workspace, "i.split = 'gold'", ("label",), snapshot)
 
 
 def _select(
@@ -103,7 +104,38 @@ class TruthFile:
             raise UsageError(f"{path}: {error.strerror}; --images names another folder?") from error
         except ImageError as error:
             raise UsageError(f"{path}: {error}") from error
+        hw = (pixels.shape[0], pixels.shape[1])
+        if self.masks[index][0].size != hw:
+            raise UsageError(
+                f"{path}: {hw[0]} x {hw[1]} pixels, but the masks of --truth are "
+                f"{self.masks[index][0].size}; name the file of these images"
+            )
         return LabelledImage(image=pixels, masks=list(self.masks[index]))
+
+
+def check_truth(workspace: Workspace, path: Path) -> None:
+    """Raise UsageError unless `path` is a COCO file that knows every image people may be shown."""
+    try:
+        truth = Truth.read(path)
+    except TruthError as error:
+        raise UsageError(f"--truth: {error}") from error
+    rows = workspace.lake.rows(
+        "SELECT file_name, height, width FROM images WHERE split = 'unlabelled' ORDER BY file_name"
+    )
+    unknown = [row["file_name"] for row in rows if row["file_name"] not in truth.masks]
+    if unknown:
+        raise UsageError(
+            f"--truth: {path}: must know the images of this workspace, but not {unknown[0]!r} "
+            f"({len(unknown)} of {len(rows)} unlabelled images); name the file of these images"
+        )
+    for row in rows:
+        hw = (row["height"], row["width"])
+        for mask in truth.masks[row["file_name"]]:
+            if mask.size != hw:
+                raise UsageError(
+                    f"--truth: {path}: {row['file_name']!r}: must have masks of {hw}, like the "
+                    f"image, but got {mask.size}; name the file of these images"
+                )
 
 
 def truth_file(dataset: CocoDataset, folder: Path, limits: ImageLimits) -> TruthFile:

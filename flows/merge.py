@@ -55,7 +55,7 @@ def merge_stage(workspace: Workspace, progress: Progress, *, turn: Turn = ALONE)
         while True:
             low = watermark(workspace)
             new = workspace.queue.submissions_after(low, limit=_AT_ONCE)
-            if not new and (total.reviews or turn is ALONE):
+            if not new and (total.reviews or turn == ALONE):
                 break
             batch = _Batch()
             for submission in new:
@@ -67,7 +67,7 @@ def merge_stage(workspace: Workspace, progress: Progress, *, turn: Turn = ALONE)
             if len(new) < _AT_ONCE:
                 break
     return MergeOutcome(
-        run_id=run.run_id if total.reviews or turn is not ALONE else None,
+        run_id=run.run_id if total.reviews or turn != ALONE else None,
         num_submissions=len(total.reviews),
         num_masks=len(total.masks),
         num_clicks=len(total.clicks),
@@ -113,7 +113,8 @@ def _read(workspace: Workspace, submission: Submission, run_id: str, batch: _Bat
     answer = Answer.parse(submission.body)
     proposals = {p.proposal_id: p for p in ItemPayload.from_dict(submission.item.payload).proposals}
     depth = serving.model_row(workspace, submission.item.model_version).generation_depth
-    maker = _Maker(submission, run_id, depth, batch, masks := [])
+    masks: list[MaskRow] = []
+    maker = _Maker(submission, run_id, depth, batch, masks)
     for decision in answer.decisions:
         maker.decide(decision, proposals[decision.proposal_id])
     for number, added in enumerate(answer.added):

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -137,20 +138,23 @@ def simulated_review(
             str(budget),
             "--json",
         ]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            _watch(workspace, process, run_id, deadline_s, progress)
-        finally:
-            process.kill()
-            process.wait()
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+            try:
+                _watch(workspace, process, run_id, deadline_s, progress)
+            finally:
+                process.kill()
+                process.wait()
+            if process.returncode > 0:
+                said.seek(0)
+                lines = said.read().strip().splitlines() or ["it said nothing"]
+                raise StageError(f"simulated annotator: {lines[-1]}")
         return wait_for_people(workspace, run_id, deadline_s=0.0, progress=progress)
 
 
 def _watch(
     workspace: Workspace,
-    process: "subprocess.Popen[str]",
+    process: "subprocess.Popen[bytes]",
     run_id: str,
     deadline_s: float,
     progress: Progress,
@@ -160,7 +164,3 @@ def _watch(
         state = workspace.queue.progress(run_id)
         progress.step("images reviewed", state.done, state.total)
         time.sleep(_POLL_S)
-    if process.poll() not in (0, None):
-        assert process.stderr is not None, "Popen was given a pipe"
-        lines = process.stderr.read().strip().splitlines() or ["it said nothing"]
-        raise StageError(f"simulated annotator: {lines[-1]}")

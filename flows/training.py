@@ -106,13 +106,15 @@ def _train(
     )
     start_run(workspace, run)
     with failing_run(workspace, run.run_id):
-        baseline = _baseline(workspace, recipe, serving_version, run.run_id, progress)
+        baseline = _baseline(workspace, recipe, serving_version, snapshot, run.run_id, progress)
         result, config = _fit(workspace, recipe, parent, labels, progress)
         version = _register(
             workspace, recipe, run.run_id, parent, snapshot, labels, result, config, request
         )
         predictor = serving.load_predictor(workspace, version)
-        scores = dict(gold_scores(workspace, predictor, recipe, run.run_id, progress))
+        scores = dict(
+            gold_scores(workspace, predictor, recipe, run.run_id, progress, snapshot=snapshot)
+        )
         promoted, reason = _decide(workspace, recipe, version, scores, baseline, request)
         workspace.lake.commit(
             lambda tx: finish_run(
@@ -146,12 +148,18 @@ class _Baseline:
 
 
 def _baseline(
-    workspace: Workspace, recipe: Recipe, version: str, run_id: str, progress: Progress
+    workspace: Workspace,
+    recipe: Recipe,
+    version: str,
+    snapshot: int,
+    run_id: str,
+    progress: Progress,
 ) -> _Baseline:
     current = workspace.pointer.current()
     assert current is not None, "ensure_base has put a model in service"
     predictor = serving.load_predictor(workspace, version)
-    scores = gold_scores(workspace, predictor, recipe, run_id, progress)
+    # Both models are measured on the gold set of this snapshot, whatever comes in meanwhile.
+    scores = gold_scores(workspace, predictor, recipe, run_id, progress, snapshot=snapshot)
     return _Baseline(version, current[1], dict(scores))
 
 

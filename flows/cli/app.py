@@ -11,7 +11,7 @@ import typer
 from flows.cli import data, demo, inspect, models, serve, stages, store
 from flows.cli.terminal import err
 from flows.errors import StageError, UsageError
-from storage.errors import StorageError
+from storage.errors import NewerStoreError, StorageError, StorageFull
 
 app = typer.Typer(
     name="maskloop",
@@ -29,31 +29,46 @@ inspect.register(app)
 serve.register(app)
 demo.register(app)
 
+# A full disk, a full quota, and the limit that a shell sets with `ulimit -f`.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL_TEXT = "the disk is full; nothing committed is lost: make room and run the command again"
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command and turn what went wrong into one line and an exit code."""
     try:
         app()
-    except UsageError as error:
+    except (UsageError, NewerStoreError, StorageFull) as error:
         _stop(str(error), 2)
     except (StageError, StorageError) as error:
-        _stop(str(error), 1)
+        full = _is_full(error)
+        _stop(_FULL_TEXT if full else str(error), 2 if full else 1)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if _is_full(error):
+            _stop(_FULL_TEXT, 2)
+        if error.filename is None:
             raise
-        _stop("the disk is full; nothing committed is lost: make room and run the command again", 2)
-    except KeyboardInterrupt:
+        _stop(f"{error.filename}: {error.strerror}", 2)
+    except SystemExit as error:
+        # Typer has made this of Ctrl+C, without a word.
+        if error.code != _INTERRUPTED:
+            raise
         _stop("stopped; what was committed stays, the same command goes on from there", 130)
 
 
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, however many hands it went through."""
+    while error is not None:
+        if isinstance(error, StorageFull) or getattr(error, "errno", None) in _FULL:
+            return True
+        error = error.__cause__
+    return False
+
+
 def _stop(message: str, code: int) -> None:
-    err.print(f"[bold red]error:[/] {_one_line(message)}", markup=True)
+    err.print(f"error: {' '.join(message.split())}")
     sys.exit(code)
-
-
-def _one_line(message: str) -> str:
-    # A message may quote user data; square brackets in it are no markup.
-    return " ".join(message.split()).replace("[", "\\[")
 
 
 if __name__ == "__main__":

@@ -5,22 +5,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.terminal import err, out, print_json, terminal_progress
+from flows.cli.terminal import out, print_json, show_problems, terminal_progress
 
 if TYPE_CHECKING:
     from flows.image_rows import IntakeReport
-
-_SHOWN_PROBLEMS = 10
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
     app.command()(init)
-    group = typer.Typer(help="Bring labelled images in.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Bring labelled images in.\n\nExample: maskloop import coco labels.json --images DIR",
+        no_args_is_help=True,
+    )
     group.command("coco")(import_coco)
     app.add_typer(group, name="import")
     app.command()(add)
-    export = typer.Typer(help="Write masks in a standard format.", no_args_is_help=True)
+    export = typer.Typer(
+        help="Write masks in a standard format.\n\nExample: maskloop export coco masks.json",
+        no_args_is_help=True,
+    )
     export.command("coco")(export_coco)
     app.add_typer(export, name="export")
 
@@ -99,10 +103,7 @@ def add(
 
 
 def _show(report: "IntakeReport", as_json: bool) -> None:
-    for line in report.problems[:_SHOWN_PROBLEMS]:
-        err.print(f"left out: {line}", markup=False)
-    if (more := len(report.problems) - _SHOWN_PROBLEMS) > 0:
-        err.print(f"... and {more} more; --json lists them all")
+    show_problems(report.problems)
     if as_json:
         print_json(report.to_dict())
     elif report.repeated:

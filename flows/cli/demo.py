@@ -30,10 +30,10 @@ def demo(
     with terminal_progress() as progress:
         outcome = demonstration.run(folder.resolve(), quick=quick, progress=progress)
     for answer in outcome.answers:
-        out.print(f"\n[bold]{answer.question}[/]")
-        out.print(f"  {answer.sql}", markup=False)
+        out.print(f"\n{answer.question}", style="bold")
+        out.print(f"  {answer.sql}")
         for line in answer.lines:
-            out.print(f"  {line}", markup=False)
-    out.print(f"\nreport   {outcome.report}", markup=False)
+            out.print(f"  {line}")
+    out.print(f"\nreport   {outcome.report}")
     for line in outcome.next_steps:
-        err.print(line, markup=False)
+        err.print(line)

@@ -27,7 +27,7 @@ def status(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(facts)
         return
-    out.print(f"workspace {facts['workspace']} at snapshot {facts['snapshot']}", markup=False)
+    out.print(f"workspace {facts['workspace']} at snapshot {facts['snapshot']}")
     for name in ("images", "masks", "queue"):
         parts = ", ".join(f"{count} {key}" for key, count in facts[name].items() if count)
         out.print(f"{name:9} {parts or 'none'}")
@@ -45,4 +45,4 @@ def report(
     from flows import reporting, workspace
 
     path = reporting.write_report(workspace.open_workspace(), output)
-    out.print(str(path), markup=False)
+    out.print(str(path))

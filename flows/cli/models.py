@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.stages import JsonOption, RecipeOption
-from flows.cli.terminal import out, print_json, print_table, terminal_progress
+from flows.cli.terminal import (
+    out,
+    print_json,
+    print_table,
+    show_problems,
+    terminal_progress,
+)
 from flows.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +24,10 @@ VersionArgument = Annotated[str, typer.Argument(help="A model version, such as v
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    group = typer.Typer(help="List, show and choose model versions.", no_args_is_help=True)
+    group = typer.Typer(
+        help="List, show and choose model versions.\n\nExample: maskloop models list",
+        no_args_is_help=True,
+    )
     group.command("list")(list_models)
     group.command()(show)
     group.command()(promote)
@@ -124,14 +133,17 @@ def evaluate(
         raise UsageError("--truth and --images: give both, or neither for the gold set")
     opened = workspace.open_workspace()
     chosen = recipe_named(recipe or opened.settings.recipe)
-    version = model or serving.ensure_base(opened, chosen)
-    predictor = serving.load_predictor(opened, version)
+    data: Any
     if truth is not None and images is not None:
-        data: Any = truth_file(_read(truth), images, opened.reader.limits)
+        data = truth_file(_read(truth), images, opened.reader.limits)
     else:
         data = gold_labels(opened)
     if not len(data):
         raise UsageError("evaluate: no image with masks to measure on; import some with --gold")
+    # Looked at before the first model is registered: a mistake leaves the store as it was.
+    data.load(0)
+    version = model or serving.ensure_base(opened, chosen)
+    predictor = serving.load_predictor(opened, version)
     with terminal_progress() as progress:
         scores = measure(predictor, data, chosen, progress)
     result = {"model": version, "images": scores.images, "masks": scores.masks}
@@ -143,6 +155,8 @@ def _read(truth: Path) -> "CocoDataset":
     from engine import coco
 
     try:
-        return coco.read(truth)
+        dataset = coco.read(truth)
     except coco.CocoError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"--truth: {error}") from error
+    show_problems([f"{truth}: {item.where}: {item.message}" for item in dataset.problems])
+    return dataset

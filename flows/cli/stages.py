@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.terminal import out, print_json, terminal_progress
-from flows.errors import UsageError
+from flows.errors import StageError, UsageError
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace
@@ -104,14 +104,15 @@ def loop(
     Example: maskloop loop --iterations 2 --annotate simulated --truth annotations.json
     """
     from flows import workspace
+    from flows.labels import check_truth
     from flows.loop import LoopConfig
     from flows.recipes import recipe_named
 
     if annotate not in ("people", "simulated"):
         raise UsageError(f"--annotate: must be people or simulated, but got {annotate!r}")
-    if truth is not None:
-        _check_truth(truth)
     opened = workspace.open_workspace()
+    if truth is not None:
+        check_truth(opened, truth)
     hours = opened.settings.annotator.deadline_h if deadline_h is None else deadline_h
     config = LoopConfig(
         iterations=iterations,
@@ -148,24 +149,34 @@ def annotate(
 
     Example: maskloop annotate --simulate --truth annotations.json --url http://127.0.0.1:8765
     """
+    from annotator.client import ApiError, UnavailableError
     from annotator.simulated import run_simulated
+    from annotator.truth import TruthError
     from annotator.visit import SimulationConfig
     from flows import workspace
 
     if not simulate:
         raise UsageError("--simulate: people annotate in the browser; run: maskloop serve")
-    _check_truth(truth)
+    if budget < 1:
+        raise UsageError(f"--budget: must be at least 1, but got {budget}")
     if url is None:
         settings = workspace.open_workspace().settings.annotator
         url = f"http://{settings.host}:{settings.port}"
-    with terminal_progress() as progress:
-        summary = run_simulated(
-            url,
-            truth,
-            annotator=annotator,
-            config=SimulationConfig(num_clicks_per_image=budget),
-            on_item=lambda done: progress.step("images annotated", done, done),
-        )
+    try:
+        with terminal_progress() as progress:
+            summary = run_simulated(
+                url,
+                truth,
+                annotator=annotator,
+                config=SimulationConfig(num_clicks_per_image=budget),
+                on_item=lambda done: progress.step("images annotated", done, done),
+            )
+    except TruthError as error:
+        raise UsageError(f"--truth: {error}") from error
+    except (ApiError, UnavailableError) as error:
+        raise StageError(str(error)) from error
+    except ValueError as error:
+        raise UsageError(f"--url: {error}") from error
     _show(
         asdict(summary),
         as_json,
@@ -173,11 +184,6 @@ def annotate(
         f"{summary.num_edited} edited, {summary.num_rejected} rejected, "
         f"{summary.num_added} added, {summary.num_clicks} clicks",
     )
-
-
-def _check_truth(truth: Path) -> None:
-    if not truth.is_file():
-        raise UsageError(f"--truth: {truth}: no such file; name a COCO annotation file")
 
 
 def _run(stage: str, recipe: str | None) -> dict[str, Any]:
@@ -205,4 +211,4 @@ def _show(result: dict[str, Any], as_json: bool, text: str) -> None:
     if as_json:
         print_json(result)
     else:
-        out.print(text, markup=False)
+        out.print(text)

@@ -1,6 +1,7 @@
 """What commands print: data on stdout, everything else on stderr."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,15 +14,34 @@ from rich.table import Table
 
 from flows.progress import listening
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# Without markup: what is printed quotes paths and rows, whose square brackets mean themselves.
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 _QUIET_S = 2.0
+_SHOWN_PROBLEMS = 10
 _LINE_EVERY_S = 15.0
 
 
 def print_json(value: Any) -> None:
     """One JSON value on stdout and nothing else."""
-    sys.stdout.write(json.dumps(value, default=str, indent=2) + "\n")
+    sys.stdout.write(json.dumps(_plain(value), default=str, indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """The same value with null for what JSON has no number for: NaN and the infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def show_problems(problems: Sequence[str]) -> None:
+    """What was left out, one line each, the first few of many."""
+    for line in problems[:_SHOWN_PROBLEMS]:
+        err.print(f"left out: {line}")
+    if (more := len(problems) - _SHOWN_PROBLEMS) > 0:
+        err.print(f"... and {more} more")
 
 
 def print_table(rows: Sequence[dict[str, Any]], *, title: str | None = None) -> None:

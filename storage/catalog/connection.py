@@ -105,7 +105,12 @@ def _catalog(root: Path) -> str:
 
 def _data_here(root: Path) -> str:
     # The catalog says `lake/`, so that a workspace can be moved; this says where that is now.
-    return f"DATA_PATH {_quoted(f'{root / DATA_FOLDER}/')}, OVERRIDE_DATA_PATH true"
+    # DuckLake would keep small inserts as text in the catalog, where a backslash in a struct is
+    # lost, and COCO's run-length codes are full of them: every row goes to a file.
+    return (
+        f"DATA_PATH {_quoted(f'{root / DATA_FOLDER}/')}, OVERRIDE_DATA_PATH true, "
+        "DATA_INLINING_ROW_LIMIT 0"
+    )
 
 
 def _quoted(text: object) -> str:

@@ -74,6 +74,21 @@ def payload(masks: Sequence[Mask]) -> dict[str, Any]:
     return ItemPayload(proposals=proposals).to_dict()
 
 
+def new_item(picture: Picture, masks: Sequence[Mask], **changes: Any) -> NewItem:
+    values = {
+        "image_id": picture.image_id,
+        "file_name": picture.file_name,
+        "height": HW[0],
+        "width": HW[1],
+        "model_version": "v1",
+        "run_id": "run-1",
+        "iteration": 1,
+        "priority": 0.0,
+        "payload": payload(masks),
+    }
+    return NewItem(**{**values, **changes})
+
+
 @dataclass
 class DiskModel:
     """A stand-in for a model: it finds the disk under the last positive click.
@@ -183,42 +198,52 @@ class Desk:
             yield client
 
     def new_item(self, picture: Picture, masks: Sequence[Mask] = (), **changes: Any) -> NewItem:
-        values = {
-            "image_id": picture.image_id,
-            "file_name": picture.file_name,
-            "height": HW[0],
-            "width": HW[1],
-            "model_version": "v1",
-            "run_id": "run-1",
-            "iteration": 1,
-            "priority": 0.0,
-            "payload": payload(masks),
-        }
-        return NewItem(**{**values, **changes})
+        return new_item(picture, masks, **changes)
 
     def truth(self) -> dict[str, list[Rle]]:
         """The true masks by file name."""
         return {picture.file_name: rle.encode(picture.masks) for picture in self.pictures}
 
 
-@pytest.fixture
-def desk(tmp_path: Path, server: Server) -> Iterator[Desk]:
-    """The first image proposes a disk exactly, one shifted, and one where there is nothing."""
-    first = draw(1, [(30, 30, 18), (90, 40, 20), (50, 75, 12)])
-    second = draw(2, [(40, 50, 25), (100, 60, 15)])
-    third = draw(3, [(64, 48, 30)])
-    by_id = {picture.image_id: picture for picture in (first, second, third)}
-    queue = ReviewQueue.open(f"sqlite:///{tmp_path / 'queue.sqlite'}")
-    desk = Desk([first, second, third], queue, DiskModel(by_id), PictureSource(by_id), server)
+@pytest.fixture(scope="session")
+def pictures() -> list[Picture]:
+    return [
+        draw(1, [(30, 30, 18), (90, 40, 20), (50, 75, 12)]),
+        draw(2, [(40, 50, 25), (100, 60, 15)]),
+        draw(3, [(64, 48, 30)]),
+    ]
+
+
+@pytest.fixture(scope="session")
+def filled_queue(pictures: list[Picture], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A queue's file, made once and copied: making one takes longer than most tests.
+
+    The first image proposes a disk exactly, one shifted, and one where there is nothing.
+    """
+    file = tmp_path_factory.mktemp("filled") / "queue.sqlite"
+    queue = ReviewQueue.open(f"sqlite:///{file}")
+    first, second, third = pictures
     offered = [first.masks[0], disk(97, 40, 20), disk(110, 85, 8)]
     queue.enqueue(
         [
-            desk.new_item(first, offered, priority=3.0),
-            desk.new_item(second, [], priority=2.0),
-            desk.new_item(third, [third.masks[0]], priority=1.0),
+            new_item(first, offered, priority=3.0),
+            new_item(second, [], priority=2.0),
+            new_item(third, [third.masks[0]], priority=1.0),
         ]
     )
-    yield desk
+    queue.close()
+    return file.read_bytes()
+
+
+@pytest.fixture
+def desk(
+    pictures: list[Picture], filled_queue: bytes, tmp_path: Path, server: Server
+) -> Iterator[Desk]:
+    file = tmp_path / "queue.sqlite"
+    file.write_bytes(filled_queue)
+    by_id = {picture.image_id: picture for picture in pictures}
+    queue = ReviewQueue.open(f"sqlite:///{file}")
+    yield Desk(pictures, queue, DiskModel(by_id), PictureSource(by_id), server)
     queue.close()
 
 

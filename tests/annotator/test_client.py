@@ -41,8 +41,8 @@ class LossyWire(httpx.HTTPTransport):
 
 
 @pytest.fixture
-def ada(api: httpx.Client, desk: Any) -> Iterator[AnnotatorClient]:
-    with AnnotatorClient(desk.server.url, "ada") as client:
+def ada(desk: Any) -> Iterator[AnnotatorClient]:
+    with desk.open(), AnnotatorClient(desk.server.url, "ada") as client:
         yield client
 
 
@@ -146,7 +146,7 @@ def test_another_kind_of_server_is_recognised(ada: AnnotatorClient, desk: Any, s
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8765", "ftp://127.0.0.1", "http://", "//host"])
 def test_an_address_is_http(url: str) -> None:
-    with pytest.raises(ValueError, match="^url: must be http://HOST:PORT"):
+    with pytest.raises(ValueError, match=r"^url: must be http://HOST:PORT"):
         AnnotatorClient(url, "ada")
 
 

@@ -32,7 +32,7 @@ class FolderSource:
 
 
 @pytest.fixture
-def pictures(desk: Any, tmp_path: Path) -> Iterator[httpx.Client]:
+def served(desk: Any, tmp_path: Path) -> Iterator[httpx.Client]:
     """A server of one picture that carries a script, with another picture outside its folder."""
     buffer = io.BytesIO()
     comment = PAYLOAD.decode()
@@ -46,8 +46,8 @@ def pictures(desk: Any, tmp_path: Path) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_picture_is_encoded_anew(pictures: httpx.Client) -> None:
-    answer = pictures.get(f"/api/images/{IMAGE_ID}")
+def test_a_picture_is_encoded_anew(served: httpx.Client) -> None:
+    answer = served.get(f"/api/images/{IMAGE_ID}")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "image/png"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -60,18 +60,18 @@ def test_a_picture_is_encoded_anew(pictures: httpx.Client) -> None:
     np.testing.assert_allclose(red, (200, 30, 30), atol=4)
 
 
-def test_a_picture_never_changes_so_it_is_kept(pictures: httpx.Client) -> None:
-    first = pictures.get(f"/api/images/{IMAGE_ID}")
+def test_a_picture_never_changes_so_it_is_kept(served: httpx.Client) -> None:
+    first = served.get(f"/api/images/{IMAGE_ID}")
     assert first.headers["Cache-Control"] == "private, max-age=31536000, immutable"
     tag = first.headers["ETag"]
-    again = pictures.get(f"/api/images/{IMAGE_ID}", headers={"If-None-Match": tag})
+    again = served.get(f"/api/images/{IMAGE_ID}", headers={"If-None-Match": tag})
     assert (again.status_code, again.content) == (304, b"")
-    other = pictures.get(f"/api/images/{IMAGE_ID}", headers={"If-None-Match": '"other"'})
+    other = served.get(f"/api/images/{IMAGE_ID}", headers={"If-None-Match": '"other"'})
     assert (other.status_code, other.content) == (200, first.content)
 
 
-def test_a_problem_is_not_kept(pictures: httpx.Client) -> None:
-    answer = pictures.get("/api/images/" + "f" * 32)
+def test_a_problem_is_not_kept(served: httpx.Client) -> None:
+    answer = served.get("/api/images/" + "f" * 32)
     assert answer.status_code == 404
     assert answer.headers["Cache-Control"] == "no-store"
 
@@ -100,13 +100,16 @@ TRAVERSALS = [
 
 
 @pytest.mark.parametrize("prefix", ["/api/images/", "/static/", "/"])
-@pytest.mark.parametrize("path", TRAVERSALS)
-def test_no_path_leads_out(pictures: httpx.Client, prefix: str, path: str) -> None:
-    asked = prefix + path.format(id=IMAGE_ID, upper=IMAGE_ID.upper())
+def test_no_path_leads_out(served: httpx.Client, prefix: str) -> None:
+    for path in TRAVERSALS:
+        check_refused(served, prefix + path.format(id=IMAGE_ID, upper=IMAGE_ID.upper()))
+
+
+def check_refused(served: httpx.Client, asked: str) -> None:
     # Not through the client's url, which would tidy it up before it is sent.
-    request = pictures.build_request("GET", "/")
-    request.url = pictures.base_url.copy_with(raw_path=asked.encode())
-    answer = pictures.send(request)
+    request = served.build_request("GET", "/")
+    request.url = served.base_url.copy_with(raw_path=asked.encode())
+    answer = served.send(request)
     assert answer.status_code in (400, 404, 422), asked
     assert answer.json().keys() == {"error", "message", "remedy"}
 
@@ -120,15 +123,15 @@ def test_no_path_leads_out(pictures: httpx.Client, prefix: str, path: str) -> No
         pytest.param("%00", 422, id="NUL"),
     ],
 )
-def test_an_image_id_is_32_hex_digits(pictures: httpx.Client, image_id: str, status: int) -> None:
-    assert pictures.get(f"/api/images/{image_id}").status_code == status
+def test_an_image_id_is_32_hex_digits(served: httpx.Client, image_id: str, status: int) -> None:
+    assert served.get(f"/api/images/{image_id}").status_code == status
 
 
-def test_an_absolute_path_is_no_id(pictures: httpx.Client, tmp_path: Path) -> None:
+def test_an_absolute_path_is_no_id(served: httpx.Client, tmp_path: Path) -> None:
     asked = str(tmp_path / "canary").replace("/", "%2f")
-    assert pictures.get(f"/api/images/{asked}").status_code in (404, 422)
+    assert served.get(f"/api/images/{asked}").status_code in (404, 422)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_pictures_are_only_read(pictures: httpx.Client, method: str) -> None:
-    assert pictures.request(method, f"/api/images/{IMAGE_ID}").status_code == 405
+def test_pictures_are_only_read(served: httpx.Client, method: str) -> None:
+    assert served.request(method, f"/api/images/{IMAGE_ID}").status_code == 405

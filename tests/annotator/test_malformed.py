@@ -100,10 +100,8 @@ def test_a_message_is_short_whatever_was_sent(api: httpx.Client) -> None:
 
 
 # What JSON can say, with the API's own words mixed in, so that some of it is nearly right.
-WORDS = st.sampled_from(
-    ["annotator", "lease_token", "submission", "decisions", "added", "segmentation", "size"]
-    + ["counts", "clicks", "points", "labels", "box", "logits", "float16", "proposal_id", "p0"]
-)
+FIELDS = "annotator lease_token submission decisions added segmentation size counts clicks points"
+WORDS = st.sampled_from([*FIELDS.split(), "labels", "box", "logits", "float16", "p0"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | WORDS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=5),
@@ -116,7 +114,7 @@ ARBITRARY = given(path=st.sampled_from(PATHS[2:]), value=VALUES, key=st.text("ab
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@settings(UNHURRIED, max_examples=50)
+@settings(UNHURRIED, max_examples=40)
 @ARBITRARY
 def test_arbitrary_json_never_breaks_the_server(
     api: httpx.Client, path: str, value: Any, key: str
@@ -125,6 +123,7 @@ def test_arbitrary_json_never_breaks_the_server(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(UNHURRIED, max_examples=10_000)
 @ARBITRARY
 def test_ten_thousand_times_arbitrary_json(

@@ -112,7 +112,7 @@ def test_each_click_is_kept_with_its_time_and_its_mask(desk: Any) -> None:
                 assert part.clicks[-1].segmentation == part.segmentation
 
 
-@pytest.mark.parametrize("budget", [1, 2, 5, 9, 12, 60])
+@pytest.mark.parametrize("budget", [1, 5, 12, 60])
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_it_stays_within_its_clicks(desk: Any, budget: int, stubborn: bool) -> None:
     if stubborn:
@@ -207,7 +207,7 @@ class RealModel:
 
 
 def test_an_item_without_its_truth_is_given_back(desk: Any) -> None:
-    with desk.open(), pytest.raises(TruthError, match="knows no 'picture-1.png'"):
+    with desk.open(), pytest.raises(TruthError, match=r"knows no 'picture-1\.png'"):
         simulate(desk, truth={"another.png": []})
     assert desk.queue.counts() == {"ready": 3, "leased": 0, "done": 0, "dead": 0}
     assert all(item.attempts == 0 for item in map(desk.queue.item, item_ids(desk)))
@@ -219,7 +219,7 @@ def item_ids(desk: Any) -> list[str]:
 
 def test_a_truth_of_another_size_is_refused(desk: Any) -> None:
     wrong = {name: [rle.encode_one(np.ones((10, 20), bool))] for name in desk.truth()}
-    with desk.open(), pytest.raises(TruthError, match="must be 96 x 128 .* got masks of 10 x 20"):
+    with desk.open(), pytest.raises(TruthError, match=r"must be 96 x 128 .* got masks of 10 x 20"):
         simulate(desk, truth=wrong)
     assert desk.queue.counts()["ready"] == 3
 
@@ -232,9 +232,8 @@ def test_an_item_that_went_to_another_is_counted_as_lost(desk: Any) -> None:
             (holder,) = desk.queue.holders()
             # Behind its back, as if its lease had run out long ago.
             with desk.queue.database.write() as connection:
-                connection.exec_driver_sql(
-                    "UPDATE items SET lease_expires = 0 WHERE state='leased'"
-                )
+                late = "UPDATE items SET lease_expires = 0 WHERE state = 'leased'"
+                connection.exec_driver_sql(late)
             others = [desk.queue.claim(name) for name in ("bob", "cy", "dee")]
             taken.append(others[-1].item.item_id)
             assert taken == [holder.item_id]

@@ -92,8 +92,17 @@ def clock() -> HandClock:
     return HandClock()
 
 
+@pytest.fixture(scope="session")
+def empty_queue(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A queue's file, made once and copied: making one takes longer than most tests."""
+    file = tmp_path_factory.mktemp("empty") / "queue.sqlite"
+    ReviewQueue.open(f"sqlite:///{file}").close()
+    return file.read_bytes()
+
+
 @pytest.fixture
-def queue(url: str, clock: HandClock) -> Iterator[ReviewQueue]:
+def queue(empty_queue: bytes, file: Path, url: str, clock: HandClock) -> Iterator[ReviewQueue]:
+    file.write_bytes(empty_queue)
     opened = ReviewQueue.open(url, clock=clock)
     yield opened
     opened.close()

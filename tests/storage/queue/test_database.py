@@ -27,7 +27,7 @@ from storage.queue.review import ReviewQueue
     ],
 )
 def test_another_kind_of_url_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="^queue url: must be sqlite:///FILE, got "):
+    with pytest.raises(ValueError, match=r"^queue url: must be sqlite:///FILE, got "):
         Database.open(url)
 
 
@@ -74,7 +74,7 @@ def test_a_newer_queue_is_left_alone(tamper: Any, url: str) -> None:
         ReviewQueue.open(url)
 
 
-def test_opening_again_keeps_everything(queue: ReviewQueue, people: Any, url: str) -> None:
+def test_opening_again_keeps_everything(people: Any, url: str) -> None:
     people.enqueue("a", "b")
     people.submit(people.claim())
     again = ReviewQueue.open(url)
@@ -100,9 +100,7 @@ def test_many_may_open_a_new_file_at_once(url: str) -> None:
     assert troubles == []
 
 
-def test_a_lock_that_stays_is_unavailable_and_passes(
-    queue: ReviewQueue, people: Any, file: Path, url: str
-) -> None:
+def test_a_lock_that_stays_is_unavailable_and_passes(people: Any, file: Path, url: str) -> None:
     people.enqueue("a")
     impatient = ReviewQueue(Database.open(url, busy_timeout_s=0.1))
     blocker = sqlite3.connect(file, isolation_level=None)
@@ -137,10 +135,15 @@ def test_a_turn_that_does_not_come_is_unavailable(url: str) -> None:
     database.close()
 
 
-def test_whatever_fails_inside_a_transaction_undoes_it(queue: ReviewQueue, make: Any) -> None:
-    with pytest.raises(RuntimeError, match="on purpose"), queue.database.write() as connection:
-        connection.exec_driver_sql("UPDATE current_model SET generation = 7, model_version = 'v'")
-        raise RuntimeError("on purpose")
+def test_whatever_fails_inside_a_transaction_undoes_it(queue: ReviewQueue) -> None:
+    def begin_and_fail() -> None:
+        with queue.database.write() as connection:
+            served = "UPDATE current_model SET generation = 7, model_version = 'v'"
+            connection.exec_driver_sql(served)
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        begin_and_fail()
     with queue.database.read() as connection:
         found = connection.exec_driver_sql("SELECT generation FROM current_model").scalar_one()
     assert found == 0

@@ -295,6 +295,7 @@ def test_short_histories() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_long_histories() -> None:
     run_state_machine_as_test(
         History, settings=settings(max_examples=500, stateful_step_count=100, deadline=None)

@@ -68,7 +68,7 @@ def test_an_item_that_makes_no_sense_names_the_field(
 
 
 def test_a_payload_must_be_json(queue: ReviewQueue, make: Any) -> None:
-    with pytest.raises(ValueError, match="^payload: must be a JSON object"):
+    with pytest.raises(ValueError, match=r"^payload: must be a JSON object"):
         queue.enqueue([make("a", payload={"score": float("nan")})])
     assert queue.counts()["ready"] == 0
 

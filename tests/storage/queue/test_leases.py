@@ -55,7 +55,7 @@ def test_a_heartbeat_starts_the_time_anew(people: Any, clock: Any, queue: Review
         assert queue.claim("bob") is None
 
 
-def test_no_heartbeat_goes_beyond_the_cap(people: Any, clock: Any, queue: ReviewQueue) -> None:
+def test_no_heartbeat_goes_beyond_the_cap(people: Any, clock: Any) -> None:
     people.enqueue("a")
     lease = people.claim()
     for _ in range(36):
@@ -219,8 +219,13 @@ def test_a_name_must_be_printable(queue: ReviewQueue, name: str) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"ttl_s": 0}, {"ttl_s": float("inf")}, {"cap_s": -1}, {"cap_s": float("nan")}]
-    + [{"max_attempts": 0}],
+    [
+        {"ttl_s": 0},
+        {"ttl_s": float("inf")},
+        {"cap_s": -1},
+        {"cap_s": float("nan")},
+        {"max_attempts": 0},
+    ],
 )
 def test_a_config_that_makes_no_sense_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{next(iter(values))}: must be"):

@@ -66,7 +66,7 @@ def test_only_what_passed_its_own_gate_serves(pointer: ModelPointer) -> None:
 def test_numbers_that_are_none_cannot_pass_but_are_kept(
     pointer: ModelPointer, value: float
 ) -> None:
-    with pytest.raises(ValueError, match="mean_iou.*must be finite to pass"):
+    with pytest.raises(ValueError, match=r"mean_iou.*must be finite to pass"):
         gate(pointer, "v1", metrics={"mean_iou": value})
     assert gate(pointer, "v1", metrics={"mean_iou": value}, passed=False) == 1
 

@@ -57,7 +57,7 @@ def test_two_people_may_choose_the_same_key(people: Any, queue: ReviewQueue) -> 
     assert [stored.body for stored in queue.submissions_after(0)] == [{"x": 1}, {"x": 2}]
 
 
-def test_a_refused_answer_leaves_its_key_free(people: Any, queue: ReviewQueue, clock: Any) -> None:
+def test_a_refused_answer_leaves_its_key_free(people: Any, clock: Any) -> None:
     people.enqueue("a", "b")
     lost = people.claim()
     clock.move(500)
@@ -106,7 +106,7 @@ def test_what_json_cannot_say_is_refused(
 ) -> None:
     people.enqueue("a")
     lease = people.claim()
-    with pytest.raises(ValueError, match="^body: must be a JSON object"):
+    with pytest.raises(ValueError, match=r"^body: must be a JSON object"):
         queue.submit(lease.item.item_id, lease.lease_token, "ada", "key", body)
     assert queue.counts()["leased"] == 1
 

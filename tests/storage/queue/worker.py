@@ -26,6 +26,11 @@ def note(journal: Path, submission_id: str) -> None:
         os.fsync(out.fileno())
 
 
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def answer(queue: ReviewQueue, lease: Lease, name: str, text: str = "") -> str:
     key = f"{lease.item.item_id}/{lease.lease_token}"
     body = {"by": name, "item": lease.item.item_id, "text": text}
@@ -41,7 +46,8 @@ def work(queue: ReviewQueue, name: str, journal: Path) -> None:
         try:
             note(journal, answer(queue, lease, name))
         except StaleLease:
-            print(f"{name} came too late for {lease.item.item_id}")
+            # Killed and started again, it may hold a lease that ran out meanwhile.
+            continue
 
 
 def fill(url: str, queue: ReviewQueue, name: str, journal: Path) -> None:
@@ -55,14 +61,14 @@ def fill(url: str, queue: ReviewQueue, name: str, journal: Path) -> None:
         while lease := queue.claim(name):
             note(journal, answer(queue, lease, name, TEXT))
     except QueueUnavailable as error:
-        print(f"full: {error}", flush=True)
+        say(f"full: {error}")
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     work(queue, name, journal)
 
 
 def main(url: str, name: str, journal: str, how: str = "work") -> None:
     queue = ReviewQueue.open(url)
-    print("open", flush=True)
+    say("open")
     if how == "fill":
         fill(url, queue, name, Path(journal))
     else:

@@ -1,0 +1,206 @@
+"""Drawn images with exact truth, workspaces made once and copied, and a recipe for seconds."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine import coco, images, rle
+from engine.drawing.scenes import SceneStyle, draw_scene
+from engine.generation.config import GenerationConfig
+from engine.metrics.config import EvaluationConfig
+from engine.training.config import TrainingConfig
+from flows import workspace as workspaces
+from flows.coco_import import ImportOptions, import_coco
+from flows.image_rows import IntakeReport
+from flows.recipes import AssistConfig, Recipe, recipe_named
+from flows.workspace import Workspace
+
+STYLE = SceneStyle(subject="kinds", hw=(96, 128), num_objects=(2, 4), radius=(12.0, 22.0))
+NUM_SCENES = 12
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A folder of pictures and the COCO file with their exact masks."""
+
+    folder: Path
+    truth: Path
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The COCO file, to be changed and written elsewhere."""
+        return dict(json.loads(self.truth.read_text()))
+
+    @property
+    def names(self) -> list[str]:
+        """File names of all pictures."""
+        return sorted(path.name for path in self.folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    root = tmp_path_factory.mktemp("drawn")
+    folder = root / "pictures"
+    folder.mkdir()
+    entries: list[coco.CocoImage] = []
+    masks: list[coco.CocoMask] = []
+    for number in range(1, NUM_SCENES + 1):
+        scene = draw_scene(number, STYLE)
+        name = f"scene-{number:02d}.png"
+        (folder / name).write_bytes(images.encode_png(scene.image))
+        height, width = STYLE.hw
+        entries.append(coco.CocoImage(id=number, file_name=name, height=height, width=width))
+        masks += [
+            coco.CocoMask(
+                id=1000 * number + index, image_id=number, category=kind, rle=mask, is_crowd=False
+            )
+            for index, (mask, kind) in enumerate(
+                zip(rle.encode(scene.masks), scene.kinds, strict=True)
+            )
+        ]
+    kinds = sorted({mask.category for mask in masks if mask.category})
+    truth = root / "truth.json"
+    document = coco.document(entries, masks, dict(enumerate(kinds, start=1)), {})
+    truth.write_text(json.dumps(document))
+    return Drawn(folder, truth)
+
+
+def close(workspace: Workspace) -> None:
+    """Let go of the databases, so that their files are whole."""
+    workspace.lake.close()
+    workspace.queue.close()
+    workspace.pointer.close()
+
+
+@pytest.fixture(scope="session")
+def empty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty workspace, made once and copied: making one takes a second."""
+    root = tmp_path_factory.mktemp("empty") / "workspace"
+    close(workspaces.create(root))
+    return root
+
+
+@pytest.fixture
+def workspace(empty_root: Path, tmp_path: Path) -> Iterator[Workspace]:
+    """An empty workspace in a folder of its own."""
+    root = tmp_path / "workspace"
+    shutil.copytree(empty_root, root)
+    opened = workspaces.open_workspace(root)
+    yield opened
+    close(opened)
+
+
+GOLD = ("scene-01.png", "scene-02.png", "scene-03.png")
+
+
+@pytest.fixture(scope="session")
+def filled_root(empty_root: Path, drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn images imported: three gold ones, about half of the others labelled."""
+    root = tmp_path_factory.mktemp("filled") / "workspace"
+    shutil.copytree(empty_root, root)
+    gold_list = root.parent / "gold.txt"
+    gold_list.write_text("\n".join(GOLD))
+    opened = workspaces.open_workspace(root)
+    options = ImportOptions(labelled=0.5, gold_list=gold_list)
+    import_coco(opened, drawn.truth, drawn.folder, options, lambda _done, _total: None)
+    close(opened)
+    return root
+
+
+@pytest.fixture
+def filled(filled_root: Path, tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace with the drawn images."""
+    root = tmp_path / "filled"
+    shutil.copytree(filled_root, root)
+    opened = workspaces.open_workspace(root)
+    yield opened
+    close(opened)
+
+
+Import = Callable[..., IntakeReport]
+
+
+@pytest.fixture
+def bring(workspace: Workspace, drawn: Drawn) -> Import:
+    """Import a COCO file with the drawn images; options as keywords."""
+
+    def call(
+        annotations: Path | None = None, folder: Path | None = None, **options: Any
+    ) -> IntakeReport:
+        return import_coco(
+            workspace,
+            annotations or drawn.truth,
+            folder or drawn.folder,
+            ImportOptions(**options),
+            lambda _done, _total: None,
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    """A stage in a second or two; the numbers it gives mean nothing."""
+    grid = GenerationConfig(points_per_side=4)
+    return replace(
+        recipe_named("quick"),
+        training=TrainingConfig(
+            steps=2, warmup_steps=1, batch_images=1, masks_per_image=2, checkpoint_every=1
+        ),
+        evaluation=EvaluationConfig(max_images=2, max_masks_per_image=1, max_clicks=5),
+        evaluation_generation=grid,
+        assist=AssistConfig(num_images=2, pool=3, generation=grid),
+        generation=grid,
+    )
+
+
+TABLES = (
+    "images",
+    "masks",
+    "mask_labels",
+    "runs",
+    "reviews",
+    "decisions",
+    "clicks",
+    "suppressions",
+)
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Workspace], dict[str, list[str]]]:
+    """Every row of the main tables as text: equal stores give equal ones."""
+
+    def read(workspace: Workspace) -> dict[str, list[str]]:
+        return {
+            table: sorted(str(row) for row in workspace.lake.rows(f"SELECT * FROM {table}"))
+            for table in TABLES
+        }
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def near_duplicate() -> Callable[[Path, Path], Path]:
+    """Writes the same picture in other bytes: one pixel is a little different."""
+
+    def write(source: Path, target: Path) -> Path:
+        pixels = np.array(Image.open(source))
+        pixels[0, 0] ^= 1
+        target.write_bytes(images.encode_png(pixels))
+        return target
+
+    return write
+
+
+@pytest.fixture
+def at_home(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The filled workspace, which commands find by MASKLOOP_HOME."""
+    monkeypatch.setenv("MASKLOOP_HOME", str(filled.root))
+    return filled

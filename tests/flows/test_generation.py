@@ -1,0 +1,199 @@
+"""Stage 3: each image is labelled once by each model, whatever fails on the way."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flows.checking import fsck
+from flows.generation import generate_stage
+from flows.progress import Silent
+from flows.recipes import Recipe
+from flows.settings import WorkerSettings
+from flows.workspace import Workspace, open_workspace
+
+PROJECT = Path(__file__).parents[2]
+
+
+def on(workspace: Workspace, kind: str) -> Workspace:
+    workers = WorkerSettings(kind="ray" if kind == "ray" else "local")
+    return replace(workspace, settings=replace(workspace.settings, workers=workers))
+
+
+def count(workspace: Workspace, table: str) -> int:
+    return int(workspace.lake.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"])
+
+
+def each_image_once(workspace: Workspace) -> bool:
+    rows = workspace.lake.rows(
+        "SELECT count(*) AS sets, count(DISTINCT image_id) AS images FROM image_sets"
+    )[0]
+    doubled = workspace.lake.rows("SELECT mask_id FROM masks GROUP BY 1 HAVING count(*) > 1")
+    images = count(workspace, "images")
+    return rows["sets"] == rows["images"] == images and not doubled
+
+
+def test_every_image_gets_its_set(filled: Workspace, recipe: Recipe) -> None:
+    outcome = generate_stage(on(filled, "local"), recipe, Silent())
+    assert outcome.num_images == count(filled, "images")
+    assert each_image_once(filled)
+    sets = filled.lake.rows("SELECT * FROM image_sets")
+    for row in sets:
+        assert row["num_proposed"] == row["num_masks"] + sum(dict(row["rejections"]).values())
+    assert outcome.num_masks == sum(row["num_masks"] for row in sets)
+    assert fsck(filled) == []
+
+
+def test_every_automatic_mask_joins_to_its_model_and_run(filled: Workspace, recipe: Recipe) -> None:
+    generate_stage(on(filled, "local"), recipe, Silent())
+    orphans = filled.lake.rows(
+        """SELECT m.mask_id FROM masks m
+           LEFT JOIN model_versions v ON m.model_version = v.version
+           LEFT JOIN runs r ON m.run_id = r.run_id
+           WHERE m.stage = 'auto' AND (v.version IS NULL OR r.run_id IS NULL)"""
+    )
+    assert orphans == []
+
+
+def test_a_second_run_has_nothing_to_do(filled: Workspace, recipe: Recipe) -> None:
+    generate_stage(on(filled, "local"), recipe, Silent())
+    before = filled.lake.snapshot()
+    again = generate_stage(on(filled, "local"), recipe, Silent())
+    assert (again.run_id, again.num_images) == (None, 0)
+    assert filled.lake.snapshot() == before
+
+
+def test_another_config_labels_again_and_keeps_the_first(filled: Workspace, recipe: Recipe) -> None:
+    generate_stage(on(filled, "local"), recipe, Silent())
+    other = replace(recipe, generation=replace(recipe.generation, pred_iou_thresh=0.01))
+    assert generate_stage(on(filled, "local"), other, Silent()).num_images > 0
+    hashes = filled.lake.rows("SELECT DISTINCT config_hash FROM image_sets")
+    assert len(hashes) == 2
+    assert fsck(filled) == []
+
+
+def test_one_bad_image_costs_itself_only_and_gets_another_chance(
+    filled: Workspace, recipe: Recipe
+) -> None:
+    victim = filled.lake.rows("SELECT image_id, uri FROM images ORDER BY image_id LIMIT 1")[0]
+    path = filled.reader.sources.path(victim["uri"])
+    hidden = path.with_suffix(".hidden")
+    path.rename(hidden)
+    try:
+        outcome = generate_stage(on(filled, "local"), recipe, Silent())
+    finally:
+        hidden.rename(path)
+    total = count(filled, "images")
+    assert (outcome.num_images, outcome.num_dead) == (total - 1, 1)
+    reasons = filled.lake.rows("SELECT reason FROM shards WHERE state = 'dead'")
+    assert any(path.name in row["reason"] for row in reasons)
+    again = generate_stage(on(filled, "local"), recipe, Silent())
+    assert (again.num_images, again.num_dead) == (1, 0)
+    assert each_image_once(filled)
+    assert fsck(filled) == []
+
+
+def test_a_persons_mask_is_never_covered(filled: Workspace, recipe: Recipe) -> None:
+    eager = replace(
+        recipe,
+        generation=replace(
+            recipe.generation,
+            points_per_side=12,
+            pred_iou_thresh=0.0,
+            stability_score_thresh=0.0,
+        ),
+    )
+    generate_stage(on(filled, "local"), eager, Silent())
+    rows = filled.lake.rows("SELECT count(*) AS n FROM suppressions WHERE iou > 0.5")
+    shown = filled.lake.rows(
+        "SELECT count(*) AS n FROM current_masks SEMI JOIN suppressions USING (mask_id)"
+    )
+    assert rows[0]["n"] > 0
+    assert shown[0]["n"] == 0
+
+
+GENERATE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from flows.generation import generate_stage
+from flows.progress import Silent
+from flows.recipes import RECIPES
+from flows.settings import WorkerSettings
+from flows.workspace import open_workspace
+workspace = open_workspace(Path(sys.argv[1]))
+local = replace(workspace.settings, workers=WorkerSettings(kind="local"))
+quick = RECIPES["quick"]
+recipe = replace(
+    quick, shard_size=2, generation=replace(quick.generation, points_per_side=4)
+)
+generate_stage(replace(workspace, settings=local), recipe, Silent())
+"""
+
+
+def generate_in_a_process(root: Path, failpoint: str = "") -> int:
+    environment = {**os.environ, "MASKLOOP_FAILPOINT": failpoint}
+    command = [sys.executable, "-c", GENERATE, str(root)]
+    return subprocess.run(command, env=environment, cwd=PROJECT, check=False).returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point",
+    [
+        "promote.after_weights",
+        "shard.after_write",
+        "shard.after_write:2",
+        "commit.after_update",
+        "commit.after_add",
+        "commit.after_commit",
+    ],
+)
+def test_killed_anywhere_each_image_is_labelled_once(filled: Workspace, point: str) -> None:
+    assert generate_in_a_process(filled.root, point) == 137
+    assert generate_in_a_process(filled.root) == 0
+    opened = open_workspace(filled.root)
+    assert each_image_once(opened)
+    assert fsck(opened) == []
+    failed = opened.lake.rows(
+        "SELECT status FROM runs WHERE stage = 'generate' ORDER BY started_at"
+    )
+    assert [row["status"] for row in failed][-1] == "done"
+
+
+@pytest.mark.slow
+def test_killed_at_random_again_and_again(filled: Workspace) -> None:
+    chance = random.Random(3)
+    command = [sys.executable, "-c", GENERATE, str(filled.root)]
+    for _ in range(6):
+        process = subprocess.Popen(command, cwd=PROJECT)
+        time.sleep(chance.uniform(2.0, 9.0))
+        process.kill()
+        process.wait()
+    assert generate_in_a_process(filled.root) == 0
+    opened = open_workspace(filled.root)
+    assert each_image_once(opened)
+    assert fsck(opened) == []
+
+
+@pytest.mark.slow
+def test_ray_actors_give_what_this_process_gives(
+    filled: Workspace, recipe: Recipe, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(filled.root, copy)
+    generate_stage(on(filled, "local"), recipe, Silent())
+    other = open_workspace(copy)
+    generate_stage(on(other, "ray"), recipe, Silent())
+    query = "SELECT image_id, segmentation.counts AS counts FROM masks ORDER BY 1, 2"
+    assert other.lake.rows(query) == filled.lake.rows(query)
+    assert each_image_once(other)
+    assert fsck(other) == []

@@ -1,0 +1,100 @@
+"""`maskloop.toml`: what it may say, and where a workspace is found."""
+
+from pathlib import Path
+
+import pytest
+
+from flows import settings
+from flows import workspace as workspaces
+from flows.errors import UsageError
+from flows.settings import TEMPLATE, WORKSPACE_VERSION, Settings, find_root, read_settings
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / settings.FILE_NAME).write_text(TEMPLATE.format(version=WORKSPACE_VERSION))
+    return tmp_path
+
+
+def test_a_new_workspace_has_the_defaults_but_for_schedules(root: Path) -> None:
+    found = read_settings(root)
+    assert found.workers == Settings().workers
+    assert found.images == Settings().images
+    assert found.schedules.merge == "*/10 * * * *"
+
+
+def test_what_is_left_out_keeps_its_default(root: Path) -> None:
+    (root / settings.FILE_NAME).write_text('[workers]\nkind = "local"\ntimeout_s = 5\n')
+    found = read_settings(root)
+    assert (found.workers.kind, found.workers.timeout_s, found.workers.count) == ("local", 5.0, 1)
+    assert found.recipe == "nano"
+
+
+WRONG = {
+    "broken": ("version = ", "not a TOML file"),
+    "newer": ("version = 2", "version: a workspace of version 2.*install a newer maskloop"),
+    "version 0": ("version = 0", "version: must be from 1 to 1"),
+    "version a word": ('version = "1"', "version: must be int, but got '1'"),
+    "unknown setting": ("colour = 1", "colour: unknown setting; expected one of annotator, "),
+    "unknown in a table": ("[workers]\nkinds = 1", r"workers\.kinds: unknown setting"),
+    "no table": ("workers = 3", r"workers: must be a table \[workers\], but got 3"),
+    "no choice": ('[workers]\nkind = "gpu"', r"workers\.kind: must be one of \('ray', 'local'\)"),
+    "not a number": ('[annotator]\nport = "x"', r"annotator\.port: must be int, but got 'x'"),
+    "true is no number": ("[annotator]\nport = true", r"annotator\.port: must be int"),
+    "too large": ("[annotator]\nport = 70000", r"annotator\.port: must be from 1 to 65535"),
+    "too small": ("[workers]\ncount = 0", r"workers\.count: must be from 1 to 1024, but got 0"),
+    "nan": ("[annotator]\ndeadline_h = nan", r"annotator\.deadline_h: must be from"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_setting_is_named(root: Path, text: str, message: str) -> None:
+    path = root / settings.FILE_NAME
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_settings(root)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_file_that_is_not_text_is_no_toml(root: Path) -> None:
+    (root / settings.FILE_NAME).write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not a TOML file"):
+        read_settings(root)
+
+
+def test_a_workspace_is_found_upward_or_by_the_environment(root: Path, tmp_path: Path) -> None:
+    deep = root / "a" / "b"
+    deep.mkdir(parents=True)
+    assert find_root(deep, {}) == root.resolve()
+    assert find_root(Path("/"), {"MASKLOOP_HOME": str(root)}) == root.resolve()
+    assert find_root(deep, {"MASKLOOP_HOME": ""}) == root.resolve()
+    with pytest.raises(UsageError, match=r"MASKLOOP_HOME: .* has no maskloop\.toml; run: masklo"):
+        find_root(deep, {"MASKLOOP_HOME": str(tmp_path / "nowhere")})
+
+
+def test_nowhere_is_no_workspace(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no workspace: .*run: maskloop init, or set MASKLOOP_HO"):
+        find_root(tmp_path, {})
+
+
+def test_an_interrupted_init_can_be_run_again_a_finished_one_not(empty_root: Path) -> None:
+    with pytest.raises(UsageError, match="a workspace already; nothing to do"):
+        workspaces.create(empty_root)
+
+
+def test_init_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    made = workspaces.create(tmp_path / "new")
+    (made.root / settings.FILE_NAME).unlink()
+    assert workspaces.create(made.root).lake.snapshot() == made.lake.snapshot()
+
+
+def test_every_setting_is_in_the_template(root: Path) -> None:
+    import tomllib
+    from dataclasses import fields, is_dataclass
+
+    written = tomllib.loads((root / settings.FILE_NAME).read_text())
+    for field in fields(Settings):
+        value = getattr(Settings(), field.name)
+        assert field.name in written
+        if is_dataclass(value):
+            assert {item.name for item in fields(value)} == set(written[field.name])
