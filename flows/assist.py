@@ -55,7 +55,7 @@ def assist_stage(
     with stage_lock(workspace, "assist"):
         reconcile_runs(workspace, "assist")
         version = serving.ensure_base(workspace, recipe)
-        pool = _pool(workspace, recipe)
+        pool = _pool(workspace, recipe, version)
         if not pool:
             raise UsageError(
                 "assist: every image has labels, is gold or waits in the queue already; "
@@ -86,11 +86,12 @@ def assist_stage(
     )
 
 
-def _pool(workspace: Workspace, recipe: Recipe) -> list[dict[str, object]]:
+def _pool(workspace: Workspace, recipe: Recipe, version: str) -> list[dict[str, object]]:
     rows = workspace.lake.rows(
         "SELECT image_id, uri, file_name, height, width FROM images WHERE split = 'unlabelled'"
     )
     waiting = workspace.queue.open_images() | unmerged_images(workspace)
+    waiting |= workspace.queue.asked_images(version)
     free = [row for row in rows if row["image_id"] not in waiting]
     # A fixed shuffle: looking at all of a large store each turn would cost more than it tells.
     free.sort(key=lambda row: unit_hash(0, row["image_id"]))

@@ -84,7 +84,6 @@ class TerminalProgress:
         self._last_line = 0.0
 
     def __enter__(self) -> "TerminalProgress":
-        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,6 +110,8 @@ class TerminalProgress:
 
     def _move(self, what: str, done: int, total: int) -> None:
         if self._task is None:
+            # Not before: a display that showed nothing still leaves an empty line behind.
+            self._bars.start()
             self._task = self._bars.add_task(what, total=total)
         self._bars.update(self._task, description=what, completed=done, total=total)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import Connection, and_, case, func, select, update
+from sqlalchemy import Connection, and_, case, func, or_, select, update
 
 from storage.failpoints import failpoint
 from storage.queue import leases, submissions
@@ -231,6 +231,16 @@ class ReviewQueue:
     def open_images(self) -> set[str]:
         """The ids of the images that wait for an answer, whatever the run."""
         statement = select(items.c.image_id).where(items.c.state.in_(("ready", "leased")))
+        with self.database.read() as connection:
+            return set(connection.execute(statement).scalars())
+
+    def asked_images(self, model_version: str) -> set[str]:
+        """The ids of the images with an item of this model that was not withdrawn.
+
+        Enqueueing one of them again changes nothing, even when nobody will answer it any more.
+        """
+        kept = or_(items.c.dead_reason.is_(None), items.c.dead_reason != WITHDRAWN)
+        statement = select(items.c.image_id).where(items.c.model_version == model_version, kept)
         with self.database.read() as connection:
             return set(connection.execute(statement).scalars())
 

@@ -1,5 +1,6 @@
 """Drawn images, a click model that is easy to predict, and a real queue behind a real API."""
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ from starlette.types import Receive, Scope, Send
 from annotator.app import create_app
 from annotator.config import AnnotatorConfig
 from annotator.item import ItemPayload, Proposal
-from engine import rle
+from engine import coco, rle
+from engine.coco import CocoImage, CocoMask
 from engine.geometry import Frame, Mask
 from engine.model.predictor import Prediction
 from engine.model.prompts import Prompts
@@ -203,6 +205,18 @@ class Desk:
     def truth(self) -> dict[str, list[Rle]]:
         """The true masks by file name."""
         return {picture.file_name: rle.encode(picture.masks) for picture in self.pictures}
+
+    def write_truth(self, path: Path, **names: str) -> Path:
+        """A COCO file of these images; `image_1="x.png"` gives the first another name."""
+        images, masks = [], []
+        for number, picture in enumerate(self.pictures, start=1):
+            name = names.get(f"image_{number}", picture.file_name)
+            images.append(CocoImage(id=number, file_name=name, height=HW[0], width=HW[1]))
+            for mask in rle.encode(picture.masks):
+                identity = {"id": len(masks) + 1, "image_id": number, "is_crowd": False}
+                masks.append(CocoMask(**identity, category="disk", rle=mask))
+        path.write_text(json.dumps(coco.document(images, masks, {1: "disk"}, {})))
+        return path
 
 
 @pytest.fixture(scope="session")

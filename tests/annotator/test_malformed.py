@@ -114,7 +114,7 @@ ARBITRARY = given(path=st.sampled_from(PATHS[2:]), value=VALUES, key=st.text("ab
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@settings(UNHURRIED, max_examples=40)
+@settings(UNHURRIED, max_examples=25)
 @ARBITRARY
 def test_arbitrary_json_never_breaks_the_server(
     api: httpx.Client, path: str, value: Any, key: str

@@ -1,7 +1,6 @@
 """The simulated annotator as a client of a real server: what it decides, and what it costs."""
 
 import json
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from engine.model import weights
 from engine.model.predictor import Prediction, Predictor
 from engine.model.prompts import Prompts
 from engine.rle import Rle
-from flows.cli import app as command_line
 
 HW = (96, 128)
 
@@ -45,31 +43,6 @@ def cost(submission: Submission, drawing_clicks: int) -> int:
 def iou(mask: Rle | None, truth: np.ndarray[Any, Any]) -> float:
     assert mask is not None
     return float(rle.iou_matrix([mask], [rle.encode_one(truth)])[0, 0])
-
-
-def truth_file(path: Path, desk: Any, **names: str) -> Path:
-    """A COCO file of the desk's images; `names` renames some."""
-    pictures = enumerate(desk.pictures, start=1)
-    images, masks = [], []
-    for number, picture in pictures:
-        name = names.get(f"image_{number}", picture.file_name)
-        images.append(CocoImage(id=number, file_name=name, height=HW[0], width=HW[1]))
-        masks += [
-            CocoMask(id=0, image_id=number, category="disk", rle=mask, is_crowd=False)
-            for mask in rle.encode(picture.masks)
-        ]
-    numbered = [
-        CocoMask(
-            id=number,
-            image_id=mask.image_id,
-            category=mask.category,
-            rle=mask.rle,
-            is_crowd=mask.is_crowd,
-        )
-        for number, mask in enumerate(masks, start=1)
-    ]
-    path.write_text(json.dumps(coco.document(images, numbered, {1: "disk"}, {})))
-    return path
 
 
 def test_it_accepts_corrects_rejects_and_adds_by_the_truth(desk: Any) -> None:
@@ -112,8 +85,9 @@ def test_each_click_is_kept_with_its_time_and_its_mask(desk: Any) -> None:
                 assert part.clicks[-1].segmentation == part.segmentation
 
 
-@pytest.mark.parametrize("budget", [1, 5, 12, 60])
-@pytest.mark.parametrize("stubborn", [False, True])
+@pytest.mark.parametrize(
+    ("budget", "stubborn"), [(1, False), (5, False), (5, True), (12, True), (60, True)]
+)
 def test_it_stays_within_its_clicks(desk: Any, budget: int, stubborn: bool) -> None:
     if stubborn:
         desk.models.stubborn = {0, 1, 2}
@@ -280,13 +254,13 @@ def test_it_waits_for_more_as_long_as_it_is_told(desk: Any) -> None:
 
 def test_the_truth_may_be_a_file(desk: Any, tmp_path: Path) -> None:
     with desk.open():
-        summary = run_simulated(desk.server.url, truth_file(tmp_path / "truth.json", desk))
+        summary = run_simulated(desk.server.url, desk.write_truth(tmp_path / "truth.json"))
     assert (summary.num_items, summary.num_added) == (3, 3)
     assert {stored.annotator for stored in desk.queue.submissions_after(0)} == {"simulated"}
 
 
 def test_two_images_of_one_name_are_no_truth(desk: Any, tmp_path: Path) -> None:
-    path = truth_file(tmp_path / "truth.json", desk, image_2="picture-1.png")
+    path = desk.write_truth(tmp_path / "truth.json", image_2="picture-1.png")
     with pytest.raises(TruthError, match="must each have a file_name of their own"):
         Truth.read(path)
 
@@ -335,69 +309,3 @@ def test_a_summary_counts_decisions_and_masks() -> None:
     assert summary == SimulationSummary(
         num_items=2, num_accepted=2, num_edited=2, num_added=2, num_drawn=2, num_lost=1, seconds=5.0
     )
-
-
-Annotate = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def annotate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Annotate:
-    """`maskloop annotate --simulate ...`: exit code, output, errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        words = ["maskloop", "annotate", "--simulate", *map(str, arguments)]
-        monkeypatch.setattr("sys.argv", words)
-        with pytest.raises(SystemExit) as stopped:
-            command_line.main()
-        output = capsys.readouterr()
-        return int(stopped.value.code or 0), output.out, " ".join(output.err.split())
-
-    return run
-
-
-def test_the_command_works_through_the_queue(desk: Any, tmp_path: Path, annotate: Annotate) -> None:
-    truth = truth_file(tmp_path / "truth.json", desk)
-    with desk.open():
-        code, output, _ = annotate("--truth", truth, "--url", desk.server.url, "--json")
-    assert code == 0
-    assert json.loads(output)["num_items"] == 3
-
-
-def test_the_command_refuses_the_truth_of_other_images(
-    desk: Any, tmp_path: Path, annotate: Annotate
-) -> None:
-    truth = truth_file(tmp_path / "truth.json", desk, image_1="other.png")
-    with desk.open():
-        code, _, errors = annotate("--truth", truth, "--url", desk.server.url)
-    assert code == 2
-    assert "must have the images of the queue, but knows no 'picture-1.png'" in errors
-    assert desk.queue.counts()["leased"] == 0
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        pytest.param(None, "no such file", id="missing"),
-        pytest.param("{", "not JSON", id="not JSON"),
-        pytest.param("[]", "a list", id="a list"),
-    ],
-)
-def test_the_command_refuses_what_is_no_truth(
-    tmp_path: Path, annotate: Annotate, content: str | None, message: str
-) -> None:
-    truth = tmp_path / "truth.json"
-    if content is not None:
-        truth.write_text(content)
-    code, _, errors = annotate("--truth", truth, "--url", "http://127.0.0.1:1")
-    assert code == 2
-    assert message in errors
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:8765", "ftp://127.0.0.1", "http://"])
-def test_the_command_refuses_what_is_no_address(
-    desk: Any, tmp_path: Path, annotate: Annotate, url: str
-) -> None:
-    truth = truth_file(tmp_path / "truth.json", desk)
-    code, _, errors = annotate("--truth", truth, "--url", url)
-    assert code == 2
-    assert "url: must be http://HOST:PORT" in errors

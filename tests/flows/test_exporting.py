@@ -58,6 +58,8 @@ def truth_pixels(path: Path, names: Iterable[str]) -> dict[str, list[bytes]]:
     return found
 
 
+# pycocotools does not know numpy 2's `copy` yet.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_pycocotools_reads_back_identical_pixels(
     filled: Workspace, drawn: Any, tmp_path: Path, capsys: Any
 ) -> None:

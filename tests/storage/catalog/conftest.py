@@ -1,5 +1,6 @@
 """A real lake in a folder of its own, and rows to put into it."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -34,8 +35,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(empty_store: Path, tmp_path: Path) -> Path:
-    for name in ("catalog.sqlite", "catalog.lock"):
-        (tmp_path / name).write_bytes((empty_store / name).read_bytes())
+    shutil.copytree(empty_store, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

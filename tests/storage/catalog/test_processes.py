@@ -76,7 +76,10 @@ def test_a_driver_killed_at_a_failpoint(
     assert num_committed(lake) == 2
     assert breaches(lake) == []
     orphans = gc.collect(lake, FolderObjects(lake.root), min_age_s=0, delete=True)
-    assert len(orphans) == (0 if committed else 2)
+    # DuckLake's own files of the lost transaction may be among them.
+    attempts = [item for item in orphans if "ducklake-" not in item.uri]
+    assert len(attempts) == (0 if committed else 2)
+    assert gc.collect(lake, FolderObjects(lake.root), min_age_s=0, delete=False) == []
     assert breaches(lake) == []
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from storage.queue.check import check
 from storage.queue.errors import UnknownItem
 from storage.queue.items import NewItem
 from storage.queue.review import ReviewQueue, RunProgress
@@ -148,6 +149,7 @@ def test_a_dead_item_can_be_reopened_with_all_its_attempts(people: Any, queue: R
         people.skip(people.claim())
     assert queue.reopen("a") is True
     assert (queue.item("a").state, queue.item("a").skips) == ("ready", 0)
+    assert check(queue.database) == [], "it was never answered, so none is missing"
     assert people.submit(people.claim())["status"] == 201
 
 
@@ -169,3 +171,16 @@ def test_an_item_without_a_name_is_named_by_what_it_is() -> None:
 
     assert named() == named()
     assert len({named(), named(image_id="i2"), named(model_version="v2"), named(stage="s2")}) == 4
+
+
+def test_images_that_a_model_asked_about_already(people: Any, queue: ReviewQueue) -> None:
+    people.enqueue("dead")
+    for _ in range(5):
+        people.skip(people.claim())
+    people.enqueue("done", "held", "gone")
+    people.submit(people.claim())
+    people.claim()
+    queue.withdraw("run-1")
+    people.enqueue("other", model_version="v2")
+    assert queue.asked_images("v1") == {"image-dead", "image-done", "image-held"}
+    assert queue.asked_images("v2") == {"image-other"}

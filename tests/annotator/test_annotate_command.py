@@ -1,0 +1,75 @@
+"""`maskloop annotate --simulate`: works through the queue, or says in one line what is wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli import app as command_line
+
+Annotate = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def annotate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Annotate:
+    """`maskloop annotate --simulate ...`: exit code, output, errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        words = ["maskloop", "annotate", "--simulate", *map(str, arguments)]
+        monkeypatch.setattr("sys.argv", words)
+        with pytest.raises(SystemExit) as stopped:
+            command_line.main()
+        output = capsys.readouterr()
+        return int(stopped.value.code or 0), output.out, " ".join(output.err.split())
+
+    return run
+
+
+def test_the_command_works_through_the_queue(desk: Any, tmp_path: Path, annotate: Annotate) -> None:
+    truth = desk.write_truth(tmp_path / "truth.json")
+    with desk.open():
+        code, output, _ = annotate("--truth", truth, "--url", desk.server.url, "--json")
+    assert code == 0
+    assert json.loads(output)["num_items"] == 3
+
+
+def test_the_command_refuses_the_truth_of_other_images(
+    desk: Any, tmp_path: Path, annotate: Annotate
+) -> None:
+    truth = desk.write_truth(tmp_path / "truth.json", image_1="other.png")
+    with desk.open():
+        code, _, errors = annotate("--truth", truth, "--url", desk.server.url)
+    assert code == 2
+    assert "must have the images of the queue, but knows no 'picture-1.png'" in errors
+    assert desk.queue.counts()["leased"] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(None, "no such file", id="missing"),
+        pytest.param("{", "not JSON", id="not JSON"),
+        pytest.param("[]", "a list", id="a list"),
+    ],
+)
+def test_the_command_refuses_what_is_no_truth(
+    tmp_path: Path, annotate: Annotate, content: str | None, message: str
+) -> None:
+    truth = tmp_path / "truth.json"
+    if content is not None:
+        truth.write_text(content)
+    code, _, errors = annotate("--truth", truth, "--url", "http://127.0.0.1:1")
+    assert code == 2
+    assert message in errors
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8765", "ftp://127.0.0.1", "http://"])
+def test_the_command_refuses_what_is_no_address(
+    desk: Any, tmp_path: Path, annotate: Annotate, url: str
+) -> None:
+    truth = desk.write_truth(tmp_path / "truth.json")
+    code, _, errors = annotate("--truth", truth, "--url", url)
+    assert code == 2
+    assert "url: must be http://HOST:PORT" in errors

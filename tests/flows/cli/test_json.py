@@ -1,0 +1,141 @@
+"""What scripts rely on: with --json, stdout is one JSON value and nothing else."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import evaluation, recipes
+from flows.recipes import Recipe
+from flows.workspace import Workspace
+
+Cli = Callable[..., Any]
+
+
+def value_of(said: Any) -> Any:
+    assert said.code == 0, said.err
+    return json.loads(said.out)
+
+
+def test_status(cli: Cli, at_home: Workspace) -> None:
+    facts = value_of(cli("status", "--json"))
+    assert facts["workspace"] == str(at_home.root)
+    assert facts["images"]["gold"] == 3
+    assert sum(facts["images"].values()) == 12
+    assert facts["masks"].keys() == {"label"}
+    assert facts["queue"] == {"ready": 0, "leased": 0, "done": 0, "dead": 0}
+    assert facts["model"] is None
+    assert [run["stage"] for run in facts["runs"]] == ["import"]
+
+
+@pytest.mark.usefixtures("at_home")
+def test_sql_gives_a_list_of_objects(cli: Cli) -> None:
+    query = "SELECT split, count(*) AS n FROM images GROUP BY 1 ORDER BY 1"
+    rows = value_of(cli("sql", query, "--format", "json"))
+    assert rows[0] == {"split": "gold", "n": 3}
+    assert value_of(cli("sql", "SELECT 1 AS a WHERE false", "--format", "json")) == []
+
+
+@pytest.mark.usefixtures("at_home")
+def test_sql_values_that_json_has_not(cli: Cli) -> None:
+    query = (
+        "SELECT 'nan'::DOUBLE AS nan, ['inf'::DOUBLE, 1.5] AS list, TIMESTAMP '2026-01-02' AS at, "
+        "{'a': 1} AS struct, NULL AS nothing, 1 AS one, 2 AS one"
+    )
+    [row] = value_of(cli("sql", query, "--format", "json"))
+    assert row == {
+        "nan": None,
+        "list": [None, 1.5],
+        "at": "2026-01-02 00:00:00",
+        "struct": {"a": 1},
+        "nothing": None,
+        "one": 1,
+        "one_2": 2,
+    }
+
+
+@pytest.mark.usefixtures("at_home")
+def test_sql_as_csv_and_as_a_table(cli: Cli) -> None:
+    query = "SELECT '[red]x, \"y\"' AS text, 1 AS one, 2 AS one"
+    assert cli("sql", query, "--format", "csv").out.splitlines() == [
+        "text,one,one_2",
+        '"[red]x, ""y""",1,2',
+    ]
+    assert '[red]x, "y"' in cli("sql", query).out
+    assert cli("sql", "SELECT 1 WHERE false").out == "(no rows)\n"
+
+
+@pytest.mark.usefixtures("at_home")
+def test_import_and_add(cli: Cli, drawn: Any, tmp_path: Path) -> None:
+    again = value_of(cli("import", "coco", drawn.truth, "--images", drawn.folder, "--json"))
+    assert (again["repeated"], again["num_known"]) == (True, 12)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"")
+    said = cli("add", drawn.folder, bad, "--json")
+    added = value_of(said)
+    assert (added["num_new"], len(added["problems"])) == (0, 1)
+    assert said.errors == [f"left out: {added['problems'][0]}"]
+
+
+def test_export(cli: Cli, at_home: Workspace, tmp_path: Path) -> None:
+    result = value_of(cli("export", "coco", tmp_path / "out.json", "--stage", "label", "--json"))
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert result["masks"] == len(written["annotations"])
+    assert result["snapshot"] == at_home.lake.snapshot()
+
+
+def test_store_gc_lists_and_deletes(cli: Cli, at_home: Workspace) -> None:
+    stray = at_home.root / "lake" / "stray.parquet"
+    stray.write_bytes(b"xx")
+    arguments = ("store", "gc", "--min-age-h", "0", "--json")
+    listed = value_of(cli(*arguments))
+    assert (listed["deleted"], [item["bytes"] for item in listed["files"]]) == (False, [2])
+    assert stray.exists()
+    assert value_of(cli(*arguments, "--delete"))["deleted"]
+    assert not stray.exists()
+
+
+def test_fsck_of_a_sound_store_and_of_a_broken_one(cli: Cli, at_home: Workspace) -> None:
+    assert value_of(cli("fsck", "--json")) == []
+    at_home.lake.commit(
+        lambda tx: tx.execute("UPDATE masks SET image_id = 'nowhere'"), message="test"
+    )
+    said = cli("fsck", "--json")
+    assert said.code == 1
+    assert {"invariant", "where", "message"} <= json.loads(said.out)[0].keys()
+
+
+@pytest.fixture
+def tiny(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test's recipe under a name that commands know."""
+    monkeypatch.setitem(recipes.RECIPES, "tiny", recipe)
+    return "tiny"
+
+
+def test_evaluate_and_models(cli: Cli, at_home: Workspace, drawn: Any, tiny: str) -> None:
+    assert value_of(cli("models", "list", "--json")) == []
+    scores = value_of(cli("evaluate", "--recipe", tiny, "--json"))
+    shares = ("iou_1_click", "iou_3_clicks", "iou_5_clicks", "ar1000", "ap50", "f1_50")
+    assert scores.keys() >= {"model", "images", "masks", "noc85", *shares}
+    assert all(0 <= scores[name] <= 1 for name in shares)
+    assert (scores["model"], scores["images"]) == ("v1", 2)
+    truth = ("--truth", drawn.truth, "--images", drawn.folder)
+    assert value_of(cli("evaluate", "--recipe", tiny, *truth, "--json"))["images"] == 2
+    [row] = value_of(cli("models", "list", "--json"))
+    assert (row["version"], row["status"], row["role"]) == ("v1", "promoted", "base")
+    facts = value_of(cli("models", "show", "v1", "--json"))
+    assert len(facts["promotions"]) == 1
+    assert cli("models", "promote", "v1").out == "v1 serves\n"
+    assert cli("models", "rollback").out == "v1 serves\n"
+    assert evaluation.gold_labels(at_home).num_masks > 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("at_home")
+def test_train_says_one_line_of_prefect_and_one_value(cli: Cli, tiny: str) -> None:
+    said = cli("train", "--recipe", tiny, "--json")
+    result = value_of(said)
+    assert result["version"] == "v2"
+    assert len([line for line in said.errors if "Prefect" in line]) == 1

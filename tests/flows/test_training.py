@@ -1,0 +1,189 @@
+"""Stage 1 on drawn images: what is registered, what the gate does, and going on after a stop."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from engine.model import weights
+from engine.training.trainer import train as train_model
+from flows import serving, training
+from flows.coco_import import ImportOptions, import_coco
+from flows.errors import StageError, UsageError
+from flows.evaluation import gold_scores
+from flows.locks import stage_lock
+from flows.progress import Silent
+from flows.recipes import GateConfig, Recipe
+from flows.runs import new_run, start_run
+from flows.training import TrainRequest, train_stage
+from flows.workspace import Workspace
+from storage.objects import file_sha256
+
+# The tiny recipe learns nothing: here the gate lets everything pass that is not broken.
+LENIENT = GateConfig(margin=0.99)
+
+
+def quiet(_done: int, _total: int) -> None:
+    return
+
+
+@pytest.fixture
+def lenient(recipe: Recipe) -> Recipe:
+    return replace(recipe, gate=LENIENT)
+
+
+@pytest.fixture
+def labelled(workspace: Workspace, drawn: Any) -> Workspace:
+    """Labels and no gold: nothing is measured, which takes most of the time."""
+    import_coco(workspace, drawn.truth, drawn.folder, ImportOptions(gold=0.0), quiet)
+    return workspace
+
+
+def test_a_training_leaves_everything_that_explains_it(filled: Workspace, lenient: Recipe) -> None:
+    labels_from = filled.lake.snapshot()
+    outcome = train_stage(filled, lenient, Silent())
+    assert (outcome.version, outcome.parent, outcome.promoted) == ("v2", "v1", True)
+    row = serving.model_row(filled, "v2")
+    facts = (row.parent, row.status, row.role, row.generation_depth)
+    assert facts == ("v1", "promoted", "candidate", 1)
+    assert labels_from <= row.training_snapshot < filled.lake.snapshot()
+    assert file_sha256(filled.root / row.weights_uri) == row.weights_sha256
+    trained_on = (row.num_training_images, row.num_training_masks)
+    assert trained_on == (outcome.num_images, outcome.num_masks)
+    assert serving.model_row(filled, "v1").status == "retired"
+    [run] = filled.lake.rows("SELECT * FROM runs WHERE stage = 'train'")
+    assert (run["run_id"], run["status"], run["model_version"]) == (outcome.run_id, "done", "v2")
+    assert run["config_hash"] == row.config_hash
+    assert not list(filled.folder("checkpoints").iterdir())
+    check_gold(filled)
+
+
+def check_gold(workspace: Workspace) -> None:
+    """No gold image was trained on, and both models were measured on the same gold images."""
+    rows = workspace.lake.rows(
+        "SELECT split FROM training_sets JOIN images USING (image_id) GROUP BY 1"
+    )
+    assert rows == [{"split": "train"}]
+    scores = workspace.lake.rows(
+        "SELECT DISTINCT model_version, split, config_hash FROM evaluations ORDER BY 1"
+    )
+    measured = [(row["model_version"], row["split"]) for row in scores]
+    assert measured == [("v1", "gold"), ("v2", "gold")]
+    assert scores[0]["config_hash"] == scores[1]["config_hash"]
+
+
+def destroyed(*args: Any, **more: Any) -> Any:
+    """The real training, after which a fault turns the weights into noise."""
+    result = train_model(*args, **more)
+    with torch.no_grad():
+        for parameter in result.model.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    return result
+
+
+def test_a_destroyed_model_is_measured_and_rejected(
+    filled: Workspace, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "train", destroyed)
+    outcome = train_stage(filled, recipe, Silent())
+    assert not outcome.promoted
+    assert "falls short of" in outcome.reason
+    assert serving.current_version(filled) == "v1"
+    assert serving.model_row(filled, "v2").status == "rejected"
+    assert serving.model_row(filled, "v2").reason == outcome.reason
+
+
+def test_without_gold_images_a_candidate_is_promoted_unmeasured(
+    labelled: Workspace, recipe: Recipe
+) -> None:
+    outcome = train_stage(labelled, recipe, Silent())
+    assert outcome.promoted
+    assert "unmeasured" in outcome.reason
+    assert outcome.scores == {}
+
+
+def test_without_labels_nothing_is_recorded(workspace: Workspace, recipe: Recipe) -> None:
+    with pytest.raises(UsageError, match="no labelled image; run: maskloop import coco"):
+        train_stage(workspace, recipe, Silent())
+    assert workspace.lake.rows("SELECT 1 FROM runs WHERE stage = 'train'") == []
+
+
+def test_a_control_never_serves(labelled: Workspace, recipe: Recipe) -> None:
+    outcome = train_stage(labelled, recipe, Silent(), request=TrainRequest(control=True))
+    assert not outcome.promoted
+    assert serving.current_version(labelled) == "v1"
+    row = serving.model_row(labelled, outcome.version)
+    assert (row.role, row.status) == ("control", "rejected")
+
+
+class Stopping(Silent):
+    """A user who presses Ctrl+C before the last step."""
+
+    def step(self, what: str, done: int, total: int) -> None:
+        if what.startswith("training steps") and done == total - 1:
+            raise KeyboardInterrupt
+
+
+class Counting(Silent):
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def step(self, what: str, done: int, total: int) -> None:  # noqa: ARG002 -- Progress's own
+        if what.startswith("training steps"):
+            self.steps.append(done)
+
+
+def test_a_stopped_training_goes_on_and_ends_where_an_undisturbed_one_does(
+    labelled: Workspace, recipe: Recipe
+) -> None:
+    three = replace(recipe, training=replace(recipe.training, steps=3))
+    undisturbed = train_stage(labelled, three, Silent())
+    again = TrainRequest(start="v1")
+    with pytest.raises(KeyboardInterrupt):
+        train_stage(labelled, three, Stopping(), request=again)
+    runs = labelled.lake.rows("SELECT status FROM runs WHERE stage = 'train' ORDER BY started_at")
+    assert [row["status"] for row in runs] == ["done", "failed"]
+    counting = Counting()
+    outcome = train_stage(labelled, three, counting, request=again)
+    assert counting.steps == [2, 3]
+    weights_of = [
+        serving.model_row(labelled, version).weights_sha256
+        for version in (undisturbed.version, outcome.version)
+    ]
+    assert weights_of[0] == weights_of[1]
+
+
+def test_a_second_training_is_told_of_the_first(filled: Workspace, recipe: Recipe) -> None:
+    with stage_lock(filled, "train"), pytest.raises(StageError, match="another process is at it"):
+        train_stage(filled, recipe, Silent())
+
+
+@pytest.mark.parametrize("stage", ["train", "control"])
+def test_runs_of_a_process_that_died_are_closed(
+    workspace: Workspace, recipe: Recipe, stage: str
+) -> None:
+    dead = start_run(workspace, new_run(stage))
+    with pytest.raises(UsageError, match="no labelled image"):
+        train_stage(workspace, recipe, Silent())
+    [run] = workspace.lake.rows("SELECT * FROM runs WHERE run_id = ?", (dead,))
+    assert (run["status"], run["detail"]) == ("failed", "the process ended without a word")
+
+
+def test_scores_are_measured_once(filled: Workspace, recipe: Recipe) -> None:
+    version = serving.ensure_base(filled, recipe)
+    predictor = serving.load_predictor(filled, version)
+    first = gold_scores(filled, predictor, recipe, "run", Silent())
+    snapshot = filled.lake.snapshot()
+    assert gold_scores(filled, predictor, recipe, "run", Silent()) == pytest.approx(first)
+    assert filled.lake.snapshot() == snapshot
+    assert {"iou_1_click", "noc85", "ar1000", "ap50", "f1_50"} <= first.keys()
+
+
+def test_the_base_model_is_the_recipes_start(workspace: Workspace, recipe: Recipe) -> None:
+    version = serving.ensure_base(workspace, recipe)
+    assert serving.ensure_base(workspace, recipe) == version == "v1"
+    data, config = recipe.start_weights()
+    row = serving.model_row(workspace, version)
+    assert workspace.objects.get(row.weights_uri, sha256=row.weights_sha256) == data
+    assert weights.read_config(data) == config
