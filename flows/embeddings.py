@@ -4,10 +4,14 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
 
+import numpy as np
+import numpy.typing as npt
+
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import Prediction, Predictor
 from engine.model.prompts import Prompts
 from flows import serving
+from flows.errors import StageError, UsageError
 from flows.workspace import Workspace
 from storage.rows import EmbeddingRow, utcnow
 
@@ -52,7 +56,7 @@ class EmbeddingStore:
 
 
 class ClickServer:
-    """Answers clicks: the annotator's `ClickModels`, with models and embeddings held in memory."""
+    """The annotator's `ClickModels` and `ImageSource`; holds models and embeddings in memory."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -66,12 +70,23 @@ class ClickServer:
     ) -> Prediction:
         """Masks of `model_version` for `prompts` on one image.
 
-        An image keeps the version it was enqueued with, whatever is promoted meanwhile.
+        An image keeps the version it was enqueued with, whatever is promoted meanwhile. Raises
+        LookupError when the image or the version is gone.
         """
         with self._lock:
-            predictor = self._predictor(model_version)
-            embedding = self._embedding(image_id, predictor)
+            try:
+                predictor = self._predictor(model_version)
+                embedding = self._embedding(image_id, predictor)
+            except (UsageError, StageError) as error:
+                raise LookupError(str(error)) from error
             return predictor.predict(embedding, prompts, multimask=multimask)
+
+    def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB; raises LookupError when the image is gone."""
+        try:
+            return self._workspace.pixels(image_id)
+        except StageError as error:
+            raise LookupError(str(error)) from error
 
     def _predictor(self, version: str) -> Predictor:
         if version not in self._predictors:

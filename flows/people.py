@@ -55,10 +55,11 @@ def annotator_server(workspace: Workspace, *, port: int | None = None) -> Iterat
 
 def annotator_app(workspace: Workspace) -> Any:
     """The API over this workspace's queue, models and images."""
+    clicks = ClickServer(workspace)
     return create_app(
         queue=workspace.queue,
-        models=ClickServer(workspace),
-        images=workspace,
+        models=clicks,
+        images=clicks,
         config=AnnotatorConfig(),
     )
 
