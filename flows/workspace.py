@@ -65,8 +65,8 @@ def create(root: Path) -> Workspace:
     if path.exists():
         raise UsageError(f"{path}: a workspace already; nothing to do")
     root.mkdir(parents=True, exist_ok=True)
-    Lake.create(root)
-    _queue(root)
+    Lake.create(root).close()
+    _queue(root).close()
     # The settings come last: a folder without them is not a workspace, so an interrupted init
     # can simply be run again.
     path.write_text(

@@ -73,7 +73,7 @@ def draw_scene(seed: int, style: SceneStyle) -> Scene:
     """The scene number `seed` of `style`: objects one over the other, with shadows."""
     random = np.random.default_rng([seed, 20])
     make = _shape_maker(random, style) if style.subject == "shapes" else _kind_maker(random, style)
-    canvas = paint.background(random, style.hw, random.uniform(0.1, 0.95, 3).astype(np.float32))
+    canvas = paint.background(random, style.hw, _ground(random, style))
     count = _count(random, style)
     casts_shadow = random.random() < 0.5
     light = (int(random.integers(-4, 5)), int(random.integers(1, 5)))
@@ -95,6 +95,14 @@ def draw_scene(seed: int, style: SceneStyle) -> Scene:
         kinds.append(item.kind)
     image = paint.finished(random, canvas, random.choice([0, 0, 0.6, 1.0]), random.uniform(0, 0.04))
     return _scene(image, owner, full_areas, kinds, style)
+
+
+def _ground(random: np.random.Generator, style: SceneStyle) -> Array:
+    """Any colour under shapes; a quiet one under the demo's objects, which have their own."""
+    colour = random.uniform(0.1, 0.95, 3)
+    if style.subject == "kinds":
+        colour = colour.mean() + 0.4 * (colour - colour.mean())
+    return np.asarray(colour, dtype=np.float32)
 
 
 def _count(random: np.random.Generator, style: SceneStyle) -> int:

@@ -32,6 +32,8 @@ demo.register(app)
 # A full disk, a full quota, and the limit that a shell sets with `ulimit -f`.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FULL_TEXT = "the disk is full; nothing committed is lost: make room and run the command again"
+# What SQLite says of the review queue then.
+_FULL_WORDS = ("disk is full", "disk I/O error")
 _INTERRUPTED = 130
 
 
@@ -61,6 +63,8 @@ def _is_full(error: BaseException | None) -> bool:
     """Whether a full disk is behind an error, however many hands it went through."""
     while error is not None:
         if isinstance(error, StorageFull) or getattr(error, "errno", None) in _FULL:
+            return True
+        if isinstance(error, StorageError) and any(word in str(error) for word in _FULL_WORDS):
             return True
         error = error.__cause__
     return False

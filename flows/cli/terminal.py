@@ -87,7 +87,8 @@ class TerminalProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        if self._bars.live.is_started:
+            self._bars.stop()
 
     def step(self, what: str, done: int, total: int) -> None:
         """Move the bar of `what`."""

@@ -28,7 +28,9 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 _LOCKED = ("database is locked", "database table is locked")
 _FULL = ("no space left on device", "disk is full", "file too large")
-_DAMAGED = ("disk image is malformed", "file is not a database", "disk i/o error")
+# SQLite's word where a file beside the catalog can neither be made nor grown.
+_NO_ROOM = "disk i/o error"
+_DAMAGED = ("disk image is malformed", "file is not a database")
 _numbers = itertools.count()
 
 
@@ -135,6 +137,11 @@ def _translation(error: duckdb.Error) -> StorageError | None:
     if any(word in lower for word in _FULL):
         return StorageFull(
             "the disk is full; nothing committed is lost: make room and run the command again"
+        )
+    if _NO_ROOM in lower:
+        return StorageFull(
+            f"the disk is full or failing ({text}); nothing committed is lost: make room and run "
+            "the command again"
         )
     if "no snapshot found" in lower:
         return NotFoundError(f"snapshot: there is none of that number ({text})")
