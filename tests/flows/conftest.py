@@ -72,6 +72,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     return Drawn(folder, truth)
 
 
+@pytest.fixture
+def pictures(drawn: Drawn, tmp_path: Path) -> Path:
+    """A copy of the drawn images, to be spoiled."""
+    return Path(shutil.copytree(drawn.folder, tmp_path / "pictures"))
+
+
 def close(workspace: Workspace) -> None:
     """Let go of the databases, so that their files are whole."""
     workspace.lake.close()
