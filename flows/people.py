@@ -149,7 +149,7 @@ def simulated_review(
             if process.returncode > 0:
                 said.seek(0)
                 lines = said.read().strip().splitlines() or ["it said nothing"]
-                raise StageError(f"simulated annotator: {lines[-1]}")
+                raise StageError(f"simulated annotator: {lines[-1].removeprefix('error: ')}")
         return wait_for_people(workspace, run_id, deadline_s=0.0, progress=progress)
 
 
