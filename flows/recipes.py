@@ -92,21 +92,22 @@ class Recipe:
 # A small model is careful about itself: its IoU estimates and logits run low, and duplicates of one
 # object differ more than a large model's do. Chosen by F1 on drawn scenes (no image of a user).
 _GRID = GenerationConfig(
-    points_per_side=24,
+    points_per_side=20,
     pred_iou_thresh=0.5,
     stability_score_thresh=0.7,
     box_nms_thresh=0.5,
     mask_nms_thresh=0.5,
     containment_thresh=0.6,
 )
-_LIGHT_GRID = replace(_GRID, points_per_side=20)
+_LIGHT_GRID = replace(_GRID, points_per_side=16)
 _PROPOSALS = ProposalConfig(min_predicted_iou=0.6, min_stability_score=0.7)
 
 NANO = Recipe(
     name="nano",
-    training=TrainingConfig(steps=240, warmup_steps=20, ema=0.99),
+    training=TrainingConfig(steps=160, warmup_steps=15, ema=0.99),
+    evaluation=EvaluationConfig(max_images=32, max_masks_per_image=5),
     evaluation_generation=_LIGHT_GRID,
-    assist=AssistConfig(num_images=24, pool=64, generation=_LIGHT_GRID, proposals=_PROPOSALS),
+    assist=AssistConfig(num_images=24, pool=48, generation=_LIGHT_GRID, proposals=_PROPOSALS),
     generation=_GRID,
 )
 

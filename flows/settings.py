@@ -19,7 +19,7 @@ recipe = "nano"          # maskloop loop --help lists them
 
 [workers]
 kind = "ray"             # "ray": one model load per actor; "local": in this process
-count = 1                # actors
+count = 0                # actors; 0: one for each processor core
 timeout_s = 900          # a shard that takes longer goes to another worker
 
 [annotator]
@@ -52,7 +52,13 @@ class WorkerSettings:
     """Who labels shards: `ray` actors or this process, and how long one shard may take."""
 
     kind: Literal["ray", "local"] = "ray"
-    count: int = 1
+    count: int = 0
+
+    @property
+    def num_actors(self) -> int:
+        """How many actors to start."""
+        return self.count or os.cpu_count() or 1
+
     timeout_s: float = 900.0
 
 
@@ -184,7 +190,7 @@ def _value(hint: Any, value: Any, path: str, name: str) -> Any:
 def _check(settings: Settings, path: str) -> None:
     rules: tuple[tuple[str, float, float, float], ...] = (
         ("version", settings.version, 1, WORKSPACE_VERSION),
-        ("workers.count", settings.workers.count, 1, 1024),
+        ("workers.count", settings.workers.count, 0, 1024),
         ("workers.timeout_s", settings.workers.timeout_s, 1, 86_400),
         ("annotator.port", settings.annotator.port, 1, 65_535),
         ("annotator.deadline_h", settings.annotator.deadline_h, 0.001, 24 * 365),

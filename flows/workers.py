@@ -27,7 +27,7 @@ def executor(
     workers = workspace.settings.workers
     if workers.kind == "local":
         return label_here(lambda: ShardLabeller(spec), orders)
-    return label_on_ray(spec, orders, num_actors=workers.count, timeout_s=workers.timeout_s)
+    return label_on_ray(spec, orders, num_actors=workers.num_actors, timeout_s=workers.timeout_s)
 
 
 def _spec(workspace: Workspace, recipe: Recipe, version: str) -> LabellerSpec:

@@ -172,7 +172,7 @@ def test_no_damage_crashes(code: tuple[tuple[int, int], str]) -> None:
 
 @pytest.mark.slow
 @given(code=damaged(), noise=st.text(max_size=30), size=SIDES)
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=3_000, deadline=None)
 def test_no_damage_crashes_in_many_tries(
     code: tuple[tuple[int, int], str], noise: str, size: tuple[int, int]
 ) -> None:

@@ -99,12 +99,12 @@ def test_commits_of_four_processes_all_land(lake: Lake) -> None:
 
 @pytest.mark.slow
 def test_chaos_of_three_drivers_without_a_lease(lake: Lake, make: Any) -> None:
-    """Random kills until 150 have hit and every shard is committed; a sweep runs all the while."""
+    """Random kills for four minutes or until 60 have hit; a sweep runs all the while."""
     rng = random.Random(7)
     kills, num_shards = 0, 0
-    deadline = time.monotonic() + 350
+    deadline = time.monotonic() + 240
     running: list[subprocess.Popen[str]] = []
-    while kills < 150 and time.monotonic() < deadline:
+    while kills < 60 and time.monotonic() < deadline:
         if num_committed(lake) == num_shards:
             rows = [make.shard(f"s{num_shards + n}", [f"{num_shards + n}a"]) for n in range(20)]
             shards.plan(lake, rows)
@@ -125,6 +125,6 @@ def test_chaos_of_three_drivers_without_a_lease(lake: Lake, make: Any) -> None:
     for process in running:
         finish(process)
     assert finish(start("shards", lake.root)) == 0
-    assert kills >= 50
+    assert kills >= 20
     assert num_committed(lake) == num_shards
     assert breaches(lake) == []

@@ -295,8 +295,8 @@ def test_short_histories() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(900)
 def test_long_histories() -> None:
     run_state_machine_as_test(
-        History, settings=settings(max_examples=500, stateful_step_count=100, deadline=None)
+        History, settings=settings(max_examples=150, stateful_step_count=60, deadline=None)
     )
