@@ -14,7 +14,7 @@ from flows.progress import Progress
 from flows.workspace import Workspace
 from storage.catalog import sqlgate
 
-LABELLED, GOLD, SEED = 0.06, 0.25, 3
+LABELLED, GOLD, SEED = 0.025, 0.25, 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,7 +117,7 @@ DEMO = replace(
     NANO,
     name="demo",
     training=TrainingConfig(steps=70, warmup_steps=8, ema=0.98),
-    evaluation=EvaluationConfig(max_images=24, max_masks_per_image=5),
+    evaluation=EvaluationConfig(max_images=30, max_masks_per_image=12),
     evaluation_generation=_COARSE_GRID,
     assist=replace(NANO.assist, num_images=36, pool=40, generation=_COARSE_GRID),
     generation=_COARSE_GRID,

@@ -26,7 +26,7 @@ def test_a_new_workspace_has_the_defaults_but_for_schedules(root: Path) -> None:
 def test_what_is_left_out_keeps_its_default(root: Path) -> None:
     (root / settings.FILE_NAME).write_text('[workers]\nkind = "local"\ntimeout_s = 5\n')
     found = read_settings(root)
-    assert (found.workers.kind, found.workers.timeout_s, found.workers.count) == ("local", 5.0, 1)
+    assert (found.workers.kind, found.workers.timeout_s, found.workers.count) == ("local", 5.0, 0)
     assert found.recipe == "nano"
 
 
@@ -42,7 +42,7 @@ WRONG = {
     "not a number": ('[annotator]\nport = "x"', r"annotator\.port: must be int, but got 'x'"),
     "true is no number": ("[annotator]\nport = true", r"annotator\.port: must be int"),
     "too large": ("[annotator]\nport = 70000", r"annotator\.port: must be from 1 to 65535"),
-    "too small": ("[workers]\ncount = 0", r"workers\.count: must be from 1 to 1024, but got 0"),
+    "too small": ("[workers]\ncount = -1", r"workers\.count: must be from 0 to 1024, but got -1"),
     "nan": ("[annotator]\ndeadline_h = nan", r"annotator\.deadline_h: must be from"),
 }
 
