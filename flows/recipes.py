@@ -104,8 +104,8 @@ _PROPOSALS = ProposalConfig(min_predicted_iou=0.6, min_stability_score=0.7)
 
 NANO = Recipe(
     name="nano",
-    training=TrainingConfig(steps=160, warmup_steps=15, ema=0.99),
-    evaluation=EvaluationConfig(max_images=32, max_masks_per_image=5),
+    training=TrainingConfig(steps=120, warmup_steps=12, ema=0.985),
+    evaluation=EvaluationConfig(max_images=24, max_masks_per_image=6),
     evaluation_generation=_LIGHT_GRID,
     assist=AssistConfig(num_images=24, pool=48, generation=_LIGHT_GRID, proposals=_PROPOSALS),
     generation=_GRID,

@@ -6,7 +6,6 @@ objects at stride 2 and 4, which the decoder gets as skips.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,8 +78,3 @@ class ConvEncoder(nn.Module):
         for lateral, level in zip(self.laterals[-2::-1], levels[-2:1:-1], strict=True):
             top = lateral(level) + F.interpolate(top, scale_factor=2.0, mode="nearest")
         return self.neck(F.relu(top)), (self.skip4(levels[1]), self.skip2(levels[0]))
-
-
-def pool(features: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, C) mean over positions."""
-    return torch.mean(features, dim=(2, 3))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from engine.geometry import Frame, Mask
 from engine.model.embedding import ImageEmbedding, as_pixels
 from engine.model.prompts import Prompts
-from engine.model.sam import PromptableSam, no_image
+from engine.model.sam import PromptableSam, only_image
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,6 @@ class Predictor:
                 f"embedding: must be of encoder {self.encoder_id}, but is of {embedding.encoder_id}"
             )
         tensors = prompts.to_tensors(embedding.frame, self._model.logits_hw)
-        logits, iou = self._model.decode(embedding.batch(), no_image(len(prompts)), tensors)
+        logits, iou = self._model.decode(embedding.batch(), only_image(len(prompts)), tensors)
         which = slice(1, None) if multimask else slice(0, 1)
         return Prediction(logits[:, which], iou[:, which].clamp(0.0, 1.0), embedding.frame)

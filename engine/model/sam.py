@@ -71,6 +71,6 @@ class PromptableSam(Sam):
         return torch.as_tensor((frames - self.pixel_mean) / self.pixel_std)
 
 
-def no_image(count: int) -> Tensor:
+def only_image(count: int) -> Tensor:
     """Index of the first image, for `count` prompts on the only one."""
     return torch.zeros(count, dtype=torch.int64)
