@@ -16,7 +16,8 @@ from flows.sources import ImageReader
 from flows.workspace import Workspace
 
 _LABELLED = """
-    SELECT i.image_id, i.uri, m.segmentation.size AS size, m.segmentation.counts AS counts
+    SELECT i.image_id, i.uri, m.stage, m.segmentation.size AS size,
+           m.segmentation.counts AS counts
     FROM images i JOIN current_masks m USING (image_id)
     WHERE {split} AND m.stage IN ({stages}) AND NOT m.is_crowd
     ORDER BY i.image_id, m.mask_id
@@ -25,20 +26,27 @@ _LABELLED = """
 
 @dataclass(frozen=True)
 class StoredLabels:
-    """Images with their masks, read from disk when asked for."""
+    """Images with their masks, read from disk when asked for.
+
+    `reviewed` holds the images that people worked on: their time may have ended before the objects
+    did, so what they left without a mask is not known to be background.
+    """
 
     reader: ImageReader
     image_ids: tuple[str, ...]
     uris: tuple[str, ...]
     masks: tuple[tuple[Rle, ...], ...]
+    reviewed: frozenset[str]
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def load(self, index: int) -> LabelledImage:
         """Image `index` with its masks."""
-        pixels = self.reader.pixels(self.uris[index], self.image_ids[index])
-        return LabelledImage(image=pixels, masks=list(self.masks[index]))
+        image_id = self.image_ids[index]
+        pixels = self.reader.pixels(self.uris[index], image_id)
+        complete = image_id not in self.reviewed
+        return LabelledImage(image=pixels, masks=list(self.masks[index]), complete=complete)
 
     @property
     def num_masks(self) -> int:
@@ -81,6 +89,7 @@ def _select(
         image_ids=tuple(key[0] for key in masks),
         uris=tuple(key[1] for key in masks),
         masks=tuple(tuple(value) for value in masks.values()),
+        reviewed=frozenset(row["image_id"] for row in rows if row["stage"] != "label"),
     )
 
 

@@ -54,7 +54,7 @@ class Recipe:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     shard_size: int = 8
-    clicks_per_image: int = 60
+    clicks_per_image: int = 150
 
     def __post_init__(self) -> None:
         if self.shard_size < 1:
@@ -107,7 +107,7 @@ NANO = Recipe(
     training=TrainingConfig(steps=120, warmup_steps=12, ema=0.985),
     evaluation=EvaluationConfig(max_images=24, max_masks_per_image=6),
     evaluation_generation=_LIGHT_GRID,
-    assist=AssistConfig(num_images=24, pool=48, generation=_LIGHT_GRID, proposals=_PROPOSALS),
+    assist=AssistConfig(num_images=32, pool=48, generation=_LIGHT_GRID, proposals=_PROPOSALS),
     generation=_GRID,
 )
 

@@ -1,7 +1,7 @@
 """Labelled images in, training crops out."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,10 +20,14 @@ _CACHE_ZOOM = 2
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImage:
-    """image (H, W, 3) uint8 RGB; masks, one each object, of the image's size."""
+    """image (H, W, 3) uint8 RGB; masks, one each object, of the image's size.
+
+    `complete` says that every object has its mask, so that what no mask covers is background.
+    """
 
     image: Pixels
     masks: list[Rle]
+    complete: bool = True
 
 
 class LabelledImages(Protocol):
@@ -40,7 +44,7 @@ class LabelledImages(Protocol):
 class Sample:
     """One crop: image (side, side, 3) uint8, masks (N, side, side) bool, N from 0 on.
 
-    background: (B, 2) positions (x, y) where no labelled object is.
+    background: (B, 2) positions (x, y) where no object is; none where objects may lack masks.
     """
 
     image: Pixels
@@ -94,7 +98,8 @@ class CropSource:
         masks = self._masks(labelled, crop, order[: 4 * num_masks], num_masks, min_area)
         covered = np.full((self._side, self._side), 255, dtype=np.uint8)
         crop.paste(kept.covered, covered, Image.Resampling.BILINEAR)
-        background = _background(covered > 0, num_background, random)
+        count = num_background if labelled.complete else 0
+        background = _background(covered > 0, count, random)
         image, masks, background = turn(image, masks, background, random)
         return Sample(image=recolour(image, random), masks=masks, background=background)
 
@@ -131,7 +136,8 @@ def shrink(labelled: LabelledImage, longest: int) -> LabelledImage:
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     image = np.asarray(Image.fromarray(labelled.image).resize(size, Image.Resampling.BILINEAR))
     small = [_shrink_mask(mask, size) for mask in labelled.masks]
-    return LabelledImage(image=image, masks=[mask for mask in small if rle.area(mask)])
+    kept = [mask for mask in small if rle.area(mask)]
+    return replace(labelled, image=image, masks=kept)
 
 
 def _shrink_mask(mask: Rle, size: tuple[int, int]) -> Rle:

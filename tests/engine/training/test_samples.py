@@ -1,5 +1,7 @@
 """Crops: pixels and masks stay together through every scale, turn and border."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,18 @@ def test_what_lies_outside_the_image_is_grey_and_never_background() -> None:
     assert grey.mean() == pytest.approx(0.75, abs=0.02)
     for x, y in made.background:
         assert not grey[int(y), int(x)]
+
+
+def test_an_image_that_may_lack_masks_teaches_no_background() -> None:
+    class Reviewed(Painted):
+        def load(self, index: int) -> LabelledImage:
+            return replace(super().load(index), complete=False)
+
+    source = CropSource(Reviewed((64, 64)), SIDE)
+    options = {"scale": (1.0, 1.0), "num_masks": 4, "num_background": 3, "min_area": 5}
+    made = source.sample(0, np.random.default_rng(0), **options)
+    assert len(made.background) == 0
+    assert len(made.masks) == 2
 
 
 def test_the_same_seed_gives_the_same_sample() -> None:
