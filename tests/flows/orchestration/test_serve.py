@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from flows.workspace import Workspace
 
@@ -83,7 +83,7 @@ def served(filled: Workspace) -> Iterator[Served]:
     )
     found = Served(filled.root, *(f"http://127.0.0.1:{port}" for port in ports))
     try:
-        wait_for(f"{found.prefect}/api/deployments/name/merge/maskloop", process)
+        wait_for(f"{found.prefect}/api/deployments/name/loop/maskloop", process)
         yield found
     finally:
         process.send_signal(signal.SIGTERM)
@@ -103,6 +103,12 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
             pass
         time.sleep(1)
     raise AssertionError(f"{url} did not answer within {START_S} s")
+
+
+def shows(page: Page, text: str) -> None:
+    page.wait_for_function(
+        "text => document.body.innerText.includes(text)", arg=text, timeout=90_000
+    )
 
 
 @pytest.mark.browser
@@ -145,7 +151,7 @@ def test_schedules_runs_by_hand_and_the_ui(served: Served, chromium: Browser) ->
     page = chromium.new_page()
     page.goto(f"{served.prefect}/deployments")
     for flow in ("train", "assist", "merge", "generate", "loop"):
-        page.get_by_text(flow, exact=True).first.wait_for(timeout=60_000)
+        shows(page, flow)
     page.goto(f"{served.prefect}/artifacts")
-    page.get_by_text("gold-scores").first.wait_for(timeout=60_000)
+    shows(page, "gold-scores")
     page.close()
