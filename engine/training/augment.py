@@ -39,18 +39,27 @@ class Crop:
 
 
 def choose_crop(
-    hw: tuple[int, ...], side: int, scale: tuple[float, float], random: np.random.Generator
+    hw: tuple[int, ...],
+    side: int,
+    scale: tuple[float, float],
+    random: np.random.Generator,
+    *,
+    around: tuple[float, float] | None = None,
 ) -> Crop:
-    """A window at a scale, log-uniform in `scale`, relative to "longest side is `side`"."""
+    """A window at a scale, log-uniform in `scale`, relative to "longest side is `side`".
+
+    It holds the position (x, y) `around`, in image pixels, anywhere in it.
+    """
     height, width = hw[0], hw[1]
     zoom = float(np.exp(random.uniform(np.log(scale[0]), np.log(scale[1])))) * side / max(hw)
-    left, right, x0, x1 = _span(width, zoom, side, random)
-    top, bottom, y0, y1 = _span(height, zoom, side, random)
+    x, y = around or (None, None)
+    left, right, x0, x1 = _span(width, zoom, side, random, x)
+    top, bottom, y0, y1 = _span(height, zoom, side, random, y)
     return Crop(box=(x0, y0, x1, y1), left=left, top=top, right=right, bottom=bottom)
 
 
 def _span(
-    length: int, zoom: float, side: int, random: np.random.Generator
+    length: int, zoom: float, side: int, random: np.random.Generator, around: float | None
 ) -> tuple[int, int, float, float]:
     """Along one axis: where the window lies in the frame, and which part of the image it is."""
     resized = max(1, round(length * zoom))
@@ -58,7 +67,10 @@ def _span(
         start = int(random.integers(0, side - resized + 1))
         return start, start + resized, 0.0, float(length)
     part = side / zoom
-    begin = float(random.uniform(0, length - part))
+    first, last = 0.0, length - part
+    if around is not None:
+        first, last = max(first, min(around - part, last)), min(last, around)
+    begin = float(random.uniform(first, last))
     return 0, side, begin, min(float(length), begin + part)
 
 

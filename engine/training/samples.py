@@ -60,6 +60,13 @@ class _Kept:
     boxes: list[npt.NDArray[np.float32]]
     covered: Pixels
 
+    def place(self, random: np.random.Generator) -> tuple[float, float] | None:
+        """The middle (x, y) of one of the objects."""
+        if not self.boxes:
+            return None
+        x0, y0, x1, y1 = self.boxes[int(random.integers(len(self.boxes)))]
+        return float(x0 + x1) / 2, float(y0 + y1) / 2
+
 
 def _keep(labelled: LabelledImage) -> _Kept:
     covered = np.zeros(labelled.image.shape[:2], dtype=np.uint8)
@@ -86,10 +93,14 @@ class CropSource:
         num_background: int,
         min_area: int,
     ) -> Sample:
-        """A crop of image `index` with at most `num_masks` objects of `min_area` pixels or more."""
+        """A crop of image `index` with at most `num_masks` objects of `min_area` pixels or more.
+
+        It shows at least one of the image's objects, also where few of them have masks.
+        """
         kept = self._kept(index)
         labelled = kept.labelled
-        crop = choose_crop(labelled.image.shape[:2], self._side, scale, random)
+        hw = labelled.image.shape[:2]
+        crop = choose_crop(hw, self._side, scale, random, around=kept.place(random))
         image = np.zeros((self._side, self._side, 3), dtype=np.uint8)
         # As at prediction: what lies outside the image has the mean colour.
         image[:] = 127

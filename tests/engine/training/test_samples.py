@@ -99,6 +99,19 @@ def test_a_large_image_is_kept_small() -> None:
         assert rle.area(after) == pytest.approx(rle.area(before) / 100, rel=0.1)
 
 
+def test_a_crop_shows_an_object_however_lonely() -> None:
+    class Lonely(Painted):
+        def load(self, _: int) -> LabelledImage:
+            mask = np.zeros((1, *self.hw), dtype=bool)
+            mask[0, 10:30, 350:380] = True
+            return LabelledImage(image=np.zeros((*self.hw, 3), np.uint8), masks=rle.encode(mask))
+
+    source = CropSource(Lonely((400, 400)), SIDE)
+    options = {"scale": (2.0, 2.0), "num_masks": 4, "num_background": 0, "min_area": 1}
+    for seed in range(20):
+        assert len(source.sample(0, np.random.default_rng(seed), **options).masks) == 1
+
+
 def test_turns_take_pixels_masks_and_points_along() -> None:
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     image[2, 6] = 200
@@ -118,8 +131,12 @@ def test_a_crop_stays_inside_the_image_and_the_frame() -> None:
     for seed in range(50):
         random = np.random.default_rng(seed)
         hw = tuple(int(v) for v in random.integers(1, 300, 2))
-        crop = choose_crop(hw, SIDE, (0.5, 3.0), random)
+        place = float(random.uniform(0, hw[1])), float(random.uniform(0, hw[0]))
+        crop = choose_crop(hw, SIDE, (0.5, 3.0), random, around=place if seed % 2 else None)
         x0, y0, x1, y1 = crop.box
+        if seed % 2:
+            assert x0 <= place[0] <= x1
+            assert y0 <= place[1] <= y1
         assert 0 <= x0 < x1 <= hw[1] + 1e-6
         assert 0 <= y0 < y1 <= hw[0] + 1e-6
         assert 0 <= crop.left < crop.right <= SIDE
