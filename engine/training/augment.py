@@ -48,7 +48,7 @@ def choose_crop(
 ) -> Crop:
     """A window at a scale, log-uniform in `scale`, relative to "longest side is `side`".
 
-    It holds the position (x, y) `around`, in image pixels, anywhere in it.
+    With `around`, a position (x, y) in image pixels, the window holds it, anywhere in it.
     """
     height, width = hw[0], hw[1]
     zoom = float(np.exp(random.uniform(np.log(scale[0]), np.log(scale[1])))) * side / max(hw)

@@ -61,7 +61,7 @@ class _Kept:
     covered: Pixels
 
     def place(self, random: np.random.Generator) -> tuple[float, float] | None:
-        """The middle (x, y) of one of the objects."""
+        """The middle (x, y) of one object's box, None without objects."""
         if not self.boxes:
             return None
         x0, y0, x1, y1 = self.boxes[int(random.integers(len(self.boxes)))]
@@ -95,7 +95,8 @@ class CropSource:
     ) -> Sample:
         """A crop of image `index` with at most `num_masks` objects of `min_area` pixels or more.
 
-        It shows at least one of the image's objects, also where few of them have masks.
+        The window holds the middle of one object's box, so that few crops are empty also where few
+        objects have masks.
         """
         kept = self._kept(index)
         labelled = kept.labelled
