@@ -59,10 +59,10 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
 
 
 def _start_prefect(workspace: Workspace) -> "subprocess.Popen[bytes]":
-    env = os.environ | {
+    # The pages ask whoever served them, also through a tunnel on another port, unless told better.
+    env = {"PREFECT_SERVER_UI_API_URL": "/api"} | os.environ
+    env |= {
         "PREFECT_HOME": str(workspace.folder(".prefect")),
-        # The pages ask whoever served them, also through a tunnel on another port.
-        "PREFECT_SERVER_UI_API_URL": "/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "DO_NOT_TRACK": "1",
