@@ -1,6 +1,6 @@
 # maskloop, from an empty clone. Every target sets up .venv by itself when it is missing or stale.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench clean
+.PHONY: help setup demo test test-slow pretrain lint format bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,9 @@ test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
 
 test-slow: $(STAMP) ## chaos, fuzz and scale (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+pretrain: $(STAMP) ## the weights that ship, from nothing, in about an hour on 2 cores; run again to resume
+	@$(BIN)/python -m engine.training.pretrain
 
 lint: $(STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -70,45 +70,48 @@ def doubt(generated: Generated) -> float:
     return float(np.clip(1.0 - mean, 0.0, 1.0))
 
 
-def choose_images(vectors: npt.ArrayLike, doubts: npt.ArrayLike, k: int) -> list[int]:
+def choose_images(
+    vectors: npt.ArrayLike, doubts: npt.ArrayLike, k: int, *, known: npt.ArrayLike | None = None
+) -> list[int]:
     """The k images, of N, to look at next: unlike each other, and doubtful; in order of choice.
 
-    vectors: (N, D), such as mean embeddings; doubts: (N,). The first is the most doubtful; then
-    greedily the one with the highest mean of its doubt and its distance to the nearest chosen one
-    (k-center: Sener and Savarese, "Active learning for convolutional neural networks: a core-set
-    approach", 2018), both scaled to [0, 1]. Of equals the first. Raises ValueError for arrays that
-    do not fit, for NaN and for k outside 0..N.
+    vectors: (N, D), such as mean embeddings; doubts: (N,); known: (M, D) of the images that have
+    labels already. Greedily the one with the highest mean of its doubt and its distance to the
+    nearest known or chosen one (k-center: Sener and Savarese, "Active learning for convolutional
+    neural networks: a core-set approach", 2018), both scaled to [0, 1]; the first, when none is
+    known, is the most doubtful. Of equals the first. Raises ValueError for arrays that do not fit,
+    for NaN and for k outside 0..N.
     """
     rows, values = np.asarray(vectors, dtype=np.float64), np.asarray(doubts, dtype=np.float64)
+    before = np.zeros((0, *rows.shape[1:])) if known is None else np.asarray(known, np.float64)
     if rows.ndim != 2 or values.shape != (len(rows),):
         raise ValueError(
             f"vectors, doubts: must be (N, D) and (N,), but got {rows.shape} and {values.shape}"
         )
-    if not (np.isfinite(rows).all() and np.isfinite(values).all()):
-        raise ValueError("vectors, doubts: must be finite, but got NaN or infinity")
+    if before.shape[1:] != rows.shape[1:]:
+        raise ValueError(f"known: must be (M, {rows.shape[1]}), but got {before.shape}")
+    if not all(np.isfinite(array).all() for array in (rows, values, before)):
+        raise ValueError("vectors, doubts, known: must be finite, but got NaN or infinity")
     if not 0 <= k <= len(rows):
         raise ValueError(f"k: must be from 0 to {len(rows)}, but got {k}")
     if k == 0:
         return []
-    places, unsure = _standardised(rows), _to_unit(values)
-    chosen = [int(unsure.argmax())]
-    distances = _distances(places, chosen[0])
+    unsure = _to_unit(values)
+    # A channel with large numbers would decide alone.
+    spread = np.concatenate([rows, before]).std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    rows, before = rows / scale, before / scale
+    distances = np.full(len(rows), np.inf)
+    for place in before:
+        distances = np.minimum(distances, np.linalg.norm(rows - place, axis=1))
+    chosen: list[int] = []
     while len(chosen) < k:
-        value = _DOUBT_SHARE * unsure + (1 - _DOUBT_SHARE) * _to_unit(distances)
+        nearest = _to_unit(distances) if np.isfinite(distances).all() else np.zeros(len(rows))
+        value = _DOUBT_SHARE * unsure + (1 - _DOUBT_SHARE) * nearest
         value[chosen] = -1.0
         chosen.append(int(value.argmax()))
-        distances = np.minimum(distances, _distances(places, chosen[-1]))
+        distances = np.minimum(distances, np.linalg.norm(rows - rows[chosen[-1]], axis=1))
     return chosen
-
-
-def _standardised(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    # A channel with large numbers would decide alone.
-    spread = vectors.std(axis=0)
-    return np.asarray((vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
-
-
-def _distances(places: npt.NDArray[np.float64], index: int) -> npt.NDArray[np.float64]:
-    return np.asarray(np.linalg.norm(places - places[index], axis=1))
 
 
 def _to_unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -20,7 +20,7 @@ from flows.merge import unmerged_images
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
-from flows.splits import unit_hash
+from flows.survey import Row, unlike_the_known
 from flows.workspace import Workspace, to_json
 from storage.queue.items import NewItem
 from storage.rows import mask_id
@@ -55,8 +55,8 @@ def assist_stage(
     with stage_lock(workspace, "assist"):
         reconcile_runs(workspace, "assist")
         version = serving.ensure_base(workspace, recipe)
-        pool = _pool(workspace, recipe, version)
-        if not pool:
+        free, known = _free_and_known(workspace, version)
+        if not free:
             raise UsageError(
                 "assist: every image has labels, is gold or waits in the queue already; "
                 "run: maskloop add PATH... for more"
@@ -71,6 +71,15 @@ def assist_stage(
         run_id = start_run(workspace, run)
         with failing_run(workspace, run_id):
             predictor = serving.load_predictor(workspace, version)
+            pool = unlike_the_known(
+                workspace,
+                predictor,
+                free,
+                known,
+                progress,
+                num_images=recipe.assist.pool,
+                most=recipe.assist.survey,
+            )
             seen = _look(workspace, recipe, predictor, pool, progress)
             chosen = _choose(seen, recipe)
             EmbeddingStore(workspace).keep([(item.image_id, item.embedding) for item in chosen])
@@ -86,23 +95,28 @@ def assist_stage(
     )
 
 
-def _pool(workspace: Workspace, recipe: Recipe, version: str) -> list[dict[str, object]]:
+def _free_and_known(workspace: Workspace, version: str) -> tuple[list[Row], list[Row]]:
+    """Images that people may be asked about, and those that have labels or wait for people."""
     rows = workspace.lake.rows(
-        "SELECT image_id, uri, file_name, height, width FROM images WHERE split = 'unlabelled'"
+        "SELECT image_id, uri, file_name, split FROM images WHERE split <> 'gold' ORDER BY image_id"
     )
     waiting = workspace.queue.open_images() | unmerged_images(workspace)
-    waiting |= workspace.queue.asked_images(version)
-    free = [row for row in rows if row["image_id"] not in waiting]
-    # A fixed shuffle: looking at all of a large store each turn would cost more than it tells.
-    free.sort(key=lambda row: unit_hash(0, row["image_id"]))
-    return free[: recipe.assist.pool]
+    refused = workspace.queue.asked_images(version)
+    known: list[Row] = []
+    free: list[Row] = []
+    for row in rows:
+        if row["split"] == "train" or row["image_id"] in waiting:
+            known.append(row)
+        elif row["image_id"] not in refused:
+            free.append(row)
+    return free, known
 
 
 def _look(
     workspace: Workspace,
     recipe: Recipe,
     predictor: Predictor,
-    pool: Sequence[dict[str, object]],
+    pool: Sequence[Row],
     progress: Progress,
 ) -> list[_Candidate]:
     generator = MaskGenerator(predictor, recipe.assist.generation)

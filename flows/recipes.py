@@ -15,10 +15,14 @@ from flows.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class AssistConfig:
-    """Stage 2: how many images a turn, out of how many looked at."""
+    """Stage 2: how many images a turn, out of how many looked at, out of how many surveyed.
+
+    A survey encodes an image; a look generates its masks.
+    """
 
     num_images: int = 24
     pool: int = 72
+    survey: int = 2000
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     proposals: ProposalConfig = field(default_factory=ProposalConfig)
 
@@ -27,6 +31,8 @@ class AssistConfig:
             raise ValueError(
                 f"num_images: must be from 1 to pool ({self.pool}), but got {self.num_images}"
             )
+        if self.survey < self.pool:
+            raise ValueError(f"survey: must be at least pool ({self.pool}), but got {self.survey}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +110,8 @@ _PROPOSALS = ProposalConfig(min_predicted_iou=0.6, min_stability_score=0.7)
 
 NANO = Recipe(
     name="nano",
-    training=TrainingConfig(steps=120, warmup_steps=12, ema=0.985),
-    evaluation=EvaluationConfig(max_images=24, max_masks_per_image=6),
+    training=TrainingConfig(steps=200, warmup_steps=20, ema=0.99),
+    evaluation=EvaluationConfig(max_images=36, max_masks_per_image=6),
     evaluation_generation=_LIGHT_GRID,
     assist=AssistConfig(num_images=32, pool=48, generation=_LIGHT_GRID, proposals=_PROPOSALS),
     generation=_GRID,

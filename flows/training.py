@@ -10,8 +10,8 @@ from engine.model.registry import ModelConfig
 from engine.training.trainer import StepReport, TrainingError, TrainResult, train
 from flows import serving
 from flows.errors import StageError, UsageError
-from flows.evaluation import gold_scores
-from flows.gate import judge
+from flows.evaluation import gold_by_image, gold_scores
+from flows.gate import Paired, judge
 from flows.labels import StoredLabels, training_labels
 from flows.locks import stage_lock
 from flows.progress import Progress
@@ -144,6 +144,7 @@ def _train(
 class _Baseline:
     version: str
     generation: int
+    snapshot: int
     scores: dict[str, float]
 
 
@@ -160,7 +161,7 @@ def _baseline(
     predictor = serving.load_predictor(workspace, version)
     # Both models are measured on the gold set of this snapshot, whatever comes in meanwhile.
     scores = gold_scores(workspace, predictor, recipe, run_id, progress, snapshot=snapshot)
-    return _Baseline(version, current[1], dict(scores))
+    return _Baseline(version, current[1], snapshot, dict(scores))
 
 
 def _fit(
@@ -261,7 +262,12 @@ def _decide(
         reason = "a control: trained on the first labels only, to compare with, never to serve"
         models.set_status(workspace.lake, version, "rejected", reason=reason)
         return False, reason
-    verdict = judge(scores, baseline.scores, recipe.gate)
+    found = [
+        gold_by_image(workspace, name, recipe, snapshot=baseline.snapshot)
+        for name in (version, baseline.version)
+    ]
+    paired = Paired(candidate=found[0], current=found[1])
+    verdict = judge(scores, baseline.scores, recipe.gate, paired=paired)
     if verdict.passed:
         serving.promote(
             workspace,

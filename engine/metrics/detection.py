@@ -1,7 +1,8 @@
 """How good a set of scored masks is against the truth: AR, AP and F1, one to one by mask IoU.
 
-The rules are COCO's, for one class and without size ranges or crowds: predictions in order of score
-each take the free true mask with the highest IoU from the threshold on.
+The rules are COCO's, for one class and without crowds: predictions in order of score each take the
+free true mask with the highest IoU from the threshold on. For the recall of one size only the true
+masks of that size are looked for, which is what ignoring all others comes to.
 """
 
 from collections.abc import Sequence
@@ -17,14 +18,23 @@ AR_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 1000
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
+# Pixels of a mask, both ends included, as in COCO: one of exactly 1024 is small and medium.
+SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e5**2)}
+
 
 @dataclass(frozen=True)
 class ImageMatches:
-    """One image: scores (D,) from high to low, hits (T, D) bool for T thresholds, true masks."""
+    """One image: scores (D,) from high to low, hits (T, D) bool for T thresholds, true masks.
+
+    found_by_size (S, T) counts the true masks that are found when only those of a size are looked
+    for, truths_by_size (S,) those that there are; sizes in the order of SIZES.
+    """
 
     scores: npt.NDArray[np.float64]
     hits: npt.NDArray[np.bool_]
     num_truths: int
+    found_by_size: npt.NDArray[np.int64]
+    truths_by_size: npt.NDArray[np.int64]
 
 
 def match_image(
@@ -36,12 +46,28 @@ def match_image(
     """Match the predicted masks of one image with its true ones at each IoU threshold."""
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")[:MAX_DETECTIONS]
     ious = rle.iou_matrix([masks[index] for index in order], truths)
-    hits = np.stack([_hits(ious, threshold) for threshold in thresholds])
-    return ImageMatches(np.asarray(scores, dtype=np.float64)[order], hits, len(truths))
+    areas = np.array([rle.area(truth) for truth in truths], dtype=np.float64)
+    of_size = [(low <= areas) & (areas <= high) for low, high in SIZES.values()]
+    return ImageMatches(
+        scores=np.asarray(scores, dtype=np.float64)[order],
+        hits=_all_hits(ious, thresholds),
+        num_truths=len(truths),
+        found_by_size=np.stack(
+            [_all_hits(ious[:, chosen], thresholds).sum(axis=1) for chosen in of_size]
+        ),
+        truths_by_size=np.array([chosen.sum() for chosen in of_size], dtype=np.int64),
+    )
+
+
+def _all_hits(
+    ious: npt.NDArray[np.float64], thresholds: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """ious (D, G), T thresholds -> (T, D)."""
+    return np.stack([_hits(ious, threshold) for threshold in thresholds])
 
 
 def _hits(ious: npt.NDArray[np.float64], threshold: float) -> npt.NDArray[np.bool_]:
-    """ious (D, T) of predictions, best first -> (D,) which of them take a true mask."""
+    """ious (D, G) of predictions, best first -> (D,) which of them take a true mask."""
     free = ious.copy()
     hits = np.zeros(len(ious), dtype=np.bool_)
     if not ious.shape[1]:
@@ -81,6 +107,42 @@ def average_precision(matches: Sequence[ImageMatches], threshold: int = 0) -> fl
     places = np.searchsorted(recall, _RECALLS, side="left")
     found = np.concatenate([envelope, [0.0]])[np.minimum(places, len(envelope))]
     return float(found.mean())
+
+
+def resampled_precision(
+    matches: Sequence[ImageMatches], draws: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """AP at each threshold if image i were there `draws[r, i]` times: (R, I) -> (R, T).
+
+    What `average_precision` gives for such a list of images, but sorted and matched only once: a
+    prediction counts as often as its image. NaN where a resample has no true mask.
+    """
+    scores = np.concatenate([match.scores for match in matches])
+    order = np.argsort(-scores, kind="stable")
+    image = np.repeat(np.arange(len(matches)), [len(match.scores) for match in matches])[order]
+    # Precision only matters where recall rises, which is at hits.
+    places = [
+        np.flatnonzero(row) for row in np.concatenate([m.hits for m in matches], axis=1)[:, order]
+    ]
+    totals = draws @ np.array([match.num_truths for match in matches])
+    found = np.full((len(draws), len(places)), np.nan)
+    for number in np.flatnonzero(totals):
+        times = draws[number][image]
+        seen = np.cumsum(times)
+        for threshold, place in enumerate(places):
+            true = np.cumsum(times[place])
+            found[number, threshold] = _interpolated(true, seen[place], totals[number])
+    return found
+
+
+def _interpolated(
+    true: npt.NDArray[np.int64], seen: npt.NDArray[np.int64], total: int
+) -> np.float64:
+    """Hits and predictions so far at each hit -> mean of the best precision at 101 recalls."""
+    precision = true / np.maximum(seen, 1)
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    mean: np.float64 = envelope[np.searchsorted(true / total, _RECALLS, side="left")].mean()
+    return mean
 
 
 def f1(matches: Sequence[ImageMatches], threshold: int = 0) -> float:

@@ -28,14 +28,14 @@ class ImageEmbedding:
 
     def batch(self) -> Features:
         """As a batch of one image."""
-        skips = None if self.skips is None else (self.skips[0][None], self.skips[1][None])
-        return Features(self.features[None], skips)
+        skips = None if self.skips is None else (_alone(self.skips[0]), _alone(self.skips[1]))
+        return Features(_alone(self.features), skips)
 
     def to_bytes(self) -> bytes:
         """A safetensors file in float16, which halves it and moves logits by under 0.01."""
         tensors = {"features": self.features}
         if self.skips is not None:
-            tensors |= {"skip4": self.skips[0], "skip2": self.skips[1]}
+            tensors |= {"skip_2x": self.skips[0], "skip_4x": self.skips[1]}
         header = {
             "encoder_id": self.encoder_id,
             "original_hw": self.frame.original_hw,
@@ -52,7 +52,7 @@ class ImageEmbedding:
         length = int.from_bytes(data[:8], "little")
         header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_HEADER_KEY])
         tensors = {name: value.float() for name, value in load(data).items()}
-        skips = (tensors["skip4"], tensors["skip2"]) if "skip4" in tensors else None
+        skips = (tensors["skip_2x"], tensors["skip_4x"]) if "skip_2x" in tensors else None
         height, width = header["original_hw"]
         return cls(
             features=tensors["features"],
@@ -60,6 +60,11 @@ class ImageEmbedding:
             frame=Frame(original_hw=(height, width), side=header["side"]),
             encoder_id=header["encoder_id"],
         )
+
+
+def _alone(part: Tensor) -> Tensor:
+    """(C, h, w) -> (1, C, h, w), channels last in memory, as the decoder's convolutions want it."""
+    return part[None].contiguous(memory_format=torch.channels_last)
 
 
 def as_pixels(tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The small convolutional image encoder of `nano`: residual stages, a feature pyramid, two skips.
 
 A vision transformer of this size costs several times more on a CPU; strided convolutions see small
-objects at stride 2 and 4, which the decoder gets as skips.
+objects at strides 4 and 8, which the decoder gets as skips.
 """
 
 from collections.abc import Sequence
@@ -45,36 +45,54 @@ def _stage(in_channels: int, channels: int, num_blocks: int) -> nn.Sequential:
     )
 
 
-class ConvEncoder(nn.Module):
-    """Frames to an embedding at stride 8 and skips at strides 4 and 2.
+class _Merge(nn.Module):
+    """One step down the pyramid: the coarser level's context joins the finer level."""
 
-    Five stages halve the frame to stride 32; a top-down pyramid (Lin et al., 2017) brings context
-    back to stride 8. The skips start at zero (as in SAM 2's decoder, made safe for training).
+    def __init__(self, coarse: int, fine: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(coarse, fine, 1)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """(B, C, h, w), (B, D, 2h, 2w) -> (B, D, 2h, 2w)."""
+        return F.relu(fine + F.interpolate(self.project(coarse), scale_factor=2.0, mode="nearest"))
+
+
+class ConvEncoder(nn.Module):
+    """Frames to an embedding at stride 16 and skips at strides 8 and 4.
+
+    A plain convolution and five stages halve the frame to stride 64; a top-down pyramid (Lin et
+    al., 2017) brings context back down to stride 4. The skips start at zero (as in SAM 2's decoder,
+    made safe for training).
     """
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], dim: int) -> None:
         super().__init__()
-        ins = (3, *widths[:-1])
+        self.stem = nn.Conv2d(3, widths[0] // 2, 3, stride=2, padding=1)
+        ins = (widths[0] // 2, *widths[:-1])
         self.stages = nn.ModuleList(
             _stage(i, width, depth) for i, width, depth in zip(ins, widths, depths, strict=True)
         )
-        inner = max(dim, widths[2])
-        self.laterals = nn.ModuleList(nn.Conv2d(width, inner, 1) for width in widths[2:])
-        self.neck = nn.Sequential(nn.Conv2d(inner, dim, 3, padding=1, bias=False), ChannelNorm(dim))
-        self.skip4 = nn.Conv2d(widths[1], dim // 4, 1)
-        self.skip2 = nn.Conv2d(widths[0], dim // 8, 1)
-        for skip in (self.skip4, self.skip2):
+        self.merges = nn.ModuleList(
+            _Merge(coarse, fine) for coarse, fine in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.neck = nn.Sequential(
+            nn.Conv2d(widths[2], dim, 3, padding=1, bias=False), ChannelNorm(dim)
+        )
+        self.skip_2x = nn.Conv2d(widths[1], dim // 4, 3, padding=1)
+        self.skip_4x = nn.Conv2d(widths[0], dim // 8, 3, padding=1)
+        for skip in (self.skip_2x, self.skip_4x):
             nn.init.zeros_(skip.weight)
             nn.init.zeros_(skip.bias) if skip.bias is not None else None
 
     def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """(B, 3, S, S) -> (B, dim, S/8, S/8), ((B, dim/4, S/4, S/4), (B, dim/8, S/2, S/2))."""
+        """(B, 3, S, S) -> (B, dim, S/16, S/16), ((B, dim/4, S/8, S/8), (B, dim/8, S/4, S/4))."""
+        x = F.relu(self.stem(frames))
         levels: list[Tensor] = []
-        x = frames
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
-        top = self.laterals[-1](levels[-1])
-        for lateral, level in zip(self.laterals[-2::-1], levels[-2:1:-1], strict=True):
-            top = lateral(level) + F.interpolate(top, scale_factor=2.0, mode="nearest")
-        return self.neck(F.relu(top)), (self.skip4(levels[1]), self.skip2(levels[0]))
+        pyramid = [levels[-1]]
+        for merge, level in zip(self.merges, levels[-2::-1], strict=True):
+            pyramid.append(merge(pyramid[-1], level))
+        fine, middle, coarse = pyramid[-1], pyramid[-2], pyramid[-3]
+        return self.neck(coarse), (self.skip_2x(middle), self.skip_4x(fine))

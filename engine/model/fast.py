@@ -31,6 +31,11 @@ class FusedAttention(Attention):
         return torch.as_tensor(self.out_proj(self._recombine_heads(out)))
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware; in software it is far slower."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def use_fast_layers(module: nn.Module) -> None:
     """Replace the slow layers below `module`, keeping their parameters and their names."""
     child: Any  # segment_anything's layers have no types

@@ -1,14 +1,19 @@
 """Prompt encoders: segment_anything's, for mixed prompts in one batch, and one with click maps."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from segment_anything.modeling import PromptEncoder
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 PADDING, NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
-_SIGMAS = (4.0, 14.0)
-_BOX_SOFTNESS = 2.0
+# In cells of the embedding.
+_SIGMAS = (0.5, 1.75)
+_FINE_SIGMA = 0.25
+_BOX_SOFTNESS = 0.25
+_MASK_SCALE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,18 @@ class PromptTensors:
         return len(self.points)
 
 
+class PromptEmbedding(NamedTuple):
+    """What the mask decoder reads of N prompts.
+
+    sparse (N, K, C); dense (N, C, h, w); fine (N, C/4, 2h, 2w), or None where the decoder has no
+    place for it.
+    """
+
+    sparse: Tensor
+    dense: Tensor
+    fine: Tensor | None
+
+
 class MixedPromptEncoder(PromptEncoder):
     """`PromptEncoder` with points, boxes and masks of many prompts in one call.
 
@@ -36,9 +53,10 @@ class MixedPromptEncoder(PromptEncoder):
     not pixel indices, so the half pixel that the original adds is theirs already.
     """
 
-    def embed(self, prompts: PromptTensors) -> tuple[Tensor, Tensor]:
-        """Sparse (N, K, C) and dense (N, C, h, w) embeddings."""
-        return self._sparse(prompts.points, prompts.labels), self._dense(prompts)
+    def embed(self, prompts: PromptTensors) -> PromptEmbedding:
+        """Raises nothing: `PromptTensors` are checked where they are made."""
+        sparse = self._sparse(prompts.points, prompts.labels)
+        return PromptEmbedding(sparse, self._dense(prompts), self._fine(prompts))
 
     def _sparse(self, points: Tensor, labels: Tensor) -> Tensor:
         encoded = self.pe_layer.forward_with_coords(points, self.input_image_size)
@@ -58,52 +76,81 @@ class MixedPromptEncoder(PromptEncoder):
             return dense
         return torch.where(prompts.has_mask.reshape(-1, 1, 1, 1), dense, empty)
 
+    def _fine(self, _prompts: PromptTensors) -> Tensor | None:
+        return None
+
 
 class ClickMapPromptEncoder(MixedPromptEncoder):
-    """Adds where the prompts are to the dense embedding: gaussians at clicks, a plateau in boxes.
+    """Adds where the prompts are, as maps: gaussians at clicks, a plateau in boxes, the mask.
 
     A small model finds the place of a point by attention only after long training; a map shows it
-    at once (RITM, Sofiiuk et al., 2021, feeds clicks as disks for the same reason).
+    at once (RITM, Sofiiuk et al., 2021, feeds clicks as disks and the previous mask for the same
+    reason). At twice the embedding's resolution the decoder sees clicks and mask once more.
     """
 
     def __init__(self, embed_dim: int, side: int, stride: int) -> None:
         cells = side // stride
         super().__init__(embed_dim, (cells, cells), (side, side), 16, nn.ReLU)
-        self.map_proj = nn.Conv2d(2 * len(_SIGMAS) + 1, embed_dim, 1, bias=False)
-        self.register_buffer(
-            "centres", (torch.arange(cells, dtype=torch.float32) + 0.5) * stride, persistent=False
-        )
+        self._stride = stride
+        self.map_proj = nn.Linear(2 * len(_SIGMAS) + 1, embed_dim, bias=False)
+        self.fine_proj = nn.Linear(3, embed_dim // 4, bias=False)
+        nn.init.zeros_(self.fine_proj.weight)
         # One frequency is too coarse for small objects: half of them four times finer.
         half = embed_dim // 4
         self.pe_layer.positional_encoding_gaussian_matrix[:, half:] *= 4.0
 
     def _dense(self, prompts: PromptTensors) -> Tensor:
-        maps = torch.cat([self._click_maps(prompts), self._box_map(prompts)], dim=1)
-        projected: Tensor = self.map_proj(maps)
-        return super()._dense(prompts) + projected
+        centres = _centres(self.image_embedding_size[0], self._stride, prompts.points)
+        sigmas = [sigma * self._stride for sigma in _SIGMAS]
+        maps = [*_click_maps(prompts, centres, sigmas), self._box_map(prompts, centres)]
+        return super()._dense(prompts) + _projected(maps, self.map_proj)
 
-    def _click_maps(self, prompts: PromptTensors) -> Tensor:
-        x, y = prompts.points.unbind(-1)
-        maps = []
-        for sigma in _SIGMAS:
-            along_x = torch.exp(-((self.centres - x.unsqueeze(-1)) ** 2) / (2 * sigma**2))
-            along_y = torch.exp(-((self.centres - y.unsqueeze(-1)) ** 2) / (2 * sigma**2))
-            for label in (NEGATIVE, POSITIVE):
-                chosen = along_y * (prompts.labels == label).unsqueeze(-1)
-                maps.append(torch.einsum("nkh,nkw->nhw", chosen, along_x))
-        return torch.stack(maps, dim=1)
+    def _fine(self, prompts: PromptTensors) -> Tensor:
+        centres = _centres(2 * self.image_embedding_size[0], self._stride / 2, prompts.points)
+        maps = _click_maps(prompts, centres, [_FINE_SIGMA * self._stride])
+        return _projected([*maps, self._mask_map(prompts, maps[0])], self.fine_proj)
 
-    def _box_map(self, prompts: PromptTensors) -> Tensor:
+    def _box_map(self, prompts: PromptTensors, centres: Tensor) -> Tensor:
         low = _corner(prompts, TOP_LEFT)
         high = _corner(prompts, BOTTOM_RIGHT)
+        softness = _BOX_SOFTNESS * self._stride
         inside = [
-            torch.sigmoid((self.centres - low[:, axis, None]) / _BOX_SOFTNESS)
-            * torch.sigmoid((high[:, axis, None] - self.centres) / _BOX_SOFTNESS)
+            torch.sigmoid((centres - low[:, axis, None]) / softness)
+            * torch.sigmoid((high[:, axis, None] - centres) / softness)
             for axis in (0, 1)
         ]
         has_box = (prompts.labels == TOP_LEFT).any(dim=1).reshape(-1, 1, 1)
-        plateau = inside[1].unsqueeze(2) * inside[0].unsqueeze(1) * has_box
-        return plateau.unsqueeze(1)
+        return inside[1].unsqueeze(2) * inside[0].unsqueeze(1) * has_box
+
+    def _mask_map(self, prompts: PromptTensors, like: Tensor) -> Tensor:
+        if prompts.mask_logits is None:
+            return torch.zeros_like(like)
+        soft = F.avg_pool2d(torch.tanh(prompts.mask_logits * _MASK_SCALE), 2)[:, 0]
+        if prompts.has_mask is None:
+            return soft
+        return soft * prompts.has_mask.reshape(-1, 1, 1)
+
+
+def _centres(cells: int, stride: float, like: Tensor) -> Tensor:
+    return (torch.arange(cells, dtype=like.dtype, device=like.device) + 0.5) * stride
+
+
+def _click_maps(prompts: PromptTensors, centres: Tensor, sigmas: list[float]) -> list[Tensor]:
+    """Gaussians at negative and positive clicks for each sigma: (N, h, w) each."""
+    x, y = prompts.points.unbind(-1)
+    maps = []
+    for sigma in sigmas:
+        along_x = torch.exp(-((centres - x.unsqueeze(-1)) ** 2) / (2 * sigma**2))
+        along_y = torch.exp(-((centres - y.unsqueeze(-1)) ** 2) / (2 * sigma**2))
+        for label in (NEGATIVE, POSITIVE):
+            chosen = along_y * (prompts.labels == label).unsqueeze(-1)
+            maps.append(torch.einsum("nkh,nkw->nhw", chosen, along_x))
+    return maps
+
+
+def _projected(maps: list[Tensor], layer: nn.Linear) -> Tensor:
+    """(N, h, w) each -> (N, C, h, w), channels last in memory."""
+    return torch.as_tensor(layer(torch.stack(maps, dim=-1)).permute(0, 3, 1, 2))
 
 
 def _corner(prompts: PromptTensors, label: int) -> Tensor:

@@ -17,7 +17,9 @@ class Features(NamedTuple):
     skips: tuple[Tensor, Tensor] | None
 
     def of(self, image_index: Tensor) -> Self:
-        """The features of image `image_index[n]` for each prompt n."""
+        """The features of image `image_index[n]` for each prompt n; an only image's as they are."""
+        if len(self.embedding) == 1:
+            return self
         skips = None
         if self.skips is not None:
             skips = (self.skips[0][image_index], self.skips[1][image_index])
@@ -45,7 +47,7 @@ class PromptableSam(Sam):
 
     def encode(self, frames: Tensor) -> Features:
         """(B, 3, side, side) normalised frames -> their features."""
-        encoded = self.image_encoder(frames)
+        encoded = self.image_encoder(frames.contiguous(memory_format=torch.channels_last))
         if isinstance(encoded, tuple):
             return Features(*encoded)
         return Features(encoded, None)
@@ -54,10 +56,10 @@ class PromptableSam(Sam):
         self, features: Features, image_index: Tensor, prompts: PromptTensors
     ) -> tuple[Tensor, Tensor]:
         """N prompts on images `image_index` (N,) -> logits (N, 4, h, w), predicted IoU (N, 4)."""
-        sparse, dense = self.prompt_encoder.embed(prompts)
+        embedded = self.prompt_encoder.embed(prompts)
         own = features.of(image_index)
         image_pe = self.prompt_encoder.get_dense_pe()
-        logits, iou = self.mask_decoder.decode(own.embedding, image_pe, sparse, dense, own.skips)
+        logits, iou = self.mask_decoder.decode(own.embedding, image_pe, embedded, own.skips)
         return logits, iou
 
     @property

@@ -10,14 +10,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load as parse
 from safetensors.torch import save
 
+from engine.model.card import ModelCard, read_card
+from engine.model.checkpoints import local_checkpoint, read_tensors
+from engine.model.download import Progress
+from engine.model.integrity import WeightsError as WeightsError
+from engine.model.integrity import check_sha256
+from engine.model.mobile_sam import from_mobile_sam
 from engine.model.registry import ModelConfig, build_model
 from engine.model.sam import PromptableSam
 
 _HEADER_KEY = "maskloop"
-
-
-class WeightsError(ValueError):
-    """A file that is not what it should be; never half loaded."""
 
 
 def shipped() -> Path:
@@ -46,9 +48,7 @@ def read_config(data: bytes) -> ModelConfig:
 def load(source: bytes | Path, *, sha256: str | None = None) -> tuple[PromptableSam, ModelConfig]:
     """A model in evaluation mode, float32; raises WeightsError when the SHA-256 is another."""
     data = source.read_bytes() if isinstance(source, Path) else source
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise WeightsError(f"weights: SHA-256 must be {sha256}, but is {found}; restore the file")
+    check_sha256(hashlib.sha256(data).hexdigest(), sha256, "weights", "restore the file")
     config = read_config(data)
     try:
         tensors = parse(data)
@@ -57,16 +57,32 @@ def load(source: bytes | Path, *, sha256: str | None = None) -> tuple[Promptable
     return _filled(config, tensors, "weights"), config
 
 
-def load_meta_checkpoint(path: Path, architecture: str) -> PromptableSam:
-    """Meta's `sam_vit_*.pth`; only tensors are read. Raises WeightsError."""
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: no such file; download Meta's checkpoint there") from error
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise WeightsError(f"{path}: not a checkpoint of tensors ({error})") from error
-    if not isinstance(tensors, dict):
-        raise WeightsError(f"{path}: expected a state dict, but found {type(tensors).__name__}")
+def load_with_card(path: Path) -> tuple[PromptableSam, ModelCard]:
+    """The model in `path` and the card beside it; raises WeightsError unless they agree."""
+    card = read_card(path)
+    model, config = load(path, sha256=card.sha256)
+    if config != card.config:
+        raise WeightsError(f"{path}: is {config}, but its card says {card.config}; write it anew")
+    return model, card
+
+
+def load_meta_checkpoint(
+    source: Path | str,
+    architecture: str,
+    *,
+    sha256: str | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> PromptableSam:
+    """Meta's `sam_vit_*.pth` or MobileSAM's `mobile_sam.pt` (architecture `vit_t`).
+
+    `source`: a path or an https URL, downloaded once into `cache` (default `~/.cache/maskloop`);
+    `checkpoints.PUBLISHED` has the public ones. Only tensors are read. Raises WeightsError.
+    """
+    path = local_checkpoint(source, sha256=sha256, cache=cache, progress=progress)
+    tensors = read_tensors(path)
+    if architecture == "vit_t":
+        tensors = from_mobile_sam(tensors)
     return _filled(ModelConfig(architecture=architecture), tensors, str(path))
 
 

@@ -6,18 +6,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from engine.geometry import Mask
-
 Pixels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """A window of an image, resized into a square frame.
+    """A window of an image, resized into a square of cells.
 
     box: the window as (x0, y0, x1, y1) in image pixels, inside the image; left, top, right, bottom:
-    where it lies in the frame.
+    where it lies in the square.
     """
 
     box: tuple[float, float, float, float]
@@ -31,78 +29,101 @@ class Crop:
         x0, y0, x1, y1 = self.box
         return bool(box[0] < x1 and x0 < box[2] and box[1] < y1 and y0 < box[3])
 
-    def paste(self, source: Pixels, frame: Pixels, how: Image.Resampling) -> None:
-        """Resize the window of `source` into its place in `frame`."""
-        size = (self.right - self.left, self.bottom - self.top)
-        resized = Image.fromarray(source).resize(size, how, box=self.box)
-        frame[self.top : self.bottom, self.left : self.right] = np.asarray(resized)
+    def paste(
+        self, source: Pixels, square: Pixels, how: Image.Resampling, *, stride: int = 1
+    ) -> None:
+        """Resize the window of `source` into its place in `square`, of `stride` pixels a cell."""
+        rows = slice(self.top * stride, self.bottom * stride)
+        columns = slice(self.left * stride, self.right * stride)
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        square[rows, columns] = np.asarray(Image.fromarray(source).resize(size, how, box=self.box))
+
+    def move(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, 4) xyxy of the image -> the part in the window, in cells."""
+        low, high = np.array(self.box[:2] * 2), np.array(self.box[2:] * 2)
+        corner = np.array([self.left, self.top] * 2)
+        size = np.array([self.right - self.left, self.bottom - self.top] * 2)
+        moved = (np.clip(boxes, low, high) - low) * (size / (high - low)) + corner
+        return np.asarray(moved, dtype=np.float32)
 
 
 def choose_crop(
     hw: tuple[int, ...],
-    side: int,
+    cells: int,
     scale: tuple[float, float],
     random: np.random.Generator,
     *,
     around: tuple[float, float] | None = None,
 ) -> Crop:
-    """A window at a scale, log-uniform in `scale`, relative to "longest side is `side`".
+    """A window at a scale, log-uniform in `scale`, relative to "longest side is `cells`".
 
     With `around`, a position (x, y) in image pixels, the window holds it, anywhere in it.
     """
     height, width = hw[0], hw[1]
-    zoom = float(np.exp(random.uniform(np.log(scale[0]), np.log(scale[1])))) * side / max(hw)
+    zoom = float(np.exp(random.uniform(np.log(scale[0]), np.log(scale[1])))) * cells / max(hw)
     x, y = around or (None, None)
-    left, right, x0, x1 = _span(width, zoom, side, random, x)
-    top, bottom, y0, y1 = _span(height, zoom, side, random, y)
+    left, right, x0, x1 = _span(width, zoom, cells, random, x)
+    top, bottom, y0, y1 = _span(height, zoom, cells, random, y)
     return Crop(box=(x0, y0, x1, y1), left=left, top=top, right=right, bottom=bottom)
 
 
 def _span(
-    length: int, zoom: float, side: int, random: np.random.Generator, around: float | None
+    length: int, zoom: float, cells: int, random: np.random.Generator, around: float | None
 ) -> tuple[int, int, float, float]:
     """Along one axis: where the window lies in the frame, and which part of the image it is."""
     resized = max(1, round(length * zoom))
-    if resized <= side:
-        start = int(random.integers(0, side - resized + 1))
+    if resized <= cells:
+        start = int(random.integers(0, cells - resized + 1))
         return start, start + resized, 0.0, float(length)
-    part = side / zoom
+    part = cells / zoom
     first, last = 0.0, length - part
     if around is not None:
         first, last = max(first, min(around - part, last)), min(last, around)
     begin = float(random.uniform(first, last))
-    return 0, side, begin, min(float(length), begin + part)
+    return 0, cells, begin, min(float(length), begin + part)
 
 
 def turn(
-    image: Pixels, masks: Mask, points: Points, random: np.random.Generator
-) -> tuple[Pixels, Mask, Points]:
-    """One of the eight symmetries of the square, for pixels, masks and (x, y) positions alike."""
+    image: Pixels, masks: Points, points: Points, random: np.random.Generator
+) -> tuple[Pixels, Points, Points]:
+    """One of the eight symmetries of the square, for all of them alike.
+
+    image (S, S, 3); masks (N, h, h); points (..., 2) as (x, y) in pixels of the image.
+    """
     side = image.shape[0]
     if random.random() < 0.5:
         image, masks = image[:, ::-1], masks[:, :, ::-1]
-        points = np.stack([side - points[:, 0], points[:, 1]], axis=1)
+        points = np.stack([side - points[..., 0], points[..., 1]], axis=-1)
     for _ in range(int(random.integers(4))):
         # rot90 takes (x, y) to (y, side - x).
         image, masks = np.rot90(image), np.rot90(masks, axes=(1, 2))
-        points = np.stack([points[:, 1], side - points[:, 0]], axis=1)
+        points = np.stack([points[..., 1], side - points[..., 0]], axis=-1)
     return np.ascontiguousarray(image), np.ascontiguousarray(masks), points
 
 
 def recolour(image: Pixels, random: np.random.Generator) -> Pixels:
     """Contrast, brightness and gamma most times; inverted, grey, swapped or noisy sometimes."""
-    x = image.astype(np.float32) / 255
+    image = _toned(image, random)
+    if random.random() < 0.15:
+        grey = image.mean(axis=2, dtype=np.float32).astype(np.uint8)
+        image = np.repeat(grey[..., None], 3, axis=2)
+    if random.random() < 0.15:
+        image = np.ascontiguousarray(image[:, :, random.permutation(3)])
+    if random.random() < 0.2:
+        spread = 255 * random.uniform(0.01, 0.06)
+        noise = random.standard_normal(image.shape, dtype=np.float32) * np.float32(spread)
+        image = np.clip(image + noise + 0.5, 0, 255).astype(np.uint8)
+    return image
+
+
+def _toned(image: Pixels, random: np.random.Generator) -> Pixels:
+    """The same curve for every pixel, so a table of 256 values."""
+    x = np.linspace(0, 1, 256, dtype=np.float32)
     if random.random() < 0.8:
         gamma = np.exp(random.uniform(-0.4, 0.4))
         contrast, brightness = random.uniform(0.7, 1.3), random.uniform(-0.15, 0.15)
         x = np.clip((x - 0.5) * contrast + 0.5 + brightness, 0, 1) ** gamma
     if random.random() < 0.1:
         x = 1 - x
-    if random.random() < 0.15:
-        x = np.repeat(x.mean(axis=2, keepdims=True), 3, axis=2)
-    if random.random() < 0.15:
-        x = x[:, :, random.permutation(3)]
-    if random.random() < 0.2:
-        x = x + random.normal(0, random.uniform(0.01, 0.06), x.shape)
-    pixels: Pixels = (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return pixels
+    table: Pixels = (x * 255 + 0.5).astype(np.uint8)
+    return table[image]

@@ -15,12 +15,13 @@ class TrainingConfig:
     batch_images: int = 4
     masks_per_image: int = 8
     background_per_image: int = 2
-    min_area: int = 12
+    min_area: int = 48
+    size_bias: float = 0.0
     box_fraction: float = 0.25
     box_jitter: float = 0.1
     extra_rounds: tuple[int, ...] = (1, 2, 4, 7)
     extra_rounds_p: tuple[float, ...] = (0.5, 0.25, 0.15, 0.1)
-    prompts_after_round_2: int = 10
+    late_masks_per_image: int = 3
     crop_scale: tuple[float, float] = (0.8, 2.0)
     mask_loss_weight: float = 1.5
     dice_weight: float = 1.0
@@ -38,10 +39,17 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_images", "masks_per_image", "min_area", "checkpoint_every"):
+        for name in (
+            "steps",
+            "batch_images",
+            "masks_per_image",
+            "late_masks_per_image",
+            "min_area",
+            "checkpoint_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, but got {getattr(self, name)}")
-        for name in ("background_per_image", "warmup_steps", "scratch_steps"):
+        for name in ("background_per_image", "warmup_steps", "scratch_steps", "size_bias"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: must be at least 0, but got {getattr(self, name)}")
         for name in ("box_fraction", "final_fraction"):

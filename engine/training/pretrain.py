@@ -1,39 +1,62 @@
-"""Make the weights that ship: `python -m engine.training.pretrain` trains `nano` on drawn shapes.
+"""Make the weights that ship: `make pretrain` trains `nano` on drawn worlds.
 
 No real image and nobody's label is in them, so they may go anywhere. Interrupted, the same command
 goes on from its checkpoint.
 """
 
 import argparse
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
+from rich.progress import track
 
 from engine import rle
-from engine.drawing.scenes import SceneStyle, draw_scene
+from engine.drawing.worlds import WorldStyle, draw_world
 from engine.model import weights
 from engine.model.registry import ModelConfig, build_model
 from engine.training.config import TrainingConfig
 from engine.training.samples import LabelledImage
 from engine.training.trainer import StepReport, train
 
+_SIZES = ((320, 320), (256, 256), (240, 360), (360, 240))
+# Far from the seeds of tests.
+_FIRST = 1_000_000
+_PARTS_KEPT = 0.5
+_AT_ONCE = 50
 
-class DrawnScenes:
-    """Scene after scene, drawn when asked for."""
 
-    def __init__(self, count: int, style: SceneStyle) -> None:
-        self._count = count
-        self._style = style
+def world(index: int) -> LabelledImage:
+    """World `index` with its masks; only among nuclei is what no mask covers background.
+
+    Half of the parts are left out, or most of what a photograph's world asks for is a part.
+    """
+    style = WorldStyle(hw=_SIZES[index % len(_SIZES)], nucleus_radius=(4.0, 30.0))
+    drawn = draw_world(_FIRST + index, style)
+    kinds = np.array(drawn.kinds)
+    kept = (kinds != "part") | (np.random.default_rng(index).random(len(kinds)) < _PARTS_KEPT)
+    complete = bool(np.isin(kinds, ("nucleus", "cell")).all())
+    return LabelledImage(image=drawn.image, masks=rle.encode(drawn.masks[kept]), complete=complete)
+
+
+class DrawnWorlds:
+    """Worlds 0 to `count` - 1, all drawn beforehand: 0.3 MB and, on one core, 0.04 s each."""
+
+    def __init__(self, count: int) -> None:
+        # Processes, since drawing is Python; as threads they would keep the training waiting.
+        with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+            drawn = pool.map(world, range(count), chunksize=_AT_ONCE)
+            self._worlds = list(track(drawn, "worlds drawn", total=count))
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._worlds)
 
     def load(self, index: int) -> LabelledImage:
-        """Scene `index` with its masks."""
-        # Far from the seeds of the demo and of the tests.
-        scene = draw_scene(1_000_000 + index, self._style)
-        return LabelledImage(image=scene.image, masks=rle.encode(scene.masks))
+        """World `index`."""
+        return self._worlds[index]
 
 
 class _File:
@@ -52,24 +75,30 @@ class _File:
 def main() -> None:
     """Train and write the weights as float16."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--worlds", type=int, default=6000)
+    parser.add_argument("--checkpoint", type=Path, default=Path("build/pretrain.safetensors"))
     parser.add_argument("--architecture", default="nano")
     parser.add_argument("--out", type=Path, default=weights.shipped())
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     architecture = ModelConfig(architecture=options.architecture)
+    options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     config = TrainingConfig(
         steps=options.steps,
+        batch_images=6,
+        masks_per_image=5,
+        background_per_image=1,
+        size_bias=0.3,
+        extra_rounds=(1, 2, 4),
+        extra_rounds_p=(0.55, 0.3, 0.15),
         learning_rate=2e-3,
-        scratch_steps=min(250, options.steps // 8),
+        scratch_steps=min(200, options.steps // 8),
         checkpoint_every=100,
         ema=0.998,
     )
     result = train(
         build_model(architecture, seed=0),
-        DrawnScenes(config.steps * config.batch_images, SceneStyle.shapes()),
+        DrawnWorlds(options.worlds),
         config,
         checkpoint=_File(options.checkpoint),
         on_step=_print,

@@ -1,4 +1,4 @@
-"""One training step's loss: a first prompt, then corrections where the model was wrong.
+"""The loss of one training image: a first prompt, then corrections where the model was wrong.
 
 As in SAM (Kirillov et al., 2023, appendix A): an ambiguous first prompt pays for the best of three
 masks only; corrections feed the previous logits back and pay for the single mask.
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.model.fast import has_bfloat16
 from engine.model.prompt_encoder import PromptTensors
-from engine.model.sam import Features, PromptableSam
+from engine.model.sam import Features, PromptableSam, only_image
 from engine.training.batches import Batch
 from engine.training.clicks import random_clicks
 from engine.training.config import TrainingConfig
@@ -24,7 +25,7 @@ _SINGLE_SHARE = 0.15
 
 
 @dataclass(frozen=True)
-class StepLoss:
+class ImageLoss:
     """loss: what to minimise; iou: mean IoU of the objects after the last round."""
 
     loss: Tensor
@@ -35,34 +36,50 @@ class StepLoss:
 class _Active:
     """The prompts that are still corrected."""
 
-    image_index: Tensor
     targets: Tensor
     prompts: PromptTensors
     logits: Tensor
 
 
-def step_loss(
-    model: PromptableSam, batch: Batch, config: TrainingConfig, step: int, *, scratch: bool
-) -> StepLoss:
-    """The loss of one batch over all its rounds; deterministic in (config.seed, step)."""
-    random = np.random.default_rng([config.seed, step, 3])
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+def image_loss(
+    model: PromptableSam, batch: Batch, config: TrainingConfig, step: int, place: int
+) -> ImageLoss:
+    """The loss of one image over all its rounds; deterministic in (config.seed, step, place)."""
+    scratch = step < config.scratch_steps
+    generator = torch.Generator().manual_seed((config.seed * 1_000_003 + step) * 64 + place)
     weight = config.scratch_mask_loss_weight if scratch else config.mask_loss_weight
-    features = model.encode(model.normalised(batch.frames))
-    logits, iou = model.decode(features, batch.image_index, batch.prompts)
+    features = encode(model, batch.frame)
+    logits, iou = model.decode(features, only_image(len(batch.targets)), batch.prompts)
     loss = _first_loss(logits, iou, batch, weight, config)
     active = _first_answers(logits, iou, batch)
     found = hard_iou(active.logits, active.targets)
-    extra = 0 if scratch else int(random.choice(config.extra_rounds, p=config.extra_rounds_p))
+    extra = 0 if scratch else _extra_rounds(config, step)
     for number in range(extra):
         if number >= 2:
-            active = _some(active, config.prompts_after_round_2, random)
+            active = _some(active, config.late_masks_per_image, generator)
         if not len(active.targets):
             break
         active, round_loss = _correct(model, features, active, weight, config, generator)
         loss = loss + round_loss / extra
         found = hard_iou(active.logits, active.targets)
-    return StepLoss(loss, float(found.mean()) if len(found) else 0.0)
+    return ImageLoss(loss, float(found.mean()) if len(found) else 0.0)
+
+
+def encode(model: PromptableSam, frame: Tensor) -> Features:
+    """Features in float32; computed in bfloat16 where the processor is made for it."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+        features = model.encode(model.normalised(frame))
+    skips = features.skips
+    return Features(
+        features.embedding.float(),
+        None if skips is None else (skips[0].float(), skips[1].float()),
+    )
+
+
+def _extra_rounds(config: TrainingConfig, step: int) -> int:
+    """As many for each image of a step, so that they take equally long."""
+    random = np.random.default_rng([config.seed, step, 3])
+    return int(random.choice(config.extra_rounds, p=config.extra_rounds_p))
 
 
 def _mask_loss(logits: Tensor, targets: Tensor, weight: float, config: TrainingConfig) -> Tensor:
@@ -79,7 +96,7 @@ def _first_loss(
         three.min(dim=1).values + _MEAN_SHARE * three.mean(dim=1) + _SINGLE_SHARE * each[:, 0]
     )
     per_prompt = torch.where(batch.is_box, each[:, 0], ambiguous) * batch.is_object
-    quality = F.mse_loss(iou, hard_iou(logits.detach(), repeated))
+    quality = F.mse_loss(iou, hard_iou(logits.detach(), repeated)) if len(iou) else iou.sum()
     return per_prompt.sum() / batch.is_object.sum().clamp(min=1) + config.iou_loss_weight * quality
 
 
@@ -87,19 +104,21 @@ def _first_answers(logits: Tensor, iou: Tensor, batch: Batch) -> _Active:
     """The mask that the model itself would go on with, of each object."""
     best = torch.where(batch.is_box, 0, iou[:, 1:].argmax(dim=1) + 1)
     chosen = logits[torch.arange(len(best)), best].detach()
-    keep = batch.is_object
-    prompts = PromptTensors(points=batch.prompts.points[keep], labels=batch.prompts.labels[keep])
-    return _Active(batch.image_index[keep], batch.targets[keep], prompts, chosen[keep])
+    return _select(_Active(batch.targets, batch.prompts, chosen), batch.is_object)
 
 
-def _some(active: _Active, count: int, random: np.random.Generator) -> _Active:
+def _some(active: _Active, count: int, generator: torch.Generator) -> _Active:
     if len(active.targets) <= count:
         return active
-    which = torch.from_numpy(np.sort(random.choice(len(active.targets), count, replace=False)))
+    order = torch.randperm(len(active.targets), generator=generator)
+    return _select(active, order[:count].sort().values)
+
+
+def _select(active: _Active, which: Tensor) -> _Active:
     prompts = PromptTensors(
         points=active.prompts.points[which], labels=active.prompts.labels[which]
     )
-    return _Active(active.image_index[which], active.targets[which], prompts, active.logits[which])
+    return _Active(active.targets[which], prompts, active.logits[which])
 
 
 def _correct(
@@ -119,10 +138,10 @@ def _correct(
         labels=kinds,
         mask_logits=active.logits[:, None].clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT),
     )
-    logits, iou = model.decode(features, active.image_index, prompts)
+    logits, iou = model.decode(features, only_image(len(points)), prompts)
     single = logits[:, 0]
     quality = F.mse_loss(iou[:, 0], hard_iou(single.detach(), active.targets))
     mask_loss = _mask_loss(single, active.targets, weight, config).mean()
     kept = replace(prompts, mask_logits=None)
-    answered = _Active(active.image_index, active.targets, kept, single.detach())
+    answered = _Active(active.targets, kept, single.detach())
     return answered, mask_loss + config.iou_loss_weight * quality

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from engine import rle
-from engine.geometry import Mask
+from engine.geometry import box_area, masks_to_boxes
 from engine.rle import Rle
 from engine.training.augment import Crop, choose_crop, recolour, turn
 
@@ -42,13 +43,16 @@ class LabelledImages(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One crop: image (side, side, 3) uint8, masks (N, side, side) bool, N from 0 on.
+    """One crop of S x S pixels, with N objects, N from 0 on.
 
-    background: (B, 2) positions (x, y) where no object is; none where objects may lack masks.
+    image (S, S, 3) uint8; targets (N, h, w) float32 in [0, 1], the share of each cell that the
+    object covers; boxes (N, 4) xyxy of what is seen, in pixels; background (B, 2) positions (x, y)
+    where no object is, none where objects may lack masks.
     """
 
     image: Pixels
-    masks: Mask
+    targets: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
     background: npt.NDArray[np.float32]
 
 
@@ -67,6 +71,12 @@ class _Kept:
         x0, y0, x1, y1 = self.boxes[int(random.integers(len(self.boxes)))]
         return float(x0 + x1) / 2, float(y0 + y1) / 2
 
+    def shuffled(self, random: np.random.Generator, size_bias: float) -> list[int]:
+        """The objects in an order drawn without replacement, by box area to the `size_bias`."""
+        areas = box_area(np.reshape(self.boxes, (-1, 4)))
+        waits = random.exponential(size=len(areas)) / np.maximum(areas, 1) ** size_bias
+        return [int(index) for index in np.argsort(waits)]
+
 
 def _keep(labelled: LabelledImage) -> _Kept:
     covered = np.zeros(labelled.image.shape[:2], dtype=np.uint8)
@@ -78,10 +88,12 @@ def _keep(labelled: LabelledImage) -> _Kept:
 class CropSource:
     """Random crops of labelled images; images are kept at twice the size that the model sees."""
 
-    def __init__(self, images: LabelledImages, side: int) -> None:
+    def __init__(self, images: LabelledImages, side: int, stride: int) -> None:
         self._images = images
         self._side = side
+        self._stride = stride
         self._cache: OrderedDict[int, _Kept] = OrderedDict()
+        self._lock = Lock()
 
     def sample(
         self,
@@ -92,51 +104,108 @@ class CropSource:
         num_masks: int,
         num_background: int,
         min_area: int,
+        size_bias: float = 0.0,
     ) -> Sample:
         """A crop of image `index` with at most `num_masks` objects of `min_area` pixels or more.
 
+        Of objects whose boxes have areas a and b, the first is chosen (a / b) ** `size_bias` times
+        as often.
         The window holds the middle of one object's box, so that few crops are empty also where few
         objects have masks.
         """
         kept = self._kept(index)
         labelled = kept.labelled
+        cells = self._side // self._stride
         hw = labelled.image.shape[:2]
-        crop = choose_crop(hw, self._side, scale, random, around=kept.place(random))
-        image = np.zeros((self._side, self._side, 3), dtype=np.uint8)
+        crop = choose_crop(hw, cells, scale, random, around=kept.place(random))
         # As at prediction: what lies outside the image has the mean colour.
-        image[:] = 127
-        crop.paste(labelled.image, image, Image.Resampling.BILINEAR)
-        order = [i for i in random.permutation(len(labelled.masks)) if crop.meets(kept.boxes[i])]
-        masks = self._masks(labelled, crop, order[: 4 * num_masks], num_masks, min_area)
-        covered = np.full((self._side, self._side), 255, dtype=np.uint8)
-        crop.paste(kept.covered, covered, Image.Resampling.BILINEAR)
+        image = np.full((self._side, self._side, 3), 127, dtype=np.uint8)
+        crop.paste(labelled.image, image, Image.Resampling.BILINEAR, stride=self._stride)
+        order = [i for i in kept.shuffled(random, size_bias) if crop.meets(kept.boxes[i])]
+        least = 255 * min_area / self._stride**2
+        chosen, covers = self._covers(labelled, crop, order[: 4 * num_masks], num_masks, least)
         count = num_background if labelled.complete else 0
-        background = _background(covered > 0, count, random)
-        image, masks, background = turn(image, masks, background, random)
-        return Sample(image=recolour(image, random), masks=masks, background=background)
+        background = self._background(kept, crop, count, random)
+        return _turned(image, covers, self._boxes(kept, crop, chosen, covers), background, random)
 
     def _kept(self, index: int) -> _Kept:
-        if index not in self._cache:
-            self._cache[index] = _keep(shrink(self._images.load(index), _CACHE_ZOOM * self._side))
+        with self._lock:
+            if index in self._cache:
+                self._cache.move_to_end(index)
+                return self._cache[index]
+        kept = _keep(shrink(self._images.load(index), _CACHE_ZOOM * self._side))
+        with self._lock:
+            self._cache[index] = kept
             while len(self._cache) > _CACHED_IMAGES:
                 self._cache.popitem(last=False)
-        self._cache.move_to_end(index)
-        return self._cache[index]
+        return kept
 
-    def _masks(
-        self, labelled: LabelledImage, crop: Crop, order: list[int], num_masks: int, min_area: int
-    ) -> Mask:
-        chosen: list[Mask] = []
+    def _covers(
+        self, labelled: LabelledImage, crop: Crop, order: list[int], num_masks: int, least: float
+    ) -> tuple[list[int], Pixels]:
+        """Of the masks in `order` those that cover enough: which, and how much of each cell."""
+        cells = self._side // self._stride
+        chosen: list[int] = []
+        covers: list[Pixels] = []
         for index in order:
-            pasted = np.zeros((self._side, self._side), dtype=np.uint8)
-            whole = rle.decode(labelled.masks[index]).astype(np.uint8) * 255
-            crop.paste(whole, pasted, Image.Resampling.BILINEAR)
-            inside = pasted >= 128
-            if inside.sum() >= min_area:
-                chosen.append(inside)
+            cover = np.zeros((cells, cells), dtype=np.uint8)
+            whole = rle.decode(labelled.masks[index]).view(np.uint8) * np.uint8(255)
+            crop.paste(whole, cover, Image.Resampling.BOX)
+            # Of an object that covers no cell by half, no mask could be right.
+            if cover.sum() >= least and cover.max() >= 128:
+                chosen.append(index)
+                covers.append(cover)
             if len(chosen) == num_masks:
                 break
-        return np.stack(chosen) if chosen else np.zeros((0, self._side, self._side), dtype=bool)
+        return chosen, np.stack(covers) if covers else np.zeros((0, cells, cells), dtype=np.uint8)
+
+    def _boxes(
+        self, kept: _Kept, crop: Crop, chosen: list[int], covers: Pixels
+    ) -> npt.NDArray[np.float32]:
+        """The part of each box in the window; an object cut by it is measured by its cells."""
+        if not chosen:
+            return np.zeros((0, 4), dtype=np.float32)
+        whole = np.stack([kept.boxes[index] for index in chosen])
+        moved = crop.move(whole)
+        seen = masks_to_boxes(np.asarray(covers >= 128))
+        low, high = np.array(crop.box[:2]), np.array(crop.box[2:])
+        cut = np.any((whole[:, :2] < low) | (whole[:, 2:] > high), axis=1, keepdims=True)
+        return np.where(cut, seen, moved).astype(np.float32) * self._stride
+
+    def _background(
+        self, kept: _Kept, crop: Crop, count: int, random: np.random.Generator
+    ) -> npt.NDArray[np.float32]:
+        cells = self._side // self._stride
+        covered = np.full((cells, cells), 255, dtype=np.uint8)
+        if count:
+            crop.paste(kept.covered, covered, Image.Resampling.BOX)
+        places = np.flatnonzero(covered == 0)
+        if not len(places):
+            return np.zeros((0, 2), dtype=np.float32)
+        flat = random.choice(places, size=count)
+        cell = np.stack([flat % cells, flat // cells], axis=1) + random.random((count, 2))
+        return np.asarray(cell * self._stride, dtype=np.float32)
+
+
+def _turned(
+    image: Pixels,
+    covers: Pixels,
+    boxes: npt.NDArray[np.float32],
+    background: npt.NDArray[np.float32],
+    random: np.random.Generator,
+) -> Sample:
+    corners = boxes.reshape(-1, 2)
+    points = np.concatenate([corners, background])
+    image, targets, points = turn(
+        image, covers.astype(np.float32) / np.float32(255), points, random
+    )
+    ends = points[: len(corners)].reshape(-1, 2, 2)
+    return Sample(
+        image=recolour(image, random),
+        targets=targets,
+        boxes=np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1),
+        background=points[len(corners) :],
+    )
 
 
 def shrink(labelled: LabelledImage, longest: int) -> LabelledImage:
@@ -156,12 +225,3 @@ def _shrink_mask(mask: Rle, size: tuple[int, int]) -> Rle:
     picture = Image.fromarray(rle.decode(mask).astype(np.uint8) * 255)
     resized = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
     return rle.encode((resized >= 128)[None])[0]
-
-
-def _background(covered: Mask, count: int, random: np.random.Generator) -> npt.NDArray[np.float32]:
-    places = np.flatnonzero(~covered)
-    if count == 0 or not len(places):
-        return np.zeros((0, 2), dtype=np.float32)
-    flat = random.choice(places, size=count)
-    width = covered.shape[1]
-    return np.stack([flat % width + 0.5, flat // width + 0.5], axis=1).astype(np.float32)

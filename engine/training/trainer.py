@@ -4,7 +4,8 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,12 @@ from torch import Tensor, nn
 from engine.model.sam import PromptableSam
 from engine.training.batches import BatchSource
 from engine.training.config import TrainingConfig
-from engine.training.rounds import step_loss
+from engine.training.gradients import (
+    ImageGradient,
+    image_gradient,
+    image_workers,
+    mean_gradient,
+)
 from engine.training.samples import CropSource, LabelledImages
 
 _HEADER_KEY = "step"
@@ -73,16 +79,17 @@ def train(
     state = _State(copy.deepcopy(model).train(), config)
     if checkpoint is not None and (blob := checkpoint.load()) is not None:
         state.restore(blob)
-    crops = CropSource(images, model.side)
-    batches = BatchSource(crops, len(images), model.logits_hw, config)
+    stride = model.side // model.logits_hw[0]
+    batches = BatchSource(CropSource(images, model.side, stride), len(images), config)
     recent: list[tuple[float, float]] = []
-    while state.step < config.steps:
-        report = _advance(state, batches, config)
-        recent.append((report.loss, report.iou))
-        on_step(report)
-        last = state.step == config.steps
-        if checkpoint is not None and (last or state.step % config.checkpoint_every == 0):
-            checkpoint.save(state.step, state.to_bytes())
+    with image_workers(config.batch_images) as workers:
+        while state.step < config.steps:
+            report = _advance(state, batches, config, workers)
+            recent.append((report.loss, report.iou))
+            on_step(report)
+            last = state.step == config.steps
+            if checkpoint is not None and (last or state.step % config.checkpoint_every == 0):
+                checkpoint.save(state.step, state.to_bytes())
     tail = recent[-max(1, config.steps // 10) :] or [(math.nan, math.nan)]
     losses, ious = zip(*tail, strict=True)
     return TrainResult(
@@ -90,22 +97,29 @@ def train(
     )
 
 
-def _advance(state: "_State", batches: BatchSource, config: TrainingConfig) -> StepReport:
+def _advance(
+    state: "_State", batches: BatchSource, config: TrainingConfig, workers: Executor
+) -> StepReport:
     started = time.monotonic()
-    scratch = state.step < config.scratch_steps
-    batch = batches.batch(state.step, background=not scratch)
-    result = step_loss(state.model, batch, config, state.step, scratch=scratch)
-    if not torch.isfinite(result.loss):
+    step = state.step
+    parameters = list(state.model.parameters())
+
+    def one(place: int) -> ImageGradient:
+        batch = batches.batch(step, place, background=step >= config.scratch_steps)
+        return image_gradient(state.model, parameters, batch, config, step, place)
+
+    images = list(workers.map(one, range(config.batch_images)))
+    loss = sum(image.loss for image in images) / len(images)
+    if not math.isfinite(loss):
         raise TrainingError(
-            f"the loss is {float(result.loss.detach())} at step {state.step}; "
-            f"lower the learning rate ({config.learning_rate})"
+            f"the loss is {loss} at step {step}; lower the learning rate ({config.learning_rate})"
         )
-    state.descend(result.loss)
+    state.descend(mean_gradient(parameters, images))
     return StepReport(
         step=state.step,
         num_steps=config.steps,
-        loss=float(result.loss.detach()),
-        iou=result.iou,
+        loss=loss,
+        iou=sum(image.iou for image in images) / len(images),
         seconds=time.monotonic() - started,
     )
 
@@ -123,23 +137,24 @@ class _State:
             _parameter_groups(model, config.weight_decay),
             lr=config.learning_rate,
             betas=config.betas,
+            fused=True,
         )
 
-    def descend(self, loss: Tensor) -> None:
-        """One step of the optimiser, and of the running average."""
+    def descend(self, gradient: Sequence[Tensor | None]) -> None:
+        """One step of the optimiser against `gradient`, and of the running average."""
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self._config)
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+        for parameter, slope in zip(self.model.parameters(), gradient, strict=True):
+            parameter.grad = slope
         nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
         self._optimiser.step()
         self.step += 1
         # Early on the average would be mostly the start, so its memory grows with the steps.
         decay = min(self._config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            pairs = zip(self._average.parameters(), self.model.parameters(), strict=True)
-            for average, current in pairs:
-                average.lerp_(current, 1 - decay)
+            torch._foreach_lerp_(
+                list(self._average.parameters()), list(self.model.parameters()), 1 - decay
+            )
 
     def averaged(self) -> PromptableSam:
         """The model to keep."""
@@ -163,7 +178,7 @@ class _State:
         moments = _below("optimiser.", tensors)
         for index, parameter in enumerate(self._parameters()):
             self._optimiser.state[parameter] = {
-                key: moments[f"{index}.{key}"]
+                key: _laid_out_as(parameter, moments[f"{index}.{key}"])
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"{index}.{key}" in moments
             }
@@ -178,6 +193,11 @@ class _State:
         for index, parameter in enumerate(self._parameters()):
             for key, value in self._optimiser.state.get(parameter, {}).items():
                 yield f"{index}.{key}", value
+
+
+def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
+    """A moment in the order of memory of its parameter, as the fused optimiser takes it."""
+    return torch.empty_like(parameter).copy_(moment) if moment.ndim else moment
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -18,6 +18,10 @@ from flows.errors import UsageError
 
 if TYPE_CHECKING:
     from engine.coco import CocoDataset
+    from engine.metrics.scores import Scores
+    from engine.model.predictor import Predictor
+    from flows.recipes import Recipe
+    from flows.workspace import Workspace
 
 VersionArgument = Annotated[str, typer.Argument(help="A model version, such as v2.")]
 
@@ -113,6 +117,13 @@ def evaluate(
     model: Annotated[
         str | None, typer.Option(help="A version; default: the one in service.")
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of weights (.safetensors) instead of a version; with --truth, no "
+            "workspace is needed."
+        ),
+    ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Measure on this COCO file instead of the gold set.")
     ] = None,
@@ -124,31 +135,69 @@ def evaluate(
 
     Example: maskloop evaluate --model v2 --json
     """
-    from flows import serving, workspace
+    from engine.images import DEFAULT_LIMITS
+    from flows import workspace
     from flows.evaluation import measure
     from flows.labels import gold_labels, truth_file
     from flows.recipes import recipe_named
 
     if (truth is None) != (images is None):
         raise UsageError("--truth and --images: give both, or neither for the gold set")
-    opened = workspace.open_workspace()
-    chosen = recipe_named(recipe or opened.settings.recipe)
+    if model is not None and weights is not None:
+        raise UsageError("--model and --weights: give one of them, not both")
+    opened = None if weights and truth else workspace.open_workspace()
+    chosen = recipe_named(recipe or (opened.settings.recipe if opened else "nano"))
     data: Any
     if truth is not None and images is not None:
-        data = truth_file(_read(truth), images, opened.reader.limits)
+        data = truth_file(_read(truth), images, opened.reader.limits if opened else DEFAULT_LIMITS)
     else:
+        assert opened is not None, "only a truth file does without a workspace"
         data = gold_labels(opened)
     if not len(data):
         raise UsageError("evaluate: no image with masks to measure on; import some with --gold")
     # Looked at before the first model is registered: a mistake leaves the store as it was.
     data.load(0)
-    version = model or serving.ensure_base(opened, chosen)
-    predictor = serving.load_predictor(opened, version)
+    predictor = _of_file(weights) if weights else _of_version(opened, model, chosen)
     with terminal_progress() as progress:
         scores = measure(predictor, data, chosen, progress)
-    result = {"model": version, "images": scores.images, "masks": scores.masks}
-    result |= scores.metrics()
-    print_json(result) if as_json else print_table([result])
+    if as_json:
+        counts = {"model": predictor.version, "images": scores.images, "masks": scores.masks}
+        print_json(counts | scores.flat())
+    else:
+        _show_scores(predictor.version, scores)
+
+
+def _of_version(opened: "Workspace | None", version: str | None, recipe: "Recipe") -> "Predictor":
+    from flows import serving
+
+    assert opened is not None, "only --weights does without a workspace"
+    return serving.load_predictor(opened, version or serving.ensure_base(opened, recipe))
+
+
+def _of_file(path: Path) -> "Predictor":
+    """The model of a weights file; its path stands for a version."""
+    from engine.model import weights
+    from engine.model.predictor import Predictor
+
+    try:
+        model, _ = weights.load(path)
+    except weights.WeightsError as error:
+        raise UsageError(f"--weights: {path}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--weights: {path}: {error.strerror}; name a weights file") from error
+    return Predictor(model, version=str(path))
+
+
+def _show_scores(version: str, scores: "Scores") -> None:
+    rows = [
+        {
+            "score": name,
+            "value": figure and figure.value,
+            "95% interval": figure and f"{figure.interval.low:.4f} to {figure.interval.high:.4f}",
+        }
+        for name, figure in scores.figures.items()
+    ]
+    print_table(rows, title=f"{version}: {scores.images} images, {scores.masks} masks clicked on")
 
 
 def _read(truth: Path) -> "CocoDataset":

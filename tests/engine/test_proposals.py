@@ -93,6 +93,13 @@ def test_without_distances_the_doubtful_are_chosen() -> None:
     assert choose_images(np.ones((5, 3)), np.array([0.1, 0.9, 0.3, 0.9, 0.5]), 4) == [1, 3, 4, 2]
 
 
+def test_what_is_like_a_known_image_comes_last() -> None:
+    places = np.array([[0.0, 0], [5, 5], [0, 5], [10, 10]])
+    assert choose_images(places, np.zeros(4), 4, known=[[0.0, 0.1], [9.0, 9]]) == [1, 2, 3, 0]
+    # One look of many images known already: doubt still counts among them.
+    assert choose_images(np.zeros((3, 2)), [0.1, 0.5, 0.2], 1, known=np.zeros((4, 2))) == [1]
+
+
 def test_both_count() -> None:
     places = np.array([[0.0], [1.0], [9.0], [10.0]])
     doubts = np.array([0.9, 0.8, 0.1, 0.6])
@@ -124,3 +131,8 @@ def test_every_image_is_chosen_at_most_once_and_always_the_same() -> None:
 def test_arrays_that_do_not_fit_are_refused(vectors: Any, doubts: Any, k: int, field: str) -> None:
     with pytest.raises(ValueError, match=rf"^{field}"):
         choose_images(vectors, doubts, k)
+
+
+def test_known_images_of_other_vectors_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^known: must be \(M, 2\)"):
+        choose_images(np.zeros((4, 2)), np.zeros(4), 1, known=np.zeros((3, 5)))

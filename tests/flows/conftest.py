@@ -160,7 +160,7 @@ def recipe() -> Recipe:
         training=TrainingConfig(
             steps=2, warmup_steps=1, batch_images=1, masks_per_image=2, checkpoint_every=1
         ),
-        evaluation=EvaluationConfig(max_images=2, max_masks_per_image=1, max_clicks=5),
+        evaluation=EvaluationConfig(max_images=2, max_masks_per_image=1, max_clicks=9),
         evaluation_generation=grid,
         assist=AssistConfig(num_images=2, pool=3, generation=grid),
         generation=grid,

@@ -1,5 +1,6 @@
 """Stage 1 on drawn images: what is registered, what the gate does, and going on after a stop."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -66,7 +67,8 @@ def check_gold(workspace: Workspace) -> None:
     )
     assert rows == [{"split": "train"}]
     scores = workspace.lake.rows(
-        "SELECT DISTINCT model_version, split, config_hash FROM evaluations ORDER BY 1"
+        "SELECT DISTINCT model_version, split, config_hash FROM evaluations "
+        "WHERE split = 'gold' ORDER BY 1"
     )
     measured = [(row["model_version"], row["split"]) for row in scores]
     assert measured == [("v1", "gold"), ("v2", "gold")]
@@ -89,6 +91,8 @@ def test_a_destroyed_model_is_measured_and_rejected(
     outcome = train_stage(filled, recipe, Silent())
     assert not outcome.promoted
     assert "falls short of" in outcome.reason
+    # Judged image by image: the table ends with the interval of the mean difference.
+    assert re.search(r"^mean .* -0\.\d+ to -0\.\d+$", outcome.reason, re.MULTILINE)
     assert serving.current_version(filled) == "v1"
     assert serving.model_row(filled, "v2").status == "rejected"
     assert serving.model_row(filled, "v2").reason == outcome.reason

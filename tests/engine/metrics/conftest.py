@@ -22,14 +22,17 @@ SIDE = 64
 class BandModel:
     """A stand-in for a `Predictor`. Objects are bands of columns; frame and image are 64 x 64.
 
-    After click k the model knows the first `growth[k - 1]` columns of the band that was clicked on.
-    Three masks are the band, less a column, less two; only the first is expected to be good.
+    After click k the model knows the first `growth[k - 1]` columns of the band that was clicked on,
+    and takes `overshoot` columns behind them for more of it. Three masks are that, less a column,
+    less two; only the first is expected to be good.
     """
 
     bands: list[tuple[int, int]]
     growth: tuple[int, ...]
+    overshoot: int = 0
     version: str = "bands"
     asked: list[tuple[int, int, bool]] = field(default_factory=list)
+    points_seen: list[npt.NDArray[np.float32]] = field(default_factory=list)
     logits_seen: list[npt.NDArray[np.float32] | None] = field(default_factory=list)
     embedded: int = 0
 
@@ -48,11 +51,12 @@ class BandModel:
         assert prompts.labels is not None
         num, clicks = prompts.labels.shape
         self.asked.append((num, clicks, multimask))
+        self.points_seen.append(prompts.points)
         self.logits_seen.append(prompts.mask_logits)
         logits = torch.full((num, 3 if multimask else 1, SIDE, SIDE), -4.0)
         for row, points in enumerate(prompts.points):
             x0, x1 = next(band for band in self.bands if band[0] <= points[0, 0] < band[1])
-            known = min(self.growth[clicks - 1], x1 - x0)
+            known = min(self.growth[clicks - 1], x1 - x0) + self.overshoot
             for which in range(logits.shape[1]):
                 logits[row, which, :, x0 : x0 + known - which] = 4.0
         iou = torch.tensor([[0.9, 0.6, 0.3][: logits.shape[1]]] * num)

@@ -13,10 +13,12 @@ from engine import rle
 from engine.geometry import Mask
 from engine.metrics.detection import (
     AR_THRESHOLDS,
+    SIZES,
     average_precision,
     average_recall,
     f1,
     match_image,
+    resampled_precision,
 )
 
 HW = (40, 50)
@@ -38,17 +40,19 @@ def scene(seed: int) -> tuple[Mask, np.ndarray[Any, Any], Mask]:
     return np.stack(masks), scores, np.stack(truths)
 
 
-def coco_numbers(scenes: list[tuple[Mask, Any, Mask]]) -> tuple[float, float]:
-    """(AP50, AR at 1000 masks) by pycocotools."""
+def coco_numbers(
+    scenes: list[tuple[Mask, Any, Mask]], hw: tuple[int, int] = HW
+) -> tuple[list[float], list[float]]:
+    """AP at each threshold, AR at 1000 masks of all, small, medium and large, by pycocotools."""
     images, truths, found = [], [], []
     for number, (masks, scores, truth) in enumerate(scenes, start=1):
-        images.append({"id": number, "height": HW[0], "width": HW[1]})
+        images.append({"id": number, "height": hw[0], "width": hw[1]})
         for code in rle.encode(truth):
             entry = {"image_id": number, "category_id": 1, "iscrowd": 0, "area": rle.area(code)}
-            segmentation = {"size": list(HW), "counts": code.counts}
+            segmentation = {"size": list(hw), "counts": code.counts}
             truths.append({"id": len(truths) + 1, "segmentation": segmentation, **entry})
         for code, score in zip(rle.encode(masks), scores, strict=True):
-            segmentation = {"size": list(HW), "counts": code.counts}
+            segmentation = {"size": list(hw), "counts": code.counts}
             entry = {"image_id": number, "category_id": 1, "segmentation": segmentation}
             found.append({"score": float(score), **entry})
     with contextlib.redirect_stdout(io.StringIO()):
@@ -64,9 +68,9 @@ def coco_numbers(scenes: list[tuple[Mask, Any, Mask]]) -> tuple[float, float]:
         evaluation.params.maxDets = [1, 10, 1000]
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval["precision"][0, :, 0, 0, 2]
-    recall = evaluation.eval["recall"][:, 0, 0, 2]
-    return float(precision.mean()), float(recall.mean())
+    precision = evaluation.eval["precision"][:, :, 0, 0, 2]
+    recall = evaluation.eval["recall"][:, 0, :, 2]
+    return precision.mean(axis=1).tolist(), recall.mean(axis=0).tolist()
 
 
 @pytest.mark.parametrize("first_seed", [0, 10, 20])
@@ -75,10 +79,64 @@ def test_the_numbers_are_cocos(first_seed: int) -> None:
     matches = [
         match_image(rle.encode(masks), scores, rle.encode(truth)) for masks, scores, truth in scenes
     ]
-    ap50, ar1000 = coco_numbers(scenes)
-    assert 0.1 < ap50 < 0.95
-    assert average_precision(matches) == pytest.approx(ap50, abs=1e-9)
-    assert average_recall(matches) == pytest.approx(ar1000, abs=1e-9)
+    ap, ar1000 = coco_numbers(scenes)
+    assert 0.1 < ap[0] < 0.95
+    assert 0.01 < ap[5] < ap[0]
+    found = [average_precision(matches, number) for number in range(len(AR_THRESHOLDS))]
+    assert found == pytest.approx(ap, abs=1e-9)
+    assert average_recall(matches) == pytest.approx(ar1000[0], abs=1e-9)
+
+
+def sized_scene(seed: int) -> tuple[Mask, np.ndarray[Any, Any], Mask]:
+    """Squares of all sizes that overlap, two of them exactly at a limit."""
+    random = np.random.default_rng(seed)
+    sides = [32, 96, *random.integers(8, 130, 8)]
+    truths = np.zeros((len(sides), 140, 150), dtype=bool)
+    for truth, side in zip(truths, sides, strict=True):
+        x, y = random.integers(0, 150 - side), random.integers(0, 140 - side + 1)
+        truth[y : y + side, x : x + side] = True
+    masks = [np.roll(mask, random.integers(-4, 5, 2), (0, 1)) for mask in truths for _ in range(2)]
+    return np.stack(masks), random.random(len(masks)), truths
+
+
+def test_recall_by_size_is_cocos() -> None:
+    scenes = [sized_scene(seed) for seed in range(3)]
+    matches = [
+        match_image(rle.encode(masks), scores, rle.encode(truth)) for masks, scores, truth in scenes
+    ]
+    found = sum(match.found_by_size for match in matches)
+    counted = sum(match.truths_by_size for match in matches)
+    assert counted.sum() == 30 + 2 * 3, "those at a limit count twice"
+    _, recalls = coco_numbers(scenes, (140, 150))
+    assert list(SIZES) == ["small", "medium", "large"]
+    assert (found.mean(axis=1) / counted).tolist() == pytest.approx(recalls[1:], abs=1e-9)
+    assert 0.1 < recalls[1] < recalls[3]
+
+
+def test_a_resample_is_a_list_of_images_some_of_them_twice() -> None:
+    random = np.random.default_rng(0)
+    # No equal scores: copies of an image would take turns among them.
+    matches = [
+        match_image(rle.encode(masks), random.permutation(len(masks)) + seed / 9, rle.encode(truth))
+        for seed, (masks, _, truth) in enumerate(map(scene, range(5)))
+    ]
+    draws = np.array([[1, 1, 1, 1, 1], [2, 0, 3, 0, 0], [0, 1, 1, 1, 2], [0, 0, 0, 0, 0]])
+    found = resampled_precision(matches, draws)
+    for row, draw in zip(found[:3], draws[:3], strict=True):
+        images = [match for match, times in zip(matches, draw, strict=True) for _ in range(times)]
+        slow = [average_precision(images, number) for number in range(len(AR_THRESHOLDS))]
+        assert row.tolist() == pytest.approx(slow, abs=1e-12)
+    assert not np.allclose(found[0], found[1])
+    assert np.isnan(found[3]).all()
+
+
+def test_a_resample_without_a_hit_has_no_precision() -> None:
+    truth = rle.encode([square(5, 5, 10)])
+    missed = match_image(rle.encode([square(30, 20, 5)]), [0.5], truth)
+    nothing = match_image([], [], truth)
+    for matches in ([missed], [nothing], [missed, nothing]):
+        draws = np.ones((1, len(matches)), dtype=np.int64)
+        assert resampled_precision(matches, draws).tolist() == [[0.0] * 10]
 
 
 def test_one_true_mask_is_found_by_one_prediction() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.metrics.interactive import ClickTrace, click_traces
+from engine.metrics.interactive import ClickTrace, click_traces, random_click_ious
 
 BANDS = [(2, 22), (30, 40)]
 
@@ -75,4 +75,29 @@ def test_an_empty_answer_is_no_crash(bands: Any) -> None:
     ],
 )
 def test_number_of_clicks(ious: list[float], target: float, clicks: int) -> None:
-    assert ClickTrace(np.array(ious)).num_clicks_to(target) == clicks
+    trace = ClickTrace(ious=np.array(ious), expected_iou=0.5, oracle_iou=0.5)
+    assert trace.num_clicks_to(target) == clicks
+
+
+def test_of_three_answers_the_model_may_choose_a_worse_one(bands: Any) -> None:
+    # It expects 0.9 of the first answer, which is the band and 4 columns more; the last has 2 more.
+    model = bands.model([(2, 22)], growth=(20,) * 10, overshoot=4)
+    (trace,) = traces(bands, model, num_clicks=2, num_needed=2)
+    assert trace.at(1) == pytest.approx(20 / 24)
+    assert trace.oracle_iou == pytest.approx(20 / 22)
+    assert trace.expected_iou == pytest.approx(0.9)
+
+
+def test_a_random_click_is_inside_and_asks_for_three_answers(bands: Any) -> None:
+    model = bands.model([(2, 22), (30, 40)], growth=(5,))
+    shape = np.zeros((64, 64), dtype=bool)
+    shape[7, [3, 5]] = shape[20, 9] = True
+    embedding = model.embed(np.zeros((64, 64, 3), np.uint8))
+    for seed in range(20):
+        random_click_ious(model, embedding, shape[None], np.random.default_rng(seed))
+    clicked = {tuple(points[0, 0].tolist()) for points in model.points_seen}
+    assert clicked == {(3.5, 7.5), (5.5, 7.5), (9.5, 20.5)}
+    assert model.asked == [(1, 1, True)] * 20
+    both = np.stack([bands.mask(*band) for band in model.bands])
+    ious = random_click_ious(model, embedding, both, np.random.default_rng(0))
+    assert ious.tolist() == [0.25, 0.5]

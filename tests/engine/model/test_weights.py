@@ -10,6 +10,8 @@ import torch
 from segment_anything import sam_model_registry
 
 from engine.model import weights
+from engine.model.checkpoints import PUBLISHED
+from engine.model.integrity import normal_sha256
 from engine.model.registry import ModelConfig, build_model
 
 TINY = ModelConfig(architecture="nano_tiny")
@@ -91,6 +93,58 @@ def test_metas_layout_of_vit_b_loads_through_the_same_door(tmp_path: Path) -> No
 def test_a_missing_checkpoint_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(weights.WeightsError, match="no such file; download"):
         weights.load_meta_checkpoint(tmp_path / "none.pth", "vit_b")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([torch.zeros(1)], "expected a state dict, but found list"),
+        ({"a": torch.zeros(1), "b": 3}, "nothing but tensors by name, but 'b' is a int"),
+        ({"model": {"a": torch.zeros(1)}}, "'model' is a dict; save its state dict alone"),
+        ({7: torch.zeros(1)}, "nothing but tensors by name, but 7"),
+    ],
+    ids=["a list", "a number", "a dict in a dict", "a number for a name"],
+)
+def test_anything_but_tensors_by_name_is_refused(
+    tmp_path: Path, content: object, message: str
+) -> None:
+    torch.save(content, tmp_path / "sam.pth")
+    with pytest.raises(weights.WeightsError, match=message):
+        weights.load_meta_checkpoint(tmp_path / "sam.pth", "vit_t")
+
+
+def test_a_checkpoint_of_another_sha_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sam.pth").write_bytes(b"anything")
+    with pytest.raises(weights.WeightsError, match=r"SHA-256 must be 0000.*download it again"):
+        weights.load_meta_checkpoint(tmp_path / "sam.pth", "vit_b", sha256="0" * 64)
+
+
+def test_a_url_that_nobody_knows_needs_its_sha() -> None:
+    with pytest.raises(weights.WeightsError, match="give the SHA-256 of the file too"):
+        weights.load_meta_checkpoint("https://example.org/sam.pth", "vit_b")
+
+
+def test_a_checkpoint_by_url_comes_out_of_the_cache(tmp_path: Path) -> None:
+    """No server is there to ask: what was downloaded before serves."""
+    config = ModelConfig(architecture="resnet18")
+    tensors = build_model(config, seed=5).state_dict()
+    torch.save(tensors, tmp_path / "saved")
+    data = (tmp_path / "saved").read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    (tmp_path / f"{sha256[:16]}-sam.pth").write_bytes(data)
+    model = weights.load_meta_checkpoint(
+        "https://example.invalid/sam.pth", "resnet18", sha256=sha256, cache=tmp_path
+    )
+    for name, value in tensors.items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("architecture", PUBLISHED)
+def test_a_published_checkpoint_has_an_address_and_a_sha(architecture: str) -> None:
+    published = PUBLISHED[architecture]
+    assert published.url.startswith("https://")
+    assert normal_sha256(published.sha256, "table") == published.sha256
+    assert ModelConfig(architecture=architecture)
 
 
 def test_the_shipped_weights_load() -> None:

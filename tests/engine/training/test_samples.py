@@ -9,7 +9,7 @@ from engine import rle
 from engine.training.augment import choose_crop, recolour, turn
 from engine.training.samples import CropSource, LabelledImage, Sample, shrink
 
-SIDE = 64
+SIDE, STRIDE = 64, 2
 
 
 class Painted:
@@ -34,7 +34,7 @@ class Painted:
 
 def sample(hw: tuple[int, int], seed: int, **changes: object) -> Sample:
     options: dict = {"scale": (0.8, 2.0), "num_masks": 4, "num_background": 3, "min_area": 5}
-    return CropSource(Painted(hw), SIDE).sample(
+    return CropSource(Painted(hw), SIDE, STRIDE).sample(
         0, np.random.default_rng(seed), **{**options, **changes}
     )
 
@@ -50,11 +50,20 @@ def test_masks_cover_the_pixels_of_their_objects(hw: tuple[int, int]) -> None:
     for seed in range(12):
         made = sample(hw, seed)
         assert made.image.shape == (SIDE, SIDE, 3)
-        white = made.image[..., 0] > 170
-        covered = made.masks.any(axis=0)
-        assert (white != covered).mean() < 0.06
+        white = made.image[..., 0].reshape(SIDE // STRIDE, STRIDE, -1, STRIDE).mean(axis=(1, 3))
+        covered = made.targets.sum(axis=0)
+        assert np.abs(np.where(white == 127, 0, white / 255) - covered).mean() < 0.06
         for x, y in made.background:
-            assert not covered[int(y), int(x)]
+            assert not covered[int(y) // STRIDE, int(x) // STRIDE]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_boxes_hold_what_is_seen_of_their_objects(seed: int) -> None:
+    made = sample((500, 640), seed)
+    for target, (x0, y0, x1, y1) in zip(made.targets, made.boxes, strict=True):
+        rows, columns = np.nonzero(target >= 0.5)
+        seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * STRIDE
+        assert np.abs(seen - (x0, y0, x1, y1)).max() <= STRIDE
 
 
 @pytest.mark.usefixtures("without_colours")
@@ -71,24 +80,24 @@ def test_an_image_that_may_lack_masks_teaches_no_background() -> None:
         def load(self, index: int) -> LabelledImage:
             return replace(super().load(index), complete=False)
 
-    source = CropSource(Reviewed((64, 64)), SIDE)
+    source = CropSource(Reviewed((64, 64)), SIDE, STRIDE)
     options = {"scale": (1.0, 1.0), "num_masks": 4, "num_background": 3, "min_area": 5}
     made = source.sample(0, np.random.default_rng(0), **options)
     assert len(made.background) == 0
-    assert len(made.masks) == 2
+    assert len(made.targets) == 2
 
 
 def test_the_same_seed_gives_the_same_sample() -> None:
     a, b, c = sample((90, 120), 1), sample((90, 120), 1), sample((90, 120), 2)
     assert np.array_equal(a.image, b.image)
-    assert np.array_equal(a.masks, b.masks)
+    assert np.array_equal(a.targets, b.targets)
     assert not np.array_equal(a.image, c.image)
 
 
 def test_at_most_as_many_masks_as_asked_and_none_too_small() -> None:
     for seed in range(10):
-        assert len(sample((64, 64), seed, num_masks=1).masks) <= 1
-        assert len(sample((64, 64), seed, min_area=100_000).masks) == 0
+        assert len(sample((64, 64), seed, num_masks=1).targets) <= 1
+        assert len(sample((64, 64), seed, min_area=100_000).targets) == 0
 
 
 def test_a_large_image_is_kept_small() -> None:
@@ -106,16 +115,16 @@ def test_a_crop_shows_an_object_however_lonely() -> None:
             mask[0, 10:30, 350:380] = True
             return LabelledImage(image=np.zeros((*self.hw, 3), np.uint8), masks=rle.encode(mask))
 
-    source = CropSource(Lonely((400, 400)), SIDE)
+    source = CropSource(Lonely((400, 400)), SIDE, STRIDE)
     options = {"scale": (2.0, 2.0), "num_masks": 4, "num_background": 0, "min_area": 1}
     for seed in range(20):
-        assert len(source.sample(0, np.random.default_rng(seed), **options).masks) == 1
+        assert len(source.sample(0, np.random.default_rng(seed), **options).targets) == 1
 
 
 def test_turns_take_pixels_masks_and_points_along() -> None:
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     image[2, 6] = 200
-    masks = (image[..., 0] > 0)[None]
+    masks = (image[..., 0] > 0)[None].astype(np.float32)
     seen = set()
     for seed in range(40):
         points = np.array([[6.5, 2.5]], dtype=np.float32)

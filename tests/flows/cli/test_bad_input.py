@@ -228,6 +228,18 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("--gold: must be a fraction from 0 to 1, but got 2.0",),
     ),
     "truth without images": (("evaluate", "--truth", "t.json"), ("--truth and --images",)),
+    "a version and a file": (
+        ("evaluate", "--model", "v1", "--weights", "w.safetensors"),
+        ("--model and --weights: give one",),
+    ),
+    "missing weights": (
+        ("evaluate", "--weights", "w.safetensors"),
+        ("--weights: w.safetensors: No such file", "name a weights file"),
+    ),
+    "weights that are none": (
+        ("evaluate", "--weights", Path(__file__)),
+        ("--weights: ", "not a maskloop safetensors file"),
+    ),
     "missing truth": (
         ("evaluate", "--truth", "t.json", "--images", "."),
         ("--truth: t.json: no such file",),

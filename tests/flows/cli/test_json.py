@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from engine.model import weights
+from engine.model.registry import ModelConfig, build_model
 from flows import evaluation, recipes
 from flows.recipes import Recipe
 from flows.workspace import Workspace
@@ -114,12 +116,71 @@ def tiny(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> str:
     return "tiny"
 
 
+SHARES = (
+    *("iou_1_click", "iou_2_clicks", "iou_3_clicks", "iou_5_clicks", "iou_9_clicks"),
+    *("iou_1_random_click", "iou_oracle_of_3", "iou_calibration_error"),
+    *("ar1000", "ap", "ap50", "ap75", "f1_50", "f1_75"),
+)
+SIZES = ("ar_small", "ar_medium", "ar_large")
+
+
+def check_scores(scores: dict[str, Any]) -> None:
+    names = (*SHARES, *SIZES, "noc85", "noc90")
+    ends = ("", "_low", "_high")
+    assert scores.keys() == {"model", "images", "masks", *(n + end for n in names for end in ends)}
+    assert all(0 <= scores[name + end] <= 1 for name in SHARES for end in ends)
+    assert all(1 <= scores[name + end] <= 10 for name in ("noc85", "noc90") for end in ends)
+    # Drawn scenes of 96 x 128 pixels have no object of over 96 x 96.
+    assert scores["ar_large"] is scores["ar_large_low"] is scores["ar_large_high"] is None
+    assert 0 <= scores["ar_small"] <= 1
+
+
+@pytest.fixture
+def weights_file(tmp_path: Path) -> Path:
+    config = ModelConfig(architecture="nano_tiny")
+    path = tmp_path / "some.safetensors"
+    path.write_bytes(weights.to_bytes(build_model(config, seed=0), config))
+    return path
+
+
+def test_evaluate_a_weights_file_without_a_workspace(
+    cli: Cli,
+    drawn: Any,
+    tiny: str,
+    weights_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MASKLOOP_HOME", raising=False)
+    given = ("evaluate", "--recipe", tiny, "--weights", weights_file)
+    truth = ("--truth", drawn.truth, "--images", drawn.folder)
+    scores = value_of(cli(*given, *truth, "--json"))
+    check_scores(scores)
+    assert (scores["model"], scores["images"]) == (str(weights_file), 2)
+    lines = cli(*given, *truth).out.splitlines()
+    assert lines[0].startswith(f"{weights_file}: 2 images, ")
+    [line] = [line for line in lines if "iou_1_click" in line]
+    value, low, high = (f"{scores['iou_1_click' + end]:.4f}" for end in ("", "_low", "_high"))
+    assert line.split("│")[2].strip() == value
+    assert line.split("│")[3].strip() == f"{low} to {high}"
+    said = cli(*given, "--json")
+    assert said.code == 2, "the gold set is in a workspace"
+
+
+def test_evaluate_a_weights_file_on_the_gold_set(
+    cli: Cli, at_home: Workspace, tiny: str, weights_file: Path
+) -> None:
+    snapshot = at_home.lake.snapshot()
+    scores = value_of(cli("evaluate", "--recipe", tiny, "--weights", weights_file, "--json"))
+    assert (scores["model"], scores["images"]) == (str(weights_file), 2)
+    assert at_home.lake.snapshot() == snapshot
+
+
 def test_evaluate_and_models(cli: Cli, at_home: Workspace, drawn: Any, tiny: str) -> None:
     assert value_of(cli("models", "list", "--json")) == []
     scores = value_of(cli("evaluate", "--recipe", tiny, "--json"))
-    shares = ("iou_1_click", "iou_3_clicks", "iou_5_clicks", "ar1000", "ap50", "f1_50")
-    assert scores.keys() >= {"model", "images", "masks", "noc85", *shares}
-    assert all(0 <= scores[name] <= 1 for name in shares)
+    check_scores(scores)
     assert (scores["model"], scores["images"]) == ("v1", 2)
     truth = ("--truth", drawn.truth, "--images", drawn.folder)
     assert value_of(cli("evaluate", "--recipe", tiny, *truth, "--json"))["images"] == 2

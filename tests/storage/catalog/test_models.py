@@ -82,3 +82,34 @@ def test_scores_are_found_by_version_split_and_config(lake: Lake, put: Any, make
         "v1": {"iou": 0.625, "ap": 0.25},
         "v2": {"iou": 0.75},
     }
+
+
+def test_scores_of_one_image_are_kept_apart(lake: Lake, put: Any, make: Any) -> None:
+    def score(split: str, metric: str, value: float, **changes: Any) -> EvaluationRow:
+        values = {"config_hash": "c", "num_masks": 3, "created_at": make.now} | changes
+        return EvaluationRow(
+            model_version="v1",
+            split=split,
+            metric=metric,
+            value=value,
+            num_images=1,
+            run_id="r",
+            **values,
+        )
+
+    put(
+        score("gold", "iou", 0.5, num_masks=5),
+        score("gold:x", "iou", 0.25),
+        score("gold:x", "noc85", 7.0),
+        score("gold:y", "iou", 0.75, num_masks=2),
+        score("gold:y", "iou", 0.1, config_hash="d"),
+        score("gold:y", "iou", 0.875, num_masks=2, created_at=make.later(1)),
+        score("golden:x", "iou", 0.1),
+    )
+    assert evaluations.by_image(lake, "v1", split="gold", config_hash="c") == {
+        "x": (3, {"iou": 0.25, "noc85": 7.0}),
+        "y": (2, {"iou": 0.875}),
+    }
+    assert evaluations.by_image(lake, "v2", split="gold", config_hash="c") == {}
+    assert evaluations.of(lake, "v1", split="gold", config_hash="c") == {"iou": 0.5}
+    assert evaluations.by_model(lake, split="gold") == {"v1": {"iou": 0.5}}
