@@ -123,6 +123,7 @@ def promote(
     gate_id = workspace.pointer.record_gate(decision)
     if not workspace.pointer.promote(version, generation, gate_id):
         raise StageError(f"model {version}: another model was promoted meanwhile; train again")
+    models.set_status(workspace.lake, version, "promoted", reason=reason)
     mirror_status(workspace)
 
 

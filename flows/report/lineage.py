@@ -42,8 +42,9 @@ def family_tree(models: Sequence[Model]) -> Markup:
 
 def _branch(start: tuple[int, int], end: tuple[int, int]) -> str:
     (x0, y0), (x1, y1) = start, end
-    middle = x1 - COLUMN / 2
-    bend = f"H{x1 - COLUMN} C{middle},{y0} {middle},{y1} {x1},{y1}"
+    # Into its own lane at once: along the parent's it would run through the nodes after it.
+    middle, lane = x0 + COLUMN / 2, x0 + COLUMN
+    bend = f"C{middle},{y0} {middle},{y1} {lane},{y1} H{x1}"
     return f'<path class="branch" d="M{x0},{y0} {bend}"/>'
 
 

@@ -48,6 +48,7 @@ def test_a_training_leaves_everything_that_explains_it(filled: Workspace, lenien
     row = serving.model_row(filled, "v2")
     facts = (row.parent, row.status, row.role, row.generation_depth)
     assert facts == ("v1", "promoted", "candidate", 1)
+    assert row.reason == outcome.reason
     assert labels_from <= row.training_snapshot < filled.lake.snapshot()
     assert file_sha256(filled.root / row.weights_uri) == row.weights_sha256
     trained_on = (row.num_training_images, row.num_training_masks)
