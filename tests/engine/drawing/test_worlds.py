@@ -156,8 +156,8 @@ def test_what_lies_over_a_part_cuts_it_off() -> None:
     for x, radius in ((15.0, 10.0), (15.0, 4.0), (19.0, 6.0)):
         pose = Pose(centre=(x, 20.0), radius=radius)
         placed.append(trace(regions.ellipse(0, 0, 1, 1), pose, board.hw))
+    assert all(item is not None for item in placed)
     whole, part, over = placed
-    assert whole is not None and part is not None and over is not None  # noqa: PT018
     number = board.own(whole, "object")
     board.own(part, "part", number)
     board.own(over, "object")
