@@ -22,7 +22,7 @@ from engine.model.registry import ModelConfig, build_model
 
 def stock(num: int, side: int, dim: int) -> Callable[[], object]:
     """segment_anything's prompt encoder and mask decoder, at the size of `nano`."""
-    cells = side // 8
+    cells = side // 16
     prompt_encoder = PromptEncoder(dim, (cells, cells), (side, side), 16, nn.ReLU)
     decoder = MaskDecoder(
         transformer_dim=dim,
@@ -65,10 +65,10 @@ def main() -> None:
     torch.set_num_threads(1)
     num, rounds = (16, 3) if options.quick else (64, 25)
     # Timed before ours asks malloc to keep freed memory, and again after: `stock_kept`.
-    before = stock(num, 256, 64)
+    before = stock(num, 512, 64)
     before()
     plain = [seconds(before) for _ in range(rounds)]
-    fast = ours(num, 256)
+    fast = ours(num, 512)
     fast()
     pairs = [(seconds(before), seconds(fast)) for _ in range(rounds)]
     result = {

@@ -19,6 +19,7 @@ from engine.rle import Rle
 MAX_BYTES = 4 * 2**30
 MAX_IMAGE_PIXELS = 2**30
 _EXPECTED = "expected a COCO file: an object with the lists images and annotations"
+_REMEDY = "correct the annotation or delete it"
 _short = Repr()
 _short.maxstring = _short.maxother = 60
 _short.maxlist = _short.maxdict = 4
@@ -28,7 +29,7 @@ Id = int | str
 
 
 class CocoError(ValueError):
-    """A file that cannot be used at all, or with `strict` has a problem; one line for the user."""
+    """A file that cannot be used at all; one line for the user."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,8 @@ class _UnusableError(ValueError):
         self.field = field
 
 
-def read(path: Path, strict: bool = False) -> CocoDataset:
-    """The usable part of a file; raises CocoError for a file that is none.
-
-    With `strict`, any problem raises it too.
-    """
+def read(path: Path) -> CocoDataset:
+    """The usable part of a file; raises CocoError for a file that is none."""
     document = _load(path)
     reader = _Reader()
     for number, entry in enumerate(_list(path, document, "categories", required=False)):
@@ -93,10 +91,6 @@ def read(path: Path, strict: bool = False) -> CocoDataset:
         reader.try_entry(f"images[{number}]", reader.add_image, entry)
     for number, entry in enumerate(_list(path, document, "annotations")):
         reader.try_entry(f"annotations[{number}]", reader.add_mask, entry)
-    if strict and reader.problems:
-        first, others = reader.problems[0], len(reader.problems) - 1
-        more = f" (and {others} more)" if others else ""
-        raise CocoError(f"{path}: {first.where}: {first.message}{more}")
     return CocoDataset(
         images=list(reader.images.values()),
         masks=reader.masks,
@@ -277,8 +271,10 @@ def _mask(segmentation: Any, hw: tuple[int, int]) -> Rle:
         mask = _segmentation(segmentation, hw)
         if rle.area(mask) == 0:
             raise ValueError("must have at least one pixel inside the image, but got none")
+    except _UnusableError:
+        raise
     except ValueError as error:
-        raise _UnusableError("segmentation", str(error)) from error
+        raise _UnusableError("segmentation", f"{error}; {_REMEDY}") from error
     return mask
 
 
@@ -289,7 +285,11 @@ def _segmentation(value: Any, hw: tuple[int, int]) -> Rle:
         raise ValueError(f"must be polygons or a run-length code, but got {_shown(value)}")
     size, counts = value.get("size"), value.get("counts")
     if size != list(hw):
-        raise ValueError(f"size: must be the image's {list(hw)}, but got {_shown(size)}")
+        raise _UnusableError(
+            "segmentation",
+            f"size: must be the image's {list(hw)}, but got {_shown(size)}; draw the mask at that "
+            "size, or correct height and width of the image",
+        )
     if isinstance(counts, list):
         return rle.from_uncompressed(counts, hw)
     if not isinstance(counts, str):

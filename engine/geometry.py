@@ -20,12 +20,6 @@ def box_xyxy_to_xywh(boxes: npt.ArrayLike) -> Boxes:
     return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
 
-def box_xywh_to_xyxy(boxes: npt.ArrayLike) -> Boxes:
-    """(N, 4) XYWH -> (N, 4) xyxy."""
-    boxes = np.asarray(boxes, dtype=np.float32)
-    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)
-
-
 def box_area(boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """(N, 4) xyxy -> (N,) areas; an empty box has area 0."""
     boxes = np.asarray(boxes, dtype=np.float32)
@@ -86,7 +80,3 @@ class Frame:
     def to_frame(self, coordinates: Any) -> Any:
         """Original (x, y) points or xyxy boxes, array or tensor (..., 2 or 4) -> frame pixels."""
         return coordinates * self.scale
-
-    def to_original(self, coordinates: Any) -> Any:
-        """The inverse of `to_frame`."""
-        return coordinates / self.scale

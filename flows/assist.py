@@ -50,20 +50,17 @@ def assist_stage(
 ) -> AssistOutcome:
     """Put the most instructive images that nobody has looked at into the review queue.
 
-    Raises UsageError when every image has been seen by a person or waits in the queue.
+    Raises UsageError when every image has been seen by a person or waits in the queue, and when
+    there is none; then no model is registered either.
     """
     with stage_lock(workspace, "assist"):
         reconcile_runs(workspace, "assist")
+        free, known = _free_and_known(workspace)
         version = serving.ensure_base(workspace, recipe)
-        free, known = _free_and_known(workspace, version)
-        if not free:
-            raise UsageError(
-                "assist: every image has labels, is gold or waits in the queue already; "
-                "run: maskloop add PATH... for more"
-            )
         run = new_run(
             "assist",
             turn=turn,
+            recipe=recipe.name,
             config=to_json(asdict(recipe.assist)),
             config_hash=config_hash(recipe.assist),
             model_version=version,
@@ -95,20 +92,30 @@ def assist_stage(
     )
 
 
-def _free_and_known(workspace: Workspace, version: str) -> tuple[list[Row], list[Row]]:
+def _free_and_known(workspace: Workspace) -> tuple[list[Row], list[Row]]:
     """Images that people may be asked about, and those that have labels or wait for people."""
     rows = workspace.lake.rows(
-        "SELECT image_id, uri, file_name, split FROM images WHERE split <> 'gold' ORDER BY image_id"
+        "SELECT image_id, uri, file_name, split FROM images ORDER BY image_id"
     )
     waiting = workspace.queue.open_images() | unmerged_images(workspace)
-    refused = workspace.queue.asked_images(version)
+    version = serving.current_version(workspace)
+    refused = workspace.queue.asked_images(version) if version else set()
     known: list[Row] = []
     free: list[Row] = []
     for row in rows:
+        if row["split"] == "gold":
+            continue
         if row["split"] == "train" or row["image_id"] in waiting:
             known.append(row)
         elif row["image_id"] not in refused:
             free.append(row)
+    if not rows:
+        raise UsageError("assist: there are no images yet; run: maskloop add PATH...")
+    if not free:
+        raise UsageError(
+            "assist: every image has labels, is gold or waits in the queue already; "
+            "run: maskloop add PATH... for more"
+        )
     return free, known
 
 

@@ -18,10 +18,11 @@ from flows.image_rows import (
     image_row,
     joining_gold,
     known_images,
-    labelled_images,
+    named_apart,
     settle,
     sides_of,
-    stop_on,
+    stop_if_strict,
+    stop_without_images,
 )
 from flows.runs import finish_run, new_run
 from flows.splits import split_of
@@ -30,13 +31,19 @@ from flows.workspace import Workspace, placeholders, to_json
 from storage.catalog.lake import Transaction
 from storage.rows import ImageRow, MaskLabelRow, MaskRow, mask_id, utcnow
 
+DEFAULT_GOLD = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """Who gets to be a label and who is set aside for measuring."""
+    """Who gets to be a label and who is set aside for measuring: fractions, or a list of the gold.
+
+    Without `labelled`, everything but gold is labelled. Without `gold` and `gold_list`, gold is
+    DEFAULT_GOLD, or what `labelled` leaves of it.
+    """
 
     labelled: float | None = None
-    gold: float = 0.1
+    gold: float | None = None
     seed: int = 0
     gold_list: Path | None = None
     strict: bool = False
@@ -45,11 +52,24 @@ class ImportOptions:
         for name, value in (("--labelled", self.labelled), ("--gold", self.gold)):
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"{name}: must be a fraction from 0 to 1, but got {value}")
-        if self.labelled is not None and self.gold_list is None and self.labelled + self.gold > 1:
-            raise UsageError(
-                "--labelled and --gold: must add up to at most 1, "
-                f"but got {self.labelled + self.gold}"
-            )
+        if self.gold is not None and self.gold_list is not None:
+            raise UsageError("--gold and --gold-list: give one; the list names all gold images")
+        if (total := (self.labelled or 0) + (self.gold or 0)) > 1:
+            raise UsageError(f"--labelled and --gold: must add up to at most 1, but got {total}")
+
+    @property
+    def gold_fraction(self) -> float:
+        """The fraction of images that their hash makes gold."""
+        if self.gold_list is not None:
+            return 0.0
+        if self.gold is not None:
+            return self.gold
+        return min(DEFAULT_GOLD, round(1.0 - (self.labelled or 0.0), 9))
+
+    @property
+    def labelled_fraction(self) -> float:
+        """The fraction of images that keep their labels, beside the gold ones."""
+        return 1.0 - self.gold_fraction if self.labelled is None else self.labelled
 
 
 Entry = tuple[coco.CocoImage, FoundImage]
@@ -68,13 +88,19 @@ def import_coco(
             f"--images: {folder} is not a folder; name the folder with the image files"
         )
     try:
-        dataset = coco.read(annotations, strict=options.strict)
+        dataset = coco.read(annotations)
     except coco.CocoError as error:
         raise UsageError(str(error)) from error
+    problems = [f"{annotations}: {item.where}: {item.message}" for item in dataset.problems]
+    if not dataset.images and not problems:
+        raise UsageError(
+            f"{annotations}: no usable image: the list images is empty; name a COCO file that has "
+            "some, or bring images without labels in by maskloop add"
+        )
+    stop_if_strict(problems, options.strict)
     before = _imported_before(workspace, fingerprint := _fingerprint(annotations))
     if before == "all":
         return IntakeReport(num_known=len(dataset.images), repeated=True)
-    problems = [f"{annotations}: {item.where}: {item.message}" for item in dataset.problems]
     entries = _readable(workspace, annotations, folder, dataset, problems, progress)
     detail = fingerprint if len(entries) == len(dataset.images) else f"{fingerprint} in part"
     unique = _unique(entries, annotations, problems)
@@ -82,9 +108,10 @@ def import_coco(
     if before == "in part":
         # What came in the first time stays where it is; only what could not be read then is new.
         unique = [(entry, item) for entry, item in unique if item.image_id not in known]
-    plan = _Plan(known, labelled_images(workspace), unique, dataset.masks, options)
+    plan = _Plan(known, unique, dataset.masks, options)
     problems += [f"{annotations}: {line}" for line in plan.problems]
-    stop_on(problems, options.strict, nothing_left=not entries, what=str(annotations))
+    stop_if_strict(problems, options.strict)
+    stop_without_images(entries, problems, str(annotations))
     if plan.changes:
         _commit(workspace, annotations, folder, plan, options, detail)
     return IntakeReport(
@@ -135,7 +162,7 @@ def _readable(
             problems.append(
                 f"{annotations}: image {entry.id} ({entry.file_name}): stated as "
                 f"{entry.width}x{entry.height}, but the file is {item.width}x{item.height}; "
-                "correct width and height"
+                "correct width and height, or put the file there that was labelled"
             )
     return entries
 
@@ -161,7 +188,6 @@ class _Plan:
     def __init__(
         self,
         known: Known,
-        labelled: set[str],
         entries: Sequence[Entry],
         masks: Sequence[coco.CocoMask],
         options: ImportOptions,
@@ -178,13 +204,15 @@ class _Plan:
         self._num_kept = 0
         splits = self._splits(entries, options)
         for pair in entries:
-            self._place(pair, splits[pair[1].image_id], labelled)
+            self._place(pair, splits[pair[1].image_id])
         if self._num_kept:
-            self.problems.append(f"{self._num_kept} images have masks already, which stay")
+            self.problems.append(
+                f"images labelled or reviewed before keep what they have: {self._num_kept}"
+            )
         gold = {self.groups[item.image_id] for (_, item), split in self.labels if split == "gold"}
         self.moves["gold"] = joining_gold(known, self.groups, gold)
 
-    def _place(self, pair: Entry, split: str | None, labelled: set[str]) -> None:
+    def _place(self, pair: Entry, split: str | None) -> None:
         entry, item = pair
         old = self.known.get(item.image_id)
         if split is None:
@@ -192,9 +220,14 @@ class _Plan:
             return
         if old is None:
             self.new.append((pair, split))
-        elif item.image_id in labelled or old["split"] == "train":
+        elif old["answered"]:
             self._num_kept += bool(self.masks_of[entry.id])
             return
+        elif old["split"] != "unlabelled":
+            # It has its side and waits for its first masks: those before were of no use.
+            if not self.masks_of[entry.id]:
+                return
+            split = old["split"]
         elif split == "train":
             self.moves["train"].append(item.image_id)
         if split != "unlabelled":
@@ -224,8 +257,7 @@ class _Plan:
                     f"{options.gold_list}: {name!r}: it, a near-duplicate or one of its source "
                     "group is in training already; take it off the list"
                 )
-        gold = 0.0 if options.gold_list else options.gold
-        labelled = 1.0 - gold if options.labelled is None else options.labelled
+        gold, labelled = options.gold_fraction, options.labelled_fraction
         splits: dict[str, str | None] = {}
         for _, item in entries:
             group = self.groups[item.image_id]
@@ -271,6 +303,7 @@ def _commit(
     ]
     mask_rows = [mask for mask, _ in pairs]
     label_rows = [label for _, labels in pairs for label in labels]
+    image_rows = named_apart(image_rows, plan.known)
     # Before the commit: a folder too many does no harm, one too few loses images.
     workspace.keep_sources(sources)
     labelled = [item.image_id for (_, item), _ in plan.labels if item.image_id in plan.known]
@@ -293,7 +326,7 @@ def _config(options: ImportOptions) -> str:
     return to_json(
         {
             "labelled": options.labelled,
-            "gold": options.gold,
+            "gold": options.gold_fraction,
             "seed": options.seed,
             "gold_list": options.gold_list.name if options.gold_list else None,
         }
@@ -307,7 +340,8 @@ def _listed_gold(
     if gold_list is None:
         return {}
     try:
-        lines = gold_list.read_text(encoding="utf-8").splitlines()
+        # Windows editors put a mark before the first line, which is no part of its name.
+        lines = gold_list.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise UsageError(f"--gold-list: {gold_list}: {error.strerror}; name a text file") from error
     except UnicodeDecodeError as error:

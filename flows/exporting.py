@@ -25,10 +25,7 @@ def export_coco(
     latest = workspace.lake.snapshot()
     if snapshot is not None and not 1 <= snapshot <= latest:
         raise UsageError(f"--snapshot: must be from 1 to {latest}, but got {snapshot}")
-    if not output.parent.is_dir():
-        raise UsageError(f"{output}: no folder {output.parent}; make it first")
-    if output.is_dir():
-        raise UsageError(f"{output}: a folder; name the file to write")
+    check_place(output)
     rows = workspace.lake.rows(
         """WITH best AS (SELECT mask_id, arg_max(category, (score, created_at)) AS category
                          FROM mask_labels GROUP BY 1)
@@ -46,6 +43,14 @@ def export_coco(
         "masks": len(rows),
         "snapshot": latest if snapshot is None else snapshot,
     }
+
+
+def check_place(output: Path) -> None:
+    """Raise UsageError unless a file can be written there."""
+    if not output.parent.is_dir():
+        raise UsageError(f"{output}: no folder {output.parent}; make it first")
+    if output.is_dir():
+        raise UsageError(f"{output}: a folder; name the file to write")
 
 
 def _document(images: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

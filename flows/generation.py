@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from engine.identity import canonical_json
 from flows import serving
-from flows.errors import StageError
+from flows.errors import StageError, UsageError
 from flows.locks import stage_lock
 from flows.progress import Progress
 from flows.recipes import Recipe
@@ -42,9 +42,15 @@ def generate_stage(
     """Label every image that the model in service has not labelled by this config.
 
     Safe to kill and start again at any moment: committed shards stay, pending ones are done again.
+    Raises UsageError without any image, StageError when none could be labelled.
     """
     with stage_lock(workspace, "generate"):
         reconcile_runs(workspace, "generate")
+        if not workspace.lake.rows("SELECT 1 FROM images LIMIT 1"):
+            raise UsageError(
+                "generate: there are no images yet; run: maskloop add PATH..., "
+                "or maskloop import coco ANNOTATIONS.json --images DIR"
+            )
         version = serving.ensure_base(workspace, recipe)
         plan = _Plan(workspace, recipe, version, recipe.generation_key())
         if not plan.has_work():
@@ -54,6 +60,7 @@ def generate_stage(
         run = new_run(
             "generate",
             turn=turn,
+            recipe=recipe.name,
             config=to_json(asdict(recipe.generation)),
             config_hash=plan.config_hash,
             model_version=version,

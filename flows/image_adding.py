@@ -1,6 +1,7 @@
 """`maskloop add`: images without labels."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from flows.image_files import FoundImage, Progress, expand, read_images
@@ -12,9 +13,11 @@ from flows.image_rows import (
     image_row,
     joining_gold,
     known_images,
+    named_apart,
     settle,
     sides_of,
-    stop_on,
+    stop_if_strict,
+    stop_without_images,
 )
 from flows.runs import finish_run, new_run
 from flows.sources import Sources
@@ -35,7 +38,8 @@ def add_images(
     torn = {item.image_id for item in fresh if len(sides[groups[item.image_id]]) > 1}
     problems += [f"{item.path}: {TORN}" for item in fresh if item.image_id in torn]
     fresh = [item for item in fresh if item.image_id not in torn]
-    stop_on(problems, strict, nothing_left=not found, what=" ".join(patterns))
+    stop_if_strict(problems, strict)
+    stop_without_images(found, problems, " ".join(patterns))
     if fresh:
         # A near-duplicate of a gold image must never reach training, so it joins the gold side.
         splits = {
@@ -66,6 +70,7 @@ def _commit(
         split, group = splits[item.image_id], groups[item.image_id]
         sources, row = image_row(sources, item, split, group, run.run_id)
         rows.append(row)
+    rows = named_apart(rows, known)
     # Before the commit: a folder too many does no harm, one too few loses images.
     workspace.keep_sources(sources)
     joined = {row.group_id for row in rows}
@@ -82,6 +87,14 @@ def _commit(
 
 def _with_folders(sources: Sources, patterns: Sequence[str]) -> Sources:
     for pattern in patterns:
-        if Path(pattern).is_dir():
-            sources = sources.with_folder(Path(pattern))
+        if (folder := _start(pattern)).is_dir():
+            sources = sources.with_folder(folder)
     return sources
+
+
+def _start(pattern: str) -> Path:
+    """What a pattern names, and of a glob the part before the first wildcard."""
+    path = Path(pattern)
+    if path.exists():
+        return path
+    return Path(*takewhile(lambda part: not set(part) & set("*?["), path.parts))

@@ -1,13 +1,14 @@
 """New images beside the known ones: their groups and sides, their rows, what to tell the user."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from flows.errors import StageError, UsageError
 from flows.image_files import FoundImage
-from flows.sources import Sources
+from flows.sources import SCHEME, Sources
 from flows.splits import group_images
 from flows.workspace import Workspace, placeholders
 from storage.catalog.lake import Transaction
@@ -31,29 +32,37 @@ class IntakeReport:
         return asdict(self)
 
 
-def stop_on(problems: Sequence[str], strict: bool, *, nothing_left: bool, what: str) -> None:
-    """Raise UsageError for the first problem when `strict`, and when nothing usable is left."""
+def stop_if_strict(problems: Sequence[str], strict: bool) -> None:
+    """Raise UsageError for the first problem when `strict`."""
     if problems and strict:
-        raise UsageError(f"{problems[0]} (--strict: nothing was imported)")
-    if nothing_left:
-        first = f" First problem: {problems[0]}" if problems else ""
-        raise UsageError(f"{what}: no usable image.{first}")
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UsageError(
+            f"{problems[0]}{more} (nothing came in; without --strict only what is wrong stays out)"
+        )
+
+
+def stop_without_images(found: Collection[object], problems: Sequence[str], what: str) -> None:
+    """Raise UsageError when `problems` have left nothing."""
+    if not found:
+        raise UsageError(f"{what}: no usable image. First problem: {problems[0]}")
 
 
 Known = Mapping[str, Mapping[str, Any]]
-_KNOWN = "SELECT image_id, split, group_id, source_group, dhash FROM images"
+_KNOWN = """
+    SELECT image_id, split, group_id, source_group, dhash, file_name,
+           image_id IN (SELECT image_id FROM masks WHERE stage <> 'auto'
+                        UNION ALL SELECT image_id FROM reviews) AS answered
+    FROM images
+"""
 TORN = "near-duplicate or source group on the gold and on the training side; left out"
 
 
 def known_images(workspace: Workspace) -> Known:
-    """Split, groups and hash of every image of the store, by id."""
+    """Split, groups, hash and name of every image of the store, by id.
+
+    `answered` says whether an import or a person has said already what is on it.
+    """
     return {row["image_id"]: row for row in workspace.lake.rows(_KNOWN)}
-
-
-def labelled_images(workspace: Workspace) -> set[str]:
-    """Images that an import has brought masks for."""
-    rows = workspace.lake.rows("SELECT DISTINCT image_id FROM masks WHERE stage = 'label'")
-    return {row["image_id"] for row in rows}
 
 
 def groups_of(known: Known, new: Iterable[tuple[str | None, FoundImage]]) -> dict[str, str]:
@@ -103,8 +112,8 @@ def settle(
 
     Raises StageError when the store is no longer what `known` says: sides were chosen by that.
     """
-    now = {row["image_id"]: row["split"] for row in tx.rows("SELECT image_id, split FROM images")}
-    if now != {image_id: row["split"] for image_id, row in known.items()}:
+    now = {row["image_id"]: row for row in tx.rows(_KNOWN)}
+    if _sides(now) != _sides(known):
         raise StageError("the store has changed meanwhile; run the same command again")
     for split, ids in moves.items():
         if ids:
@@ -119,11 +128,16 @@ def settle(
         tx.execute("UPDATE images SET group_id = ? WHERE group_id = ?", [new, old])
 
 
+def _sides(images: Known) -> dict[str, tuple[str, bool]]:
+    return {image_id: (row["split"], row["answered"]) for image_id, row in images.items()}
+
+
 def image_row(
     sources: Sources, item: FoundImage, split: str, group: str, run_id: str
 ) -> tuple[Sources, ImageRow]:
-    """The row of a new image, and the sources that its uri needs."""
+    """The row of a new image, named as in its source, and the sources that its uri needs."""
     sources, uri = sources.uri(item.path)
+    _, _, relative = uri.removeprefix(SCHEME).partition("/")
     row = ImageRow(
         image_id=item.image_id,
         uri=uri,
@@ -132,7 +146,7 @@ def image_row(
         split=split,
         source=item.path.parent.name,
         group_id=group,
-        file_name=item.path.name,
+        file_name=relative,
         source_image_id=None,
         format=item.format,
         mode=item.mode,
@@ -144,3 +158,26 @@ def image_row(
         added_at=utcnow(),
     )
     return sources, row
+
+
+def named_apart(rows: Iterable[ImageRow], known: Known) -> list[ImageRow]:
+    """The rows, each with a file name that no other image has: where one is taken, the source's
+
+    name goes before the path, and a number behind it where the file there was another before.
+    """
+    taken = {row["file_name"] for row in known.values()}
+    named = []
+    for row in rows:
+        name = _free_name(row, taken)
+        taken.add(name)
+        named.append(replace(row, file_name=name))
+    return named
+
+
+def _free_name(row: ImageRow, taken: Collection[str]) -> str:
+    path = PurePosixPath(row.uri.removeprefix(SCHEME))
+    name, number = row.file_name, 1
+    while name in taken:
+        name = str(path if number == 1 else path.with_stem(f"{path.stem}-{number}"))
+        number += 1
+    return name

@@ -20,3 +20,12 @@ def stage_lock(workspace: Workspace, stage: str) -> Iterator[None]:
                 f"{stage}: another process is at it in this workspace; wait for it to end"
             ) from error
         yield
+
+
+def is_locked(workspace: Workspace, stage: str) -> bool:
+    """Whether a process holds the workspace's lock for `stage` now."""
+    try:
+        with stage_lock(workspace, stage):
+            return False
+    except StageError:
+        return True

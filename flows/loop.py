@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from flows import serving
-from flows.assist import AssistOutcome, assist_stage
+from flows.assist import AssistOutcome
 from flows.errors import StageError, UsageError
-from flows.generation import GenerateOutcome, generate_stage
+from flows.generation import GenerateOutcome
 from flows.locks import stage_lock
-from flows.merge import MergeOutcome, merge_stage
-from flows.people import PeopleOutcome, people_review, simulated_review
+from flows.merge import MergeOutcome
+from flows.people import Batch, PeopleOutcome, people_review, simulated_review, waiting_runs
 from flows.progress import Progress
 from flows.recipes import Recipe
-from flows.runs import Turn, finish_run, new_run, start_run
-from flows.training import TrainOutcome, TrainRequest, train_stage
+from flows.runs import Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
+from flows.training import TrainOutcome, TrainRequest
 from flows.workspace import Workspace, to_json
 
 
@@ -65,7 +65,7 @@ class LoopOutcome:
 
 
 class Stages(Protocol):
-    """The stages as the loop calls them; Prefect's flows and plain calls both satisfy it."""
+    """The stages as the loop calls them: tasks of Prefect, or plain calls."""
 
     def train(self, turn: Turn, request: TrainRequest) -> TrainOutcome:
         """Stage 1."""
@@ -81,38 +81,6 @@ class Stages(Protocol):
 
     def generate(self, turn: Turn) -> GenerateOutcome:
         """Stage 3."""
-
-
-@dataclass(frozen=True)
-class DirectStages:
-    """The stages as plain calls in this process."""
-
-    workspace: Workspace
-    recipe: Recipe
-    config: LoopConfig
-    progress: Progress
-
-    def train(self, turn: Turn, request: TrainRequest) -> TrainOutcome:
-        """Stage 1."""
-        return train_stage(self.workspace, self.recipe, self.progress, turn=turn, request=request)
-
-    def assist(self, turn: Turn) -> AssistOutcome:
-        """Stage 2, the model's half."""
-        return assist_stage(self.workspace, self.recipe, self.progress, turn=turn)
-
-    def review(self, turn: Turn, run_id: str) -> PeopleOutcome:
-        """Stage 2, people's half."""
-        return review_stage(
-            self.workspace, self.recipe, self.config, self.progress, turn=turn, run_id=run_id
-        )
-
-    def merge(self, turn: Turn) -> MergeOutcome:
-        """People's submissions into the store."""
-        return merge_stage(self.workspace, self.progress, turn=turn)
-
-    def generate(self, turn: Turn) -> GenerateOutcome:
-        """Stage 3."""
-        return generate_stage(self.workspace, self.recipe, self.progress, turn=turn)
 
 
 def review_stage(
@@ -124,25 +92,62 @@ def review_stage(
     turn: Turn,
     run_id: str,
 ) -> PeopleOutcome:
-    """Wait for people, or for the simulated annotator, to finish the items of `run_id`."""
-    run = new_run("review", turn=turn, config=to_json({"annotate": config.annotate}))
-    start_run(workspace, run)
-    if config.annotate == "people":
-        outcome = people_review(workspace, run_id, deadline_s=config.deadline_s, progress=progress)
-    else:
-        assert config.truth is not None, "LoopConfig asks for one"
-        outcome = simulated_review(
-            workspace,
-            run_id,
-            config.truth,
-            budget=recipe.clicks_per_image,
-            deadline_s=config.deadline_s,
-            progress=progress,
-        )
-    workspace.lake.commit(
-        lambda tx: finish_run(tx, run.run_id, num_images=outcome.num_done), message="reviewed"
-    )
+    """Wait for people, or for the simulated annotator, to finish the items of `run_id`.
+
+    Items that waited before count as well. Raises StageError when nobody has finished one by the
+    deadline; then the turn's assist counts as failed too, and the same loop asks anew.
+    """
+    with stage_lock(workspace, "review"):
+        reconcile_runs(workspace, "review")
+        run = new_run("review", turn=turn, config=to_json({"annotate": config.annotate}))
+        start_run(workspace, run)
+        with failing_run(workspace, run.run_id):
+            batch = Batch.of(workspace, run_id)
+            if older := batch.num_older:
+                progress.note(f"{older} images that waited before are part of this turn")
+            outcome = _reviewed(workspace, recipe, config, progress, batch)
+            if outcome.timed_out:
+                _end_at_deadline(workspace, batch, outcome, turn, progress)
+            workspace.lake.commit(
+                lambda tx: finish_run(tx, run.run_id, num_images=outcome.num_done),
+                message="reviewed",
+            )
     return outcome
+
+
+def _reviewed(
+    workspace: Workspace, recipe: Recipe, config: LoopConfig, progress: Progress, batch: Batch
+) -> PeopleOutcome:
+    if config.annotate == "people":
+        return people_review(workspace, batch, deadline_s=config.deadline_s, progress=progress)
+    assert config.truth is not None, "LoopConfig asks for one"
+    return simulated_review(
+        workspace,
+        batch,
+        config.truth,
+        budget=recipe.clicks_per_image,
+        deadline_s=config.deadline_s,
+        progress=progress,
+    )
+
+
+def _end_at_deadline(
+    workspace: Workspace, batch: Batch, outcome: PeopleOutcome, turn: Turn, progress: Progress
+) -> None:
+    nobody = "nobody reviewed an image before the deadline"
+    if not outcome.num_done:
+        # Before its items go: after a crash in between, an assist that is done would have none.
+        workspace.lake.commit(
+            lambda tx: tx.execute(
+                "UPDATE runs SET status = 'failed', detail = ? WHERE stage = 'assist' "
+                "AND status = 'done' AND parent_run_id = ? AND iteration = ?",
+                (nobody, turn.parent_run_id, turn.iteration),
+            ),
+            message=nobody,
+        )
+    progress.note(f"deadline passed: {batch.withdraw()} images go back unseen")
+    if not outcome.num_done:
+        raise StageError(f"loop: {nobody}; run the same command again")
 
 
 def run_loop(
@@ -246,29 +251,31 @@ class _Loop:
         first = self._done("train", 1)
         assert first is not None, "iteration 1 is trained before any control"
         row = serving.model_row(self._workspace, str(first["model_version"]))
-        # Both lines start with the same weights: what served after the first training.
+        # Both lines start with the same weights: those that the loop's next training starts with.
         return row.parent if row.status == "rejected" and row.parent else row.version
 
     def annotate(self, iteration: int) -> None:
         """Proposals, people, and their work into the store."""
-        turn = self._turn(iteration)
         if self._done("merge", iteration) is not None:
             return
+        turn = self._turn(iteration)
+        if self._done("review", iteration) is None:
+            run_id = self._assisted(turn, iteration)
+            if run_id is None:
+                return
+            self._stages.review(turn, run_id)
+        self._stages.merge(turn)
+
+    def _assisted(self, turn: Turn, iteration: int) -> str | None:
+        """The run whose items people are asked about; None when there is nothing to ask."""
         assisted = self._done("assist", iteration)
+        if assisted is not None:
+            return str(assisted["run_id"])
         try:
-            run_id = (
-                self._stages.assist(turn).run_id if assisted is None else str(assisted["run_id"])
-            )
+            return self._stages.assist(turn).run_id
         except UsageError as error:
             self._progress.note(f"iteration {iteration}: {error}")
-            return
-        if self._done("review", iteration) is None:
-            outcome = self._stages.review(turn, run_id)
-            if outcome.timed_out and not outcome.num_done:
-                raise StageError(
-                    "loop: nobody reviewed an image before the deadline; run the same command again"
-                )
-        self._stages.merge(turn)
+        return next(iter(waiting_runs(self._workspace)), None)
 
     def generate(self, iteration: int) -> int:
         """Stage 3 over every image; the number of masks."""

@@ -16,7 +16,7 @@ from flows import serving
 from flows.locks import stage_lock
 from flows.progress import Progress
 from flows.runs import ALONE, Turn, finish_run, new_run
-from flows.suppression import SUPPRESS_IOU, as_rle, suppressions
+from flows.suppression import as_rle, suppressions
 from flows.workspace import Workspace, placeholders
 from storage.catalog.lake import Transaction
 from storage.queue.submissions import Submission
@@ -35,6 +35,7 @@ from storage.rows import (
 
 WATERMARK = "submissions"
 _AT_ONCE = 500
+_SAME_IOU = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +345,6 @@ def _replacing(answer: Sequence[MaskRow], older: list[tuple[str, Rle]]) -> list[
     rows = []
     for row, overlap in zip(answer, ious, strict=True):
         best = int(overlap.argmax())
-        over = overlap[best] > SUPPRESS_IOU
+        over = overlap[best] > _SAME_IOU
         rows.append(replace(row, supersedes=older[best][0]) if over else row)
     return rows

@@ -1,13 +1,14 @@
 """People's half of a turn: serve the queue, wait with a deadline, and go on with what is done."""
 
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ from typing import Any
 import uvicorn
 
 from annotator.app import create_app
+from annotator.client import AnnotatorClient, ApiError, Patience, UnavailableError
 from annotator.config import AnnotatorConfig
 from flows.embeddings import ClickServer
 from flows.errors import StageError
 from flows.progress import Progress
 from flows.workspace import Workspace
+from storage.queue.review import ReviewQueue, RunProgress
 
 _POLL_S = 0.5
 _START_TIMEOUT_S = 30.0
+# One try: whoever is there answers, or is not what we look for.
+_ASK_ONCE = Patience(timeout_s=5.0, give_up_after_s=0.01)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,23 +39,97 @@ class PeopleOutcome:
     timed_out: bool
 
 
-@contextmanager
-def annotator_server(workspace: Workspace, *, port: int | None = None) -> Iterator[str]:
-    """The review-queue API on a thread of this process; yields its address."""
-    host = workspace.settings.annotator.host
-    server = uvicorn.Server(
-        uvicorn.Config(
-            annotator_app(workspace), host=host, port=port or free_port(host), log_level="error"
+@dataclass(frozen=True)
+class Batch:
+    """What a turn waits for: the items of its own run, and those that waited before it.
+
+    The annotator hands out the most doubtful image first, whatever run it is of, so a turn that
+    counted its own alone would take work on the others for none. What was `closed` of the other
+    runs before does not count.
+    """
+
+    queue: ReviewQueue
+    run_ids: tuple[str, ...]
+    closed: RunProgress
+
+    @classmethod
+    def of(cls, workspace: Workspace, run_id: str) -> "Batch":
+        """The batch of `run_id`, as the queue stands now."""
+        others = [name for name in waiting_runs(workspace) if name != run_id]
+        closed = _total(workspace.queue, others)
+        return cls(workspace.queue, (run_id, *others), closed)
+
+    @property
+    def num_older(self) -> int:
+        """How many items of other runs wait."""
+        return _total(self.queue, self.run_ids[1:]).open
+
+    def progress(self) -> RunProgress:
+        """The number of items in each state."""
+        total = _total(self.queue, self.run_ids)
+        return RunProgress(
+            ready=total.ready,
+            leased=total.leased,
+            done=total.done - self.closed.done,
+            dead=total.dead - self.closed.dead,
         )
+
+    def withdraw(self) -> int:
+        """Take back what nobody has touched; returns how many items.
+
+        A lease that is held may still be submitted, and the next merge takes it.
+        """
+        return sum(self.queue.withdraw(run_id) for run_id in self.run_ids)
+
+
+def waiting_runs(workspace: Workspace) -> list[str]:
+    """The assist runs with items that wait for an answer, oldest first."""
+    rows = workspace.lake.rows("SELECT run_id FROM runs WHERE stage = 'assist' ORDER BY started_at")
+    return [row["run_id"] for row in rows if workspace.queue.open_items(row["run_id"])]
+
+
+def _total(queue: ReviewQueue, run_ids: Sequence[str]) -> RunProgress:
+    found = [queue.progress(run_id) for run_id in run_ids]
+    return RunProgress(
+        ready=sum(run.ready for run in found),
+        leased=sum(run.leased for run in found),
+        done=sum(run.done for run in found),
+        dead=sum(run.dead for run in found),
     )
-    thread = threading.Thread(target=server.run, name="annotator", daemon=True)
-    thread.start()
+
+
+@contextmanager
+def annotator_server(workspace: Workspace, *, port: int = 0) -> Iterator[str]:
+    """The review-queue API on a thread of this process; yields its address.
+
+    Port 0 is any that is free. Raises StageError where the address cannot be had.
+    """
+    host = workspace.settings.annotator.host
+    with _listen(host, port) as listening:
+        config = uvicorn.Config(annotator_app(workspace), log_level="error")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(
+            target=server.run, args=([listening],), name="annotator", daemon=True
+        )
+        thread.start()
+        try:
+            _wait_started(server, thread)
+            yield f"http://{host}:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        _wait_started(server, thread, host)
-        yield f"http://{host}:{server.config.port}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=10)
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise StageError(
+            f"annotator: cannot listen on {host}:{port} ({reason}); end what listens there, "
+            "or change annotator.port in maskloop.toml"
+        ) from error
 
 
 def annotator_app(workspace: Workspace) -> Any:
@@ -64,59 +143,55 @@ def annotator_app(workspace: Workspace) -> Any:
     )
 
 
-def _wait_started(server: uvicorn.Server, thread: threading.Thread, host: str) -> None:
+def _wait_started(server: uvicorn.Server, thread: threading.Thread) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
-            raise StageError(
-                f"annotator: cannot listen on {host}:{server.config.port}; is another server "
-                "there? Change annotator.port in maskloop.toml"
-            )
+            raise StageError("annotator: the server did not start; run the same command again")
         time.sleep(0.05)
 
 
-def free_port(host: str) -> int:
-    """A port on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for_people(
-    workspace: Workspace, run_id: str, *, deadline_s: float, progress: Progress
-) -> PeopleOutcome:
-    """Poll until every item of `run_id` is finished or the deadline has passed.
-
-    What is still untouched at the deadline is withdrawn; a lease that is held may still be
-    submitted, and the next merge takes it.
-    """
+def wait_for_people(batch: Batch, *, deadline_s: float, progress: Progress) -> PeopleOutcome:
+    """Poll until every item of the batch is finished or the deadline has passed."""
     deadline = time.monotonic() + deadline_s
     while True:
-        state = workspace.queue.progress(run_id)
+        state = batch.progress()
         progress.step("images reviewed", state.done, state.total)
         if state.open == 0 or time.monotonic() > deadline:
             break
         time.sleep(_POLL_S)
-    timed_out = state.open > 0
-    if timed_out:
-        withdrawn = workspace.queue.withdraw(run_id)
-        progress.note(f"deadline passed: {withdrawn} images go back unseen")
-    return PeopleOutcome(num_done=state.done, num_open=state.open, timed_out=timed_out)
+    return PeopleOutcome(num_done=state.done, num_open=state.open, timed_out=state.open > 0)
 
 
 def people_review(
-    workspace: Workspace, run_id: str, *, deadline_s: float, progress: Progress
+    workspace: Workspace, batch: Batch, *, deadline_s: float, progress: Progress
 ) -> PeopleOutcome:
-    """Serve the annotator at its configured address and wait for people."""
+    """Wait for people at the annotator's configured address.
+
+    Where a running `maskloop serve` answers for this queue, people find it there; else this process
+    serves it.
+    """
     settings = workspace.settings.annotator
-    with annotator_server(workspace, port=settings.port) as url:
-        progress.note(f"Waiting for people: open {url} (at most {deadline_s / 3600:.1f} h)")
-        return wait_for_people(workspace, run_id, deadline_s=deadline_s, progress=progress)
+    url = f"http://{settings.host}:{settings.port}"
+    served = _knows(url, batch)
+    with nullcontext() if served else annotator_server(workspace, port=settings.port):
+        where = f"{url}, served already" if served else url
+        progress.note(f"Waiting for people: open {where} (at most {deadline_s / 3600:.1f} h)")
+        return wait_for_people(batch, deadline_s=deadline_s, progress=progress)
+
+
+def _knows(url: str, batch: Batch) -> bool:
+    """Whether an annotator at `url` has this batch; the id of a run is in no other's queue."""
+    with AnnotatorClient(url, "loop", patience=_ASK_ONCE) as client:
+        try:
+            return client.progress(batch.run_ids[0]).run is not None
+        except (ApiError, UnavailableError):
+            return False
 
 
 def simulated_review(
     workspace: Workspace,
-    run_id: str,
+    batch: Batch,
     truth: Path,
     *,
     budget: int,
@@ -142,26 +217,31 @@ def simulated_review(
         with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
             try:
-                _watch(workspace, process, run_id, deadline_s, progress)
+                code = _watch(process, batch, deadline_s, progress)
             finally:
                 process.kill()
                 process.wait()
-            if process.returncode > 0:
+            if code:
                 said.seek(0)
-                lines = said.read().strip().splitlines() or ["it said nothing"]
-                raise StageError(f"simulated annotator: {lines[-1].removeprefix('error: ')}")
-        return wait_for_people(workspace, run_id, deadline_s=0.0, progress=progress)
+                raise StageError(f"simulated annotator: {_last_words(code, said.read())}")
+        return wait_for_people(batch, deadline_s=0.0, progress=progress)
 
 
 def _watch(
-    workspace: Workspace,
-    process: "subprocess.Popen[bytes]",
-    run_id: str,
-    deadline_s: float,
-    progress: Progress,
-) -> None:
+    process: "subprocess.Popen[bytes]", batch: Batch, deadline_s: float, progress: Progress
+) -> int | None:
+    """The process's exit code, None when the deadline passes before it ends."""
     deadline = time.monotonic() + deadline_s
     while process.poll() is None and time.monotonic() < deadline:
-        state = workspace.queue.progress(run_id)
+        state = batch.progress()
         progress.step("images reviewed", state.done, state.total)
         time.sleep(_POLL_S)
+    return process.poll()
+
+
+def _last_words(code: int, said: str) -> str:
+    if code < 0:
+        name = signal.strsignal(-code)
+        return f"ended by signal {-code} ({name}); run the same command again"
+    lines = said.strip().splitlines() or ["it said nothing"]
+    return lines[-1].removeprefix("error: ")

@@ -1,6 +1,7 @@
 """The report and the sample picture of a workspace: `flows/report` with the store behind it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import rle
+from flows.errors import StageError
+from flows.exporting import check_place
 from flows.report.data import STAGES, Reading
 from flows.report.gallery import MAX_PIXELS
 from flows.report.page import build_report
-from flows.report.pictures import Layer, jpeg, overlay
+from flows.report.pictures import Layer, Pixels, jpeg, overlay
 from flows.suppression import as_rle
 from flows.workspace import Workspace
 from storage.queue.errors import UnknownItem
 
+_MAX_TRIES = 10
+
 
 def write_report(workspace: Workspace, path: Path) -> Path:
-    """Write the report of the newest snapshot; returns `path`."""
+    """Write the report of the newest snapshot; returns `path`. Raises UsageError for a folder."""
+    check_place(path)
 
     def proposals(item_id: str) -> Sequence[Mapping[str, Any]]:
         try:
@@ -32,17 +38,35 @@ def write_report(workspace: Workspace, path: Path) -> Path:
     return build_report(workspace.lake, workspace.pixels, _decode, out=path, proposals=proposals)
 
 
-def sample_picture(workspace: Workspace) -> bytes:
-    """A JPEG of the image that has most masks, with them; a grey square in an empty store."""
+@dataclass(frozen=True)
+class Sample:
+    """A JPEG, and a line for each image that would have been shown but cannot be read."""
+
+    jpeg: bytes
+    problems: tuple[str, ...]
+
+
+def sample_picture(workspace: Workspace) -> Sample:
+    """The image that has most masks, with them; a grey square where there is none to show."""
     reading = Reading(workspace.lake, workspace.lake.snapshot())
     rows = reading.rows(
         f"""SELECT image_id FROM current_masks JOIN images USING (image_id)
             WHERE height * width <= {MAX_PIXELS}
-            GROUP BY image_id ORDER BY count(*) DESC, image_id LIMIT 1"""
+            GROUP BY image_id ORDER BY count(*) DESC, image_id LIMIT {_MAX_TRIES}"""
     )
-    if not rows:
-        return jpeg(np.full((64, 64, 3), 200, dtype=np.uint8))
-    image_id = rows[0]["image_id"]
+    problems: list[str] = []
+    for row in rows:
+        try:
+            picture = _with_masks(workspace, reading, row["image_id"])
+        except StageError as error:
+            problems.append(str(error))
+        else:
+            return Sample(jpeg(picture), tuple(problems))
+    return Sample(jpeg(np.full((64, 64, 3), 200, dtype=np.uint8)), tuple(problems))
+
+
+def _with_masks(workspace: Workspace, reading: Reading, image_id: str) -> Pixels:
+    pixels = workspace.pixels(image_id)
     masks = reading.rows(
         "SELECT stage, segmentation FROM current_masks WHERE image_id = ? ORDER BY area DESC",
         (image_id,),
@@ -53,7 +77,7 @@ def sample_picture(workspace: Workspace) -> bytes:
         for row in masks
         if row["stage"] == stage
     ]
-    return jpeg(overlay(workspace.pixels(image_id), layers))
+    return overlay(pixels, layers)
 
 
 def _decode(segmentation: Mapping[str, Any]) -> npt.NDArray[np.bool_]:

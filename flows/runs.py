@@ -28,15 +28,16 @@ def new_run(
     config: str = "{}",
     config_hash: str | None = None,
     turn: Turn = ALONE,
+    recipe: str | None = None,
     model_version: str | None = None,
 ) -> RunRow:
-    """The row of a run that begins now."""
+    """The row of a run that begins now; without a `recipe`, of the turn's."""
     return RunRow(
         run_id=uuid.uuid4().hex,
         stage=stage,
         iteration=turn.iteration,
         parent_run_id=turn.parent_run_id,
-        recipe=turn.recipe,
+        recipe=recipe or turn.recipe,
         config_hash=config_hash,
         config=config,
         model_version=model_version,

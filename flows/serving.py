@@ -8,6 +8,7 @@ from engine.model import weights
 from engine.model.predictor import Predictor
 from engine.model.registry import ModelConfig
 from flows.errors import StageError, UsageError
+from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import finish_run, new_run
 from flows.workspace import Workspace, to_json
@@ -56,22 +57,42 @@ def ensure_base(workspace: Workspace, recipe: Recipe) -> str:
     if (version := current_version(workspace)) is not None:
         mirror_status(workspace)
         return version
-    data, architecture = recipe.start_weights(workspace.settings.model.path)
-    uri, sha256 = keep_weights(workspace, data)
-    existing = [row for row in models.all_versions(workspace.lake) if row.weights_sha256 == sha256]
-    version = (
-        existing[0].version
-        if existing
-        else _register_base(workspace, recipe, uri, sha256, architecture)
-    )
+    version = _base(workspace, recipe)
     promote(workspace, version, reason="the recipe's start weights; nothing served before")
     return version
+
+
+def training_start(workspace: Workspace, recipe: Recipe, progress: Progress) -> str:
+    """The version that a training continues: the one in service, if the recipe is of its kind.
+
+    Weights of one architecture are of no use to another: where they differ, the recipe's own start
+    weights, which then become a version that does not serve.
+    """
+    row = model_row(workspace, ensure_base(workspace, recipe))
+    if row.architecture == recipe.start:
+        return row.version
+    version = _base(workspace, recipe)
+    progress.note(
+        f"recipe {recipe.name} is of architecture {recipe.start}, but {row.version}, which serves, "
+        f"of {row.architecture}: training starts from {version}, the recipe's own base"
+    )
+    return version
+
+
+def _base(workspace: Workspace, recipe: Recipe) -> str:
+    """The version that has the recipe's start weights, registered where there is none."""
+    data, architecture = recipe.start_weights(workspace.settings.model.path)
+    uri, sha256 = keep_weights(workspace, data)
+    for row in models.all_versions(workspace.lake):
+        if row.weights_sha256 == sha256:
+            return row.version
+    return _register_base(workspace, recipe, uri, sha256, architecture)
 
 
 def _register_base(
     workspace: Workspace, recipe: Recipe, uri: str, sha256: str, architecture: ModelConfig
 ) -> str:
-    run = new_run("base", config_hash=config_hash(architecture))
+    run = new_run("base", recipe=recipe.name, config_hash=config_hash(architecture))
 
     def row(version: str) -> ModelVersionRow:
         return ModelVersionRow(

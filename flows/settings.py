@@ -3,9 +3,12 @@
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
+
+from cronsim import CronSim, CronSimError
 
 from flows.errors import UsageError
 
@@ -15,7 +18,7 @@ FILE_NAME = "maskloop.toml"
 TEMPLATE = """\
 # A maskloop workspace. Everything in this folder belongs together and moves together.
 version = {version}
-recipe = "nano"          # maskloop loop --help lists them
+recipe = "nano"          # nano, quick, demo, demo-quick, vit_b, vit_l or vit_h
 
 [workers]
 kind = "ray"             # "ray": one model load per actor; "local": in this process
@@ -200,3 +203,22 @@ def _check(settings: Settings, path: str) -> None:
     for name, value, low, high in rules:
         if not low <= value <= high:
             raise UsageError(f"{path}: {name}: must be from {low} to {high}, but got {value}")
+    for name, line in asdict(settings.schedules).items():
+        _check_cron(f"{path}: schedules.{name}", line)
+
+
+def _check_cron(name: str, line: str) -> None:
+    if not line:
+        return
+    why = "not five fields"
+    # A sixth field would be seconds, first for some programs and last for others.
+    if len(line.split()) == 5:
+        try:
+            CronSim(line, datetime.now(UTC))
+        except CronSimError as error:
+            why = str(error).lower()
+        else:
+            return
+    raise UsageError(
+        f"{name}: must be a cron line such as '0 2 * * *', or empty, but got {line!r} ({why})"
+    )

@@ -1,100 +1,68 @@
 """Everything that runs all the time, started and stopped together."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from urllib.error import URLError
-from urllib.request import urlopen
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from flows import launch
+from flows import launch, prefect_server
 from flows.errors import StageError
+from flows.locks import is_locked, stage_lock
 from flows.people import annotator_server
 from flows.workspace import Workspace
 
-_START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 10.0
-
 
 def serve(workspace: Workspace, *, tell: Callable[[str], None]) -> None:
-    """Run the Prefect server, the deployments and the annotator until Ctrl+C."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    settings = workspace.settings
-    api_url = settings.prefect.api_url or os.environ.get("PREFECT_API_URL", "")
-    server = None if api_url else _start_prefect(workspace)
-    api_url = api_url or f"http://127.0.0.1:{settings.prefect.port}/api"
-    running = workspace.folder(".locks") / launch.RUNNING_FILE
-    try:
-        _wait_healthy(api_url, server)
-        running.write_text(json.dumps({"prefect_api": api_url}), encoding="utf-8")
-        os.environ["PREFECT_API_URL"] = api_url
-        with annotator_server(workspace, port=settings.annotator.port) as annotator_url:
+    """Run the Prefect server, the deployments and the annotator until Ctrl+C.
+
+    Raises StageError when they run already in this workspace, or when a port is taken.
+    """
+    # A service manager asks with SIGTERM; without this, Python would skip what is left to stop.
+    signal.signal(signal.SIGTERM, _end)
+    if is_locked(workspace, launch.SERVE):
+        raise StageError(_runs_already(workspace))
+    with stage_lock(workspace, launch.SERVE), _prefect(workspace) as (api_url, shared):
+        port = workspace.settings.annotator.port
+        with (
+            annotator_server(workspace, port=port) as annotator_url,
+            _announced(workspace, prefect_api=api_url, annotator=annotator_url),
+        ):
             tell(f"Prefect UI   {api_url.removesuffix('/api')}")
             tell(f"annotator    {annotator_url}")
-            tell("Ctrl+C stops both.")
-            launch.prepare(workspace)
-            launch.deployments(workspace)
-    finally:
-        running.unlink(missing_ok=True)
-        if server is not None:
-            _stop(server)
+            launch.deployments(workspace, api_url, shared=shared, tell=tell)
 
 
-def _interrupt(*_: object) -> None:
-    # A service manager asks with SIGTERM; without this, Python would leave the server behind.
-    raise KeyboardInterrupt
+def _end(*_: object) -> None:
+    sys.exit(0)
 
 
-def _stop(server: "subprocess.Popen[bytes]") -> None:
-    server.terminate()
+def _runs_already(workspace: Workspace) -> str:
+    found = launch.running(workspace)
+    where = f"at {found['annotator']}, Prefect at {found['prefect_api']}" if found else "(starting)"
+    return f"serve: runs already in this workspace {where}; stop that one first"
+
+
+@contextmanager
+def _prefect(workspace: Workspace) -> Iterator[tuple[str, bool]]:
+    """(address, True) of the configured Prefect API, else (address, False) of one in the block."""
+    if api_url := launch.configured(workspace):
+        yield api_url, True
+        return
+    server = prefect_server.start_with_pages(workspace)
     try:
-        server.wait(timeout=_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        # It waits for browsers that keep a connection open; its database is safe to cut off.
-        server.kill()
         server.wait()
+        yield server.api_url, False
+    finally:
+        server.stop()
 
 
-def _start_prefect(workspace: Workspace) -> "subprocess.Popen[bytes]":
-    # The pages ask whoever served them, also through a tunnel on another port, unless told better.
-    env = {"PREFECT_SERVER_UI_API_URL": "/api"} | os.environ
-    env |= {
-        "PREFECT_HOME": str(workspace.folder(".prefect")),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
-        "DO_NOT_TRACK": "1",
-    }
-    port = str(workspace.settings.prefect.port)
-    log = (workspace.folder(".prefect") / "server.log").open("ab")
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        port,
-    ]
-    return subprocess.Popen(command, env=env, stdout=log, stderr=log)
-
-
-def _wait_healthy(api_url: str, server: "subprocess.Popen[bytes] | None") -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if server is not None and server.poll() is not None:
-            raise StageError(
-                "serve: the Prefect server ended at once; see .prefect/server.log. Is its port in "
-                "use? Change prefect.port in maskloop.toml"
-            )
-        try:
-            with urlopen(f"{api_url}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (URLError, OSError):
-            time.sleep(0.3)
-    raise StageError(f"serve: no Prefect server answers at {api_url}")
+@contextmanager
+def _announced(workspace: Workspace, **addresses: str) -> Iterator[None]:
+    """Other commands of this workspace find the addresses while the block runs."""
+    path = workspace.folder(".locks") / launch.RUNNING_FILE
+    path.write_text(json.dumps(addresses), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -75,7 +75,8 @@ def train_stage(
 ) -> TrainOutcome:
     """Train a candidate on today's labels and let the gate decide.
 
-    Raises UsageError without any label, StageError when training diverges.
+    Raises UsageError without any label, before a model is registered; StageError when training
+    diverges.
     """
     with stage_lock(workspace, "train"):
         for stage in ("train", "control"):
@@ -86,8 +87,6 @@ def train_stage(
 def _train(
     workspace: Workspace, recipe: Recipe, progress: Progress, turn: Turn, request: TrainRequest
 ) -> TrainOutcome:
-    serving_version = serving.ensure_base(workspace, recipe)
-    parent = request.start or serving_version
     snapshot = workspace.lake.snapshot()
     labels = training_labels(
         workspace, snapshot, stages=("label",) if request.control else ("label", "manual", "semi")
@@ -97,9 +96,12 @@ def _train(
             "train: no labelled image; run: maskloop import coco ANNOTATIONS.json --images DIR, "
             "or maskloop assist and annotate"
         )
+    serving_version = serving.ensure_base(workspace, recipe)
+    parent = request.start or serving.training_start(workspace, recipe, progress)
     run = new_run(
         "control" if request.control else "train",
         turn=turn,
+        recipe=recipe.name,
         config=to_json(asdict(recipe.training)),
         config_hash=config_hash(recipe.training),
         model_version=None,

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,9 @@ class Workspace:
     pointer: ModelPointer
     objects: FolderObjects
 
-    @cached_property
+    @property
     def reader(self) -> ImageReader:
-        """Reads the images of this workspace."""
+        """Reads the images of this workspace, also those of folders added a moment ago."""
         images = self.settings.images
         limits = ImageLimits(max_pixels=images.max_pixels, intensity=images.intensity)
         return ImageReader(read_sources(self.root), limits)
@@ -43,7 +42,6 @@ class Workspace:
         """Remember where images lie."""
         if sources != self.reader.sources:
             write_sources(self.root, sources)
-            del self.__dict__["reader"]
 
     def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB of one image of the store."""

@@ -15,7 +15,10 @@ from storage.errors import NewerStoreError, StorageError, StorageFull
 
 app = typer.Typer(
     name="maskloop",
-    help="The Segment Anything data engine: train, annotate with people, generate, ask SQL.",
+    help=(
+        "The Segment Anything data engine: train, annotate with people, generate, ask SQL.\n\n"
+        "Example: maskloop demo"
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +37,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FULL_TEXT = "the disk is full; nothing committed is lost: make room and run the command again"
 # What SQLite says of the review queue then.
 _FULL_WORDS = ("disk is full", "disk I/O error")
+_STOPPED_TEXT = "stopped; what was committed stays, the same command goes on from there"
 _INTERRUPTED = 130
 
 
@@ -41,22 +45,37 @@ def main() -> None:
     """Run the command and turn what went wrong into one line and an exit code."""
     try:
         app()
-    except (UsageError, NewerStoreError, StorageFull) as error:
-        _stop(str(error), 2)
-    except (StageError, StorageError) as error:
-        full = _is_full(error)
-        _stop(_FULL_TEXT if full else str(error), 2 if full else 1)
-    except OSError as error:
-        if _is_full(error):
-            _stop(_FULL_TEXT, 2)
-        if error.filename is None:
-            raise
-        _stop(f"{error.filename}: {error.strerror}", 2)
     except SystemExit as error:
         # Typer has made this of Ctrl+C, without a word.
         if error.code != _INTERRUPTED:
             raise
-        _stop("stopped; what was committed stays, the same command goes on from there", 130)
+        _stop(_STOPPED_TEXT, _INTERRUPTED)
+    except Exception as error:
+        if (verdict := _verdict(error)) is None:
+            raise
+        _stop(*verdict)
+
+
+def _verdict(error: Exception) -> tuple[str, int] | None:
+    """(line, exit code) for what may go wrong; None for what may not."""
+    if _is_interrupted(error):
+        return _STOPPED_TEXT, _INTERRUPTED
+    if isinstance(error, (UsageError, NewerStoreError, StorageFull)):
+        return str(error), 2
+    if _is_full(error):
+        return _FULL_TEXT, 2
+    if isinstance(error, (StageError, StorageError)):
+        return str(error), 1
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}", 2
+    return None
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl+C is behind an error: DuckDB makes one of it, in the middle of a query."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error is not None
 
 
 def _is_full(error: BaseException | None) -> bool:

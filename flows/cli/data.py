@@ -10,6 +10,11 @@ from flows.cli.terminal import out, print_json, show_problems, terminal_progress
 if TYPE_CHECKING:
     from flows.image_rows import IntakeReport
 
+StrictOption = Annotated[
+    bool,
+    typer.Option(help="Bring nothing in if anything is wrong, instead of leaving that out."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
@@ -50,12 +55,16 @@ def import_coco(
         float | None,
         typer.Option(help="Keep the labels of this fraction; default: of all but gold."),
     ] = None,
-    gold: Annotated[float, typer.Option(help="Set this fraction aside for measuring.")] = 0.1,
+    gold: Annotated[
+        float | None,
+        typer.Option(help="Set this fraction aside for measuring; default: 0.1, or what is left."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides, with the image's hash, who is what.")] = 0,
     gold_list: Annotated[
-        Path | None, typer.Option(help="A file with the gold images, one name a line.")
+        Path | None,
+        typer.Option(help="Instead of --gold: a file with the gold images, one name a line."),
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Stop at the first problem.")] = False,
+    strict: StrictOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Bring a COCO file and its images in. The same file again changes nothing.
@@ -70,6 +79,11 @@ def import_coco(
     )
     opened = workspace.open_workspace()
     with terminal_progress() as progress:
+        if gold is None and gold_list is None and not options.gold_fraction:
+            progress.note(
+                "--labelled 1 leaves no gold image of this file: nothing in it will measure a "
+                "model; for some, give a smaller fraction"
+            )
         report = coco_import.import_coco(
             opened,
             annotations,
@@ -82,7 +96,7 @@ def import_coco(
 
 def add(
     paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.")],
-    strict: Annotated[bool, typer.Option(help="Stop at the first problem.")] = False,
+    strict: StrictOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Bring images without labels in.

@@ -99,6 +99,10 @@ def promote(version: VersionArgument) -> None:
     row = serving.model_row(opened, version)
     if row.role == "control":
         raise UsageError(f"models promote: {version} is a control and never serves")
+    # A promotion of what serves would make of it the model before itself, to which rollback goes.
+    if version == serving.current_version(opened):
+        out.print(f"{version} serves already; nothing changed")
+        return
     serving.promote(opened, version, reason="promoted by hand")
     out.print(f"{version} serves")
 

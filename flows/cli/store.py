@@ -30,7 +30,7 @@ def sql(
     query: Annotated[str, typer.Argument(help="One SELECT.")],
     form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
 ) -> None:
-    """Ask the store. Tables and views are in docs/data_model.md.
+    """Ask the store. Tables and views are in docs/data_model.md. CSV has every value as it is.
 
     Example: maskloop sql "SELECT stage, count(*) FROM current_masks GROUP BY 1" --format json
     """
@@ -102,6 +102,8 @@ def collect(
     from flows import workspace
     from storage.catalog import gc
 
+    if not min_age_h >= 0:
+        raise UsageError(f"--min-age-h: must be at least 0 hours, but got {min_age_h:g}")
     opened = workspace.open_workspace()
     found = gc.collect(opened.lake, opened.objects, min_age_s=min_age_h * 3600, delete=delete)
     rows: list[dict[str, Any]] = [{"file": item.uri, "bytes": item.bytes} for item in found]

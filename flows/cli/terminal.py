@@ -17,6 +17,8 @@ from flows.progress import listening
 # Without markup: what is printed quotes paths and rows, whose square brackets mean themselves.
 out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+# Rich takes a file or a pipe for a terminal of 80 columns and cuts tables to that.
+_piped = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=1_000_000)
 _QUIET_S = 2.0
 _SHOWN_PROBLEMS = 10
 _LINE_EVERY_S = 15.0
@@ -45,7 +47,7 @@ def show_problems(problems: Sequence[str]) -> None:
 
 
 def print_table(rows: Sequence[dict[str, Any]], *, title: str | None = None) -> None:
-    """Rows of equal keys as a table; says so when there are none."""
+    """Rows of equal keys as a table, cut only to fit a terminal; says so when there are none."""
     if not rows:
         out.print("(no rows)")
         return
@@ -54,7 +56,7 @@ def print_table(rows: Sequence[dict[str, Any]], *, title: str | None = None) -> 
         table.add_column(name, justify="right" if isinstance(value, (int, float)) else "left")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    out.print(table)
+    (out if out.is_terminal else _piped).print(table)
 
 
 def _cell(value: Any) -> str:

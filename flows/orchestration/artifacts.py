@@ -42,14 +42,21 @@ def publish(workspace: Workspace) -> None:
     create_table_artifact(
         rows, key=METRICS_KEY, description="Scores on the gold set by model version"
     )
-    picture = base64.b64encode(sample_picture(workspace)).decode()
     create_markdown_artifact(
-        f"![images with their masks](data:image/jpeg;base64,{picture})",
+        sample_page(workspace),
         key=SAMPLE_KEY,
         description="Images with their masks, as the store has them now",
     )
     report = write_report(workspace, workspace.root / "report.html")
     create_link_artifact(report.as_uri(), link_text=str(report), key=REPORT_KEY)
+
+
+def sample_page(workspace: Workspace) -> str:
+    """The sample picture as Markdown, with a note for each image whose file cannot be read."""
+    sample = sample_picture(workspace)
+    picture = base64.b64encode(sample.jpeg).decode()
+    notes = (f"Left out: {line}" for line in sample.problems)
+    return "\n\n".join([f"![images with their masks](data:image/jpeg;base64,{picture})", *notes])
 
 
 class _Published:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 320, 210
-LEFT, RIGHT, TOP, BOTTOM = 34, 46, 10, 28
+LEFT, RIGHT, TOP, BOTTOM = 40, 46, 10, 28
 
 
 @dataclass(frozen=True, kw_only=True)

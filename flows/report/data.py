@@ -1,11 +1,14 @@
 """What the report tells, read from one snapshot of the store and put into values."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 STAGES = ("label", "manual", "semi", "auto")
+# How annotators that are programs sign: `simulated`, `simulated-2`.
+SIMULATED = "simulated"
 
 
 class Store(Protocol):
@@ -34,7 +37,10 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """What people did in one turn, summed over their submissions."""
+    """What annotators did in one turn, summed over their submissions.
+
+    `seconds` is None where a simulated annotator was among them, or where somebody's is not known.
+    """
 
     num_images: int
     num_accepted: int
@@ -42,7 +48,7 @@ class Effort:
     num_rejected: int
     num_added: int
     num_clicks: int
-    seconds: float
+    seconds: float | None
 
     @property
     def num_masks(self) -> int:
@@ -66,8 +72,8 @@ class Effort:
 
     @property
     def seconds_per_mask(self) -> float | None:
-        """None without a mask."""
-        return self.seconds / self.num_masks if self.num_masks else None
+        """None without a mask, and without `seconds`."""
+        return self.seconds / self.num_masks if self.num_masks and self.seconds else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +94,13 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One turn of the loop: a model is trained, then people work with it, then it generates."""
+    """One turn of the loop: a model is trained, then people work with it, then it generates.
+
+    After a loop's last one comes a closing turn: people's last work is learnt, and nobody asked.
+    """
 
     number: int
+    closing: bool = False
     model: Model | None = None
     control: Model | None = None
     made: Mapping[str, int] = field(default_factory=dict)
@@ -137,9 +147,19 @@ class Story:
         return next((model for model in self.models if model.role == "base"), None)
 
     @property
+    def simulated(self) -> bool:
+        """Whether programs alone were the annotators."""
+        return bool(self.annotators) and all(map(is_simulated, self.annotators))
+
+    @property
     def num_masks(self) -> int:
         """Masks that stand."""
         return sum(self.masks.values())
+
+
+def is_simulated(annotator: str) -> bool:
+    """Whether a program signs with this name."""
+    return annotator == SIMULATED or annotator.startswith(f"{SIMULATED}-")
 
 
 def read_story(reading: Reading) -> Story:
@@ -200,15 +220,21 @@ def _turns(reading: Reading, models: Mapping[str, Model]) -> tuple[dict[str, int
     groups = [(group, {run["run_id"] for run in group}) for group in _grouped(runs)]
     made = reading.rows("SELECT run_id, stage, count(*) AS masks FROM masks GROUP BY run_id, stage")
     efforts = reading.rows(
-        """SELECT run_id, count(*) AS num_images,
+        f"""SELECT run_id, count(*) AS num_images,
                   sum(num_accepted)::BIGINT AS num_accepted, sum(num_edited)::BIGINT AS num_edited,
                   sum(num_rejected)::BIGINT AS num_rejected, sum(num_added)::BIGINT AS num_added,
-                  sum(num_clicks)::BIGINT AS num_clicks, sum(seconds)::DOUBLE AS seconds
+                  sum(num_clicks)::BIGINT AS num_clicks,
+                  CASE WHEN bool_and(seconds IS NOT NULL AND annotator <> '{SIMULATED}'
+                                     AND NOT starts_with(annotator, '{SIMULATED}-'))
+                       THEN sum(seconds)::DOUBLE END AS seconds
            FROM reviews GROUP BY run_id"""
     )
+    loops = reading.rows("SELECT run_id, config FROM runs WHERE stage = 'loop'")
+    num_turns = {loop["run_id"]: json.loads(loop["config"])["iterations"] for loop in loops}
     turns = [
         Turn(
             number=number,
+            closing=_closes(group[0], num_turns),
             model=_trained(group, "train", models),
             control=_trained(group, "control", models),
             made=_made(row for row in made if row["run_id"] in run_ids),
@@ -218,6 +244,11 @@ def _turns(reading: Reading, models: Mapping[str, Model]) -> tuple[dict[str, int
     ]
     in_turns = set().union(*(run_ids for _, run_ids in groups))
     return _made(row for row in made if row["run_id"] not in in_turns), turns
+
+
+def _closes(run: Mapping[str, Any], num_turns: Mapping[str, int]) -> bool:
+    loop, iteration = run["parent_run_id"], run["iteration"]
+    return iteration is not None and loop in num_turns and iteration > num_turns[loop]
 
 
 def _grouped(runs: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -259,8 +290,10 @@ def _made(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 def _effort(rows: Sequence[Mapping[str, Any]]) -> Effort | None:
     if not rows:
         return None
-    names = [name for name in rows[0] if name != "run_id"]
-    return Effort(**{name: sum(row[name] or 0 for row in rows) for name in names})
+    totals = {name: sum(row[name] or 0 for row in rows) for name in rows[0] if name != "run_id"}
+    if any(row["seconds"] is None for row in rows):
+        totals["seconds"] = None
+    return Effort(**totals)
 
 
 def _generation(reading: Reading) -> Generation | None:

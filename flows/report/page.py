@@ -13,6 +13,8 @@ from flows.report.data import STAGES, Model, Reading, Store, Story, read_story
 from flows.report.gallery import Decode, ReadImage, ReadProposals, Sources, gallery, pairs
 from flows.report.lineage import family_tree
 from flows.report.pictures import ACTION_COLOURS, STAGE_COLOURS
+from flows.report.reasons import parted
+from storage.objects import write_durably
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,8 @@ def build_report(
     """
     reading = Reading(lake, lake.snapshot())
     html = render(reading, Sources(image=images, decode=decode, proposals=proposals))
-    part = out.with_name(out.name + ".part")
     # A file name can hold bytes that are no text; the page shows them as question marks.
-    part.write_text(html, encoding="utf-8", errors="replace")
-    part.replace(out)
+    write_durably(out, html.encode("utf-8", errors="replace"))
     return out
 
 
@@ -77,7 +77,12 @@ def render(reading: Reading, sources: Sources) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"decimal": _decimal, "percent": _percent}
+    environment.filters |= {
+        "decimal": _decimal,
+        "percent": _percent,
+        "share": _share,
+        "parted": parted,
+    }
     return environment.get_template("template.html.j2").render(
         story=story,
         headline=words.headline(story),
@@ -86,6 +91,8 @@ def render(reading: Reading, sources: Sources) -> str:
         metrics=METRICS,
         charts=_charts(story),
         has_control=any(turn.control for turn in story.turns),
+        timed=any(turn.effort and turn.effort.seconds for turn in story.turns),
+        annotator="simulated annotator" if story.simulated else "person",
         tree=family_tree(story.models),
         gallery=gallery(reading, sources),
         pairs=pairs(reading, sources),
@@ -137,3 +144,9 @@ def _decimal(value: float | None, digits: int = 2) -> str:
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f}" if whole else "0"
+
+
+def _share(part: int, whole: int) -> str:
+    """In per cent; few of many are not none."""
+    percent = _percent(part, whole)
+    return "<1%" if part and percent == "0" else f"{percent}%"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from flows.report.data import Effort, Model, Story
+from flows.report.data import Model, Story, is_simulated
 
 MEASURE = "iou_1_click"
 # Less than this between two means is not called a difference.
@@ -49,21 +49,42 @@ def _effort(story: Story) -> str:
     if not efforts:
         return ""
     masks, images = sum(e.num_masks for e in efforts), sum(e.num_images for e in efforts)
-    return (
-        f"{who(story.annotators)} made {count(masks, 'mask')} on {count(images, 'image')} "
-        f"in {duration(sum(e.seconds for e in efforts))} and {_clicks(efforts)}."
-    )
+    clicks = count(sum(e.num_clicks for e in efforts), "click")
+    made = f"{who(story.annotators)} made {count(masks, 'mask')} on {count(images, 'image')}"
+    seconds = [e.seconds for e in efforts if e.seconds is not None]
+    if len(seconds) < len(efforts):
+        # A simulated annotator makes its time up; nobody's hours are told by it.
+        return f"{made} with {clicks}."
+    return f"{made} in {duration(sum(seconds))} and {clicks}."
 
 
 def who(annotators: Sequence[str]) -> str:
-    """`A simulated annotator`, `One person`, `3 people`."""
-    if annotators and all(name.startswith("sim") for name in annotators):
-        return "A simulated annotator"
-    return "One person" if len(annotators) == 1 else f"{len(annotators)} people"
+    """`A simulated annotator`, `One person`, `3 people and a simulated annotator`."""
+    programs = sum(map(is_simulated, annotators))
+    people = len(annotators) - programs
+    parts = []
+    if people:
+        parts.append("one person" if people == 1 else f"{people} people")
+    if programs:
+        parts.append(
+            "a simulated annotator" if programs == 1 else f"{programs} simulated annotators"
+        )
+    said = " and ".join(parts) or "nobody"
+    return said[0].upper() + said[1:]
 
 
-def _clicks(efforts: Sequence[Effort]) -> str:
-    return count(sum(effort.num_clicks for effort in efforts), "click")
+def closing(story: Story) -> str:
+    """What a closing turn is, when there is one."""
+    numbers = [str(turn.number) for turn in story.turns if turn.closing]
+    if not numbers:
+        return ""
+    which = f"Turn {numbers[0]} closes its loop"
+    if len(numbers) > 1:
+        which = f"Turns {', '.join(numbers[:-1])} and {numbers[-1]} each close a loop"
+    return (
+        f"{which}: the model learns from the last turn's masks as well, then labels every image by "
+        "itself, and nobody is asked any more."
+    )
 
 
 def _control(story: Story) -> str:

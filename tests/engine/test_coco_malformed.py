@@ -209,21 +209,13 @@ def test_what_is_wrong_is_named_and_the_rest_is_read(
     assert "\n" not in first.message
     assert len(first.message) < 250
     assert (len(found.images), len(found.masks)) == left
-    with pytest.raises(CocoError) as caught:
-        coco.read(path, strict=True)
-    assert str(caught.value).startswith(f"{path}: {where}: ")
+    if where.endswith("segmentation"):
+        assert "; correct " in first.message or "; draw " in first.message
 
 
 def test_the_masks_of_a_refused_image_go_without_a_word_each(tmp_path: Path) -> None:
     document = changed("images[0].height", 0)
     assert len(coco.read(write(tmp_path / "labels.json", document)).problems) == 1
-
-
-def test_strict_counts_the_others(tmp_path: Path) -> None:
-    document = changed("annotations[0].id", None)
-    document["annotations"][1]["id"] = None
-    with pytest.raises(CocoError, match=r"annotations\[0\]\.id: .* \(and 1 more\)"):
-        coco.read(write(tmp_path / "labels.json", document), strict=True)
 
 
 ANYTHING = st.recursive(

@@ -7,6 +7,7 @@ import pytest
 from annotator.item import ItemPayload
 from annotator.submission import Decision, Submission
 from engine import rle
+from flows import serving
 from flows.assist import assist_stage
 from flows.errors import UsageError
 from flows.merge import merge_stage
@@ -57,6 +58,7 @@ def test_items_carry_proposals_and_an_embedding(filled: Workspace, all_at_once: 
     assert {row["image_id"] for row in kept} == unlabelled(filled)
     [run] = filled.lake.rows("SELECT * FROM runs WHERE stage = 'assist'")
     assert (run["status"], run["num_images"]) == ("done", outcome.num_items)
+    assert run["recipe"] == all_at_once.name
 
 
 def test_an_answered_image_is_not_asked_about_again(
@@ -91,6 +93,21 @@ def test_a_skipped_out_image_does_not_take_the_place_of_others(
     assert outcome.num_items == 2
     assert len(queued(filled)) == 2
     assert not queued(filled) & dead
+
+
+def test_without_images_nothing_is_registered(workspace: Workspace, recipe: Recipe) -> None:
+    with pytest.raises(UsageError, match="there are no images yet; run: maskloop add"):
+        assist_stage(workspace, recipe, Silent())
+    assert serving.current_version(workspace) is None
+    assert workspace.lake.rows("SELECT version FROM model_versions") == []
+
+
+def test_a_recipe_of_another_architecture_asks_with_the_model_that_serves(
+    filled: Workspace, recipe: Recipe
+) -> None:
+    serving.ensure_base(filled, recipe)
+    outcome = assist_stage(filled, replace(recipe, start="vit_b"), Silent())
+    assert (outcome.version, outcome.num_items) == ("v1", 2)
 
 
 @pytest.mark.parametrize("num_images", [0, 4], ids=["none", "more than looked at"])

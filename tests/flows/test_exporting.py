@@ -1,6 +1,7 @@
 """`maskloop export coco`: what stands, pixel by pixel, for any reader of COCO."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from flows import workspace as workspaces
 from flows.coco_import import ImportOptions, import_coco
 from flows.errors import UsageError
 from flows.exporting import export_coco
+from flows.image_adding import add_images
 from flows.workspace import Workspace
 from storage.rows import MaskLabelRow, MaskRow, utcnow
 
@@ -85,6 +87,20 @@ def test_an_export_can_be_imported_again(
     ]
     assert report.problems == ()
     assert both[0] == both[1]
+
+
+def test_names_of_added_folders_are_found_again(
+    filled: Workspace, workspace: Workspace, drawn: Any, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        (tmp_path / "plates" / str(number)).mkdir(parents=True)
+        name = f"scene-{number:02d}.png"
+        shutil.copy(drawn.folder / name, tmp_path / "plates" / str(number) / "0.png")
+    add_images(workspace, [str(tmp_path / "plates")], strict=True, progress=quiet)
+    export_coco(workspace, tmp_path / "out.json")
+    options = ImportOptions(strict=True)
+    report = import_coco(filled, tmp_path / "out.json", tmp_path / "plates", options, quiet)
+    assert (report.num_known, report.problems) == (2, ())
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from flows import serving
 from flows.checking import fsck
+from flows.errors import UsageError
 from flows.generation import generate_stage
 from flows.progress import Silent
 from flows.recipes import Recipe
@@ -48,6 +50,24 @@ def test_every_image_gets_its_set(filled: Workspace, recipe: Recipe) -> None:
         assert row["num_proposed"] == row["num_masks"] + sum(dict(row["rejections"]).values())
     assert outcome.num_masks == sum(row["num_masks"] for row in sets)
     assert fsck(filled) == []
+
+
+def test_without_images_nothing_is_registered(workspace: Workspace, recipe: Recipe) -> None:
+    with pytest.raises(UsageError, match="there are no images yet; run: maskloop add"):
+        generate_stage(on(workspace, "local"), recipe, Silent())
+    assert serving.current_version(workspace) is None
+    assert count(workspace, "model_versions") == count(workspace, "runs") == 0
+
+
+def test_a_recipe_of_another_architecture_labels_with_the_model_that_serves(
+    filled: Workspace, recipe: Recipe
+) -> None:
+    serving.ensure_base(filled, recipe)
+    other = replace(recipe, name="other", start="vit_b")
+    outcome = generate_stage(on(filled, "local"), other, Silent())
+    assert (outcome.version, outcome.num_images) == ("v1", count(filled, "images"))
+    [run] = filled.lake.rows("SELECT recipe, model_version FROM runs WHERE stage = 'generate'")
+    assert run == {"recipe": "other", "model_version": "v1"}
 
 
 def test_every_automatic_mask_joins_to_its_model_and_run(filled: Workspace, recipe: Recipe) -> None:

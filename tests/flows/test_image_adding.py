@@ -70,8 +70,8 @@ def test_images_come_without_labels_and_once(workspace: Workspace, photos: Path)
     assert workspace.lake.snapshot() == snapshot
     rows = workspace.lake.rows("SELECT file_name, uri, split FROM images ORDER BY 1")
     assert [tuple(row.values()) for row in rows] == [
+        ("deep/two.PNG", "source:photos/deep/two.PNG", "unlabelled"),
         ("one.png", "source:photos/one.png", "unlabelled"),
-        ("two.PNG", "source:photos/deep/two.PNG", "unlabelled"),
     ]
 
 
@@ -80,7 +80,9 @@ def test_a_bad_file_is_reported_and_strict_makes_it_fatal(
 ) -> None:
     (photos / "bad.png").write_bytes(b"")
     snapshot = workspace.lake.snapshot()
-    with pytest.raises(UsageError, match=r"bad\.png: the file is empty.*nothing was imported"):
+    with pytest.raises(
+        UsageError, match=r"bad\.png: the file is empty.*\(nothing came in; without --strict"
+    ):
         add(workspace, photos, strict=True)
     assert workspace.lake.snapshot() == snapshot
     report = add(workspace, photos)
@@ -91,6 +93,50 @@ def test_a_bad_file_is_reported_and_strict_makes_it_fatal(
 def test_a_folder_of_nothing_usable_is_a_mistake(workspace: Workspace, photos: Path) -> None:
     with pytest.raises(UsageError, match=r"no usable image\. First problem: .*notes\.txt"):
         add(workspace, photos / "notes.txt")
+
+
+def names(workspace: Workspace) -> dict[str, str]:
+    rows = workspace.lake.rows("SELECT file_name, uri FROM images")
+    assert len({row["file_name"] for row in rows}) == len(rows)
+    return {row["file_name"]: row["uri"] for row in rows}
+
+
+@pytest.fixture
+def plates(drawn: Any, tmp_path: Path) -> Path:
+    """Three folders with a `0.png` each, of other pictures."""
+    for number, place in enumerate(("a", "b", "deep/b"), start=1):
+        (tmp_path / "plates" / place).mkdir(parents=True)
+        shutil.copy(drawn.folder / f"scene-{number:02d}.png", tmp_path / "plates" / place / "0.png")
+    return tmp_path / "plates"
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.png"], ids=["folder", "glob"])
+def test_names_are_paths_below_what_was_named(
+    workspace: Workspace, plates: Path, pattern: str
+) -> None:
+    add(workspace, plates / pattern)
+    assert names(workspace) == {
+        name: f"source:plates/{name}" for name in ("a/0.png", "b/0.png", "deep/b/0.png")
+    }
+
+
+def test_names_stay_apart_where_their_folders_were_named_alone(
+    workspace: Workspace, plates: Path
+) -> None:
+    add(workspace, plates / "a" / "0.png", plates / "b" / "0.png")
+    add(workspace, plates / "deep" / "b")
+    assert names(workspace) == {
+        "0.png": "source:a/0.png",
+        "b/0.png": "source:b/0.png",
+        "b-2/0.png": "source:b-2/0.png",
+    }
+
+
+def test_names_stay_apart_when_a_file_is_replaced(workspace: Workspace, plates: Path) -> None:
+    for number in (1, 2, 3):
+        shutil.copy(plates / ["a", "b", "deep/b"][number - 1] / "0.png", plates / "new.png")
+        add(workspace, plates / "new.png")
+    assert names(workspace).keys() == {"new.png", "plates/new.png", "plates/new-2.png"}
 
 
 def test_the_same_picture_twice_is_one_image(workspace: Workspace, photos: Path) -> None:

@@ -7,25 +7,66 @@ from pathlib import Path
 
 import pytest
 
+from annotator.item import ItemPayload
+from annotator.submission import Decision, Submission
+from flows.assist import AssistOutcome, assist_stage
 from flows.checking import fsck
-from flows.errors import UsageError
+from flows.errors import StageError, UsageError
 from flows.exporting import export_coco
-from flows.generation import GenerateOutcome
-from flows.loop import DirectStages, LoopConfig, run_loop
-from flows.merge import MergeOutcome
-from flows.progress import Silent
+from flows.generation import GenerateOutcome, generate_stage
+from flows.loop import LoopConfig, review_stage, run_loop
+from flows.merge import MergeOutcome, merge_stage
+from flows.people import PeopleOutcome
+from flows.prefect_server import free_port
+from flows.progress import Progress, Silent
 from flows.recipes import Recipe
 from flows.runs import Turn
 from flows.settings import WorkerSettings
+from flows.training import TrainOutcome, TrainRequest, train_stage
 from flows.workspace import Workspace, open_workspace
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def stages(workspace: Workspace, recipe: Recipe, config: LoopConfig) -> DirectStages:
-    """The stages in this process, without Ray."""
-    local = replace(workspace.settings, workers=WorkerSettings(kind="local"))
-    return DirectStages(replace(workspace, settings=local), recipe, config, Silent())
+@dataclass
+class Here:
+    """The stages as plain calls in this process, without Ray; it may be stopped before one."""
+
+    workspace: Workspace
+    recipe: Recipe
+    config: LoopConfig
+    stop_before: str = ""
+    progress: Progress = field(default_factory=Silent)
+    called: list[str] = field(default_factory=list)
+
+    def _go(self, stage: str, turn: Turn) -> None:
+        self.called.append(f"{stage} {turn.iteration}")
+        if self.called[-1] == self.stop_before:
+            raise KeyboardInterrupt
+
+    def train(self, turn: Turn, request: TrainRequest) -> TrainOutcome:
+        self._go("train", turn)
+        return train_stage(self.workspace, self.recipe, self.progress, turn=turn, request=request)
+
+    def assist(self, turn: Turn) -> AssistOutcome:
+        self._go("assist", turn)
+        return assist_stage(self.workspace, self.recipe, self.progress, turn=turn)
+
+    def review(self, turn: Turn, run_id: str) -> PeopleOutcome:
+        self._go("review", turn)
+        return review_stage(
+            self.workspace, self.recipe, self.config, self.progress, turn=turn, run_id=run_id
+        )
+
+    def merge(self, turn: Turn) -> MergeOutcome:
+        self._go("merge", turn)
+        return merge_stage(self.workspace, self.progress, turn=turn)
+
+    def generate(self, turn: Turn) -> GenerateOutcome:
+        self._go("generate", turn)
+        local = replace(self.workspace.settings, workers=WorkerSettings(kind="local"))
+        here = replace(self.workspace, settings=local)
+        return generate_stage(here, self.recipe, self.progress, turn=turn)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +78,7 @@ def looped(
     shutil.copytree(filled_root, root)
     opened = open_workspace(root)
     config = LoopConfig(annotate="simulated", truth=drawn.truth, control=True)
-    run_loop(opened, recipe, config, stages(opened, recipe, config), Silent())
+    run_loop(opened, recipe, config, Here(opened, recipe, config), Silent())
     yield opened
     opened.queue.close()
     opened.pointer.close()
@@ -126,54 +167,69 @@ def test_the_masks_can_be_exported(looped: Workspace, tmp_path: Path) -> None:
     assert written["masks"] == standing > 0
 
 
-@dataclass
-class StoppedAt:
-    """The stages of a process that is stopped before one of them, the first time round."""
-
-    inner: DirectStages
-    stage: str
-    called: list[str] = field(default_factory=list)
-
-    def _go(self, stage: str, turn: Turn) -> None:
-        self.called.append(f"{stage} {turn.iteration}")
-        if self.called[-1] == self.stage:
-            raise KeyboardInterrupt
-
-    def train(self, turn: Turn, request: object) -> object:
-        self._go("train", turn)
-        return self.inner.train(turn, request)
-
-    def assist(self, turn: Turn) -> object:
-        self._go("assist", turn)
-        return self.inner.assist(turn)
-
-    def review(self, turn: Turn, run_id: str) -> object:
-        self._go("review", turn)
-        return self.inner.review(turn, run_id)
-
-    def merge(self, turn: Turn) -> MergeOutcome:
-        self._go("merge", turn)
-        return self.inner.merge(turn)
-
-    def generate(self, turn: Turn) -> GenerateOutcome:
-        self._go("generate", turn)
-        return self.inner.generate(turn)
-
-
 def test_a_loop_that_was_stopped_goes_on_where_it_stopped(
     filled: Workspace, drawn, recipe: Recipe
 ) -> None:
     config = LoopConfig(iterations=1, annotate="simulated", truth=drawn.truth)
-    inner = stages(filled, recipe, config)
-    first = StoppedAt(inner, "merge 1")
+    first = Here(filled, recipe, config, stop_before="merge 1")
     with pytest.raises(KeyboardInterrupt):
         run_loop(filled, recipe, config, first, Silent())
-    second = StoppedAt(inner, "never")
+    second = Here(filled, recipe, config)
     run_loop(filled, recipe, config, second, Silent())
     assert first.called == ["train 1", "assist 1", "review 1", "merge 1"]
     assert second.called == ["merge 1", "train 2", "generate 2"]
     assert len(filled.lake.rows("SELECT 1 FROM runs WHERE stage = 'loop'")) == 1
     assert fsck(filled) == []
+
+
+class Person(Silent):
+    """Somebody who, once there, rejects all proposals of an item at each look."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.queue = workspace.queue
+
+    def step(self, what: str, done: int, total: int) -> None:  # noqa: ARG002 -- Progress's own
+        if what == "images reviewed" and (lease := self.queue.claim("ada")) is not None:
+            names = ItemPayload.from_dict(lease.item.payload).ids()
+            decisions = tuple(Decision(proposal_id=name, action="rejected") for name in names)
+            body = Submission(decisions=decisions).to_dict()
+            item = lease.item.item_id
+            self.queue.submit(item, lease.lease_token, "ada", f"{item}-{len(names)}", body)
+
+
+def at_free_port(workspace: Workspace) -> Workspace:
+    annotator = replace(workspace.settings.annotator, port=free_port())
+    return replace(workspace, settings=replace(workspace.settings, annotator=annotator))
+
+
+def test_a_loop_that_nobody_came_to_asks_again(filled: Workspace, recipe: Recipe) -> None:
+    here = at_free_port(filled)
+    missed = LoopConfig(iterations=1, deadline_s=0)
+    with pytest.raises(StageError, match="nobody reviewed an image before the deadline"):
+        run_loop(here, recipe, missed, Here(here, recipe, missed), Silent())
+    config = LoopConfig(iterations=1)
+    again = Here(here, recipe, config, stop_before="train 2", progress=Person(here))
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(here, recipe, config, again, Silent())
+    assert again.called == ["assist 1", "review 1", "merge 1", "train 2"]
+    reviews = filled.lake.rows("SELECT count(*) AS n FROM reviews")[0]["n"]
+    assert reviews == recipe.assist.num_images
+    assert len(filled.lake.rows("SELECT 1 FROM runs WHERE stage = 'loop'")) == 1
+
+
+def test_a_loop_waits_for_what_a_separate_assist_has_queued(
+    filled: Workspace, recipe: Recipe
+) -> None:
+    here = at_free_port(filled)
+    everything = replace(recipe, assist=replace(recipe.assist, num_images=12, pool=12))
+    queued = assist_stage(here, everything, Silent()).num_items
+    config = LoopConfig(iterations=1)
+    stages = Here(here, recipe, config, stop_before="train 2", progress=Person(here))
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(here, recipe, config, stages, Silent())
+    # Assist has no image left to ask about, and there is work all the same.
+    assert stages.called == ["train 1", "assist 1", "review 1", "merge 1", "train 2"]
+    assert filled.lake.rows("SELECT count(*) AS n FROM reviews")[0]["n"] == queued > 0
 
 
 @pytest.mark.parametrize(

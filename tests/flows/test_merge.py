@@ -212,14 +212,16 @@ def test_automatic_masks_that_a_person_covers_are_suppressed(waiting: Workspace)
     image_id = answer(waiting, ANSWER)
     autos = [
         auto_mask(image_id, square(11, 6), "over"),
+        auto_mask(image_id, square(14, 10, 10), "a piece"),
+        auto_mask(image_id, square(22, 8, 5), "a thing of its own"),
         auto_mask(image_id, square(20, 17), "beside"),
         auto_mask("another image", square(10, 5), "elsewhere"),
     ]
     waiting.lake.commit(lambda tx: tx.insert(autos), message="test")
     merge_stage(waiting, Silent())
     rows = waiting.lake.rows("SELECT mask_id, by_mask_id, iou FROM suppressions")
-    assert [row["mask_id"] for row in rows] == ["over"]
-    assert rows[0]["iou"] == pytest.approx(361 / 439)
+    found = {row["mask_id"]: row["iou"] for row in rows}
+    assert found == {"over": pytest.approx(361 / 439), "a piece": pytest.approx(1 / 4)}
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["in one merge", "in two"])

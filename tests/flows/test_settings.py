@@ -1,5 +1,6 @@
 """`maskloop.toml`: what it may say, and where a workspace is found."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from flows import settings
 from flows import workspace as workspaces
 from flows.errors import UsageError
+from flows.recipes import RECIPES
 from flows.settings import TEMPLATE, WORKSPACE_VERSION, Settings, find_root, read_settings
 
 
@@ -43,6 +45,14 @@ WRONG = {
     "true is no number": ("[annotator]\nport = true", r"annotator\.port: must be int"),
     "too large": ("[annotator]\nport = 70000", r"annotator\.port: must be from 1 to 65535"),
     "too small": ("[workers]\ncount = -1", r"workers\.count: must be from 0 to 1024, but got -1"),
+    "cron of four fields": (
+        '[schedules]\nmerge = "*/10 * * *"',
+        r"schedules\.merge: must be a cron line such as '0 2 \* \* \*', or empty, but got "
+        r"'\*/10 \* \* \*' \(not five fields\)",
+    ),
+    "cron with seconds": ('[schedules]\nloop = "0 0 2 * * *"', r"schedules\.loop: must be a cron"),
+    "cron out of range": ('[schedules]\ntrain = "0 25 * * *"', r"schedules\.train: .*\(bad hour\)"),
+    "cron in words": ('[schedules]\nassist = "daily"', r"schedules\.assist: must be a cron line"),
     "nan": ("[annotator]\ndeadline_h = nan", r"annotator\.deadline_h: must be from"),
 }
 
@@ -98,3 +108,9 @@ def test_every_setting_is_in_the_template(root: Path) -> None:
         assert field.name in written
         if is_dataclass(value):
             assert {item.name for item in fields(value)} == set(written[field.name])
+
+
+def test_the_template_names_every_recipe(root: Path) -> None:
+    text = (root / settings.FILE_NAME).read_text()
+    [comment] = [line.partition("# ")[2] for line in text.splitlines() if line.startswith("recipe")]
+    assert re.split(r", | or ", comment) == list(RECIPES)

@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from engine.model import weights
+from engine.model.registry import ModelConfig, build_model
 from engine.training.trainer import train as train_model
 from flows import serving, training
+from flows.checking import fsck
 from flows.coco_import import ImportOptions, import_coco
 from flows.errors import StageError, UsageError
 from flows.evaluation import gold_scores
@@ -17,6 +20,7 @@ from flows.locks import stage_lock
 from flows.progress import Silent
 from flows.recipes import GateConfig, Recipe
 from flows.runs import new_run, start_run
+from flows.settings import ModelSettings
 from flows.training import TrainRequest, train_stage
 from flows.workspace import Workspace
 from storage.objects import file_sha256
@@ -111,7 +115,70 @@ def test_without_gold_images_a_candidate_is_promoted_unmeasured(
 def test_without_labels_nothing_is_recorded(workspace: Workspace, recipe: Recipe) -> None:
     with pytest.raises(UsageError, match="no labelled image; run: maskloop import coco"):
         train_stage(workspace, recipe, Silent())
-    assert workspace.lake.rows("SELECT 1 FROM runs WHERE stage = 'train'") == []
+    assert workspace.lake.rows("SELECT stage FROM runs") == []
+    assert workspace.lake.rows("SELECT version FROM model_versions") == []
+    assert serving.current_version(workspace) is None
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def tiny(recipe: Recipe, filled: Workspace, tmp_path: Path) -> tuple[Workspace, Recipe]:
+    """A recipe of another architecture than nano's, and the workspace that names its checkpoint."""
+    checkpoint = tmp_path / "tiny.pth"
+    model = build_model(ModelConfig(architecture="nano_tiny"), seed=0)
+    torch.save(model.state_dict(), checkpoint)
+    settings = replace(filled.settings, model=ModelSettings(checkpoint=str(checkpoint)))
+    return replace(filled, settings=settings), replace(recipe, name="tiny", start="nano_tiny")
+
+
+def test_a_recipe_of_another_architecture_starts_from_its_own_base(
+    tiny: tuple[Workspace, Recipe], recipe: Recipe
+) -> None:
+    workspace, other = tiny
+    assert serving.ensure_base(workspace, recipe) == "v1"
+    said = Notes()
+    outcome = train_stage(workspace, other, said)
+    assert (outcome.version, outcome.parent, outcome.promoted) == ("v3", "v2", False)
+    base, trained = (serving.model_row(workspace, version) for version in ("v2", "v3"))
+    assert (base.role, base.status, base.parent) == ("base", "candidate", None)
+    assert base.architecture == trained.architecture == "nano_tiny"
+    assert said.notes == [
+        "recipe tiny is of architecture nano_tiny, but v1, which serves, of nano: training starts "
+        "from v2, the recipe's own base"
+    ]
+    # Measured against nano, which is better than weights drawn at random.
+    assert serving.current_version(workspace) == "v1"
+    again = train_stage(workspace, replace(other, gate=LENIENT), Silent())
+    assert (again.version, again.parent, again.promoted) == ("v4", "v2", True)
+    assert fsck(workspace) == []
+    onward = train_stage(workspace, replace(other, gate=LENIENT), Silent())
+    assert onward.parent == "v4"
+
+
+def test_a_recipe_without_its_checkpoint_changes_nothing(filled: Workspace, recipe: Recipe) -> None:
+    serving.ensure_base(filled, recipe)
+    snapshot = filled.lake.snapshot()
+    with pytest.raises(
+        UsageError, match=r"model\.checkpoint: recipe quick starts from Meta's vit_b"
+    ):
+        train_stage(filled, replace(recipe, start="vit_b"), Silent())
+    assert filled.lake.snapshot() == snapshot
+
+
+def test_a_training_on_its_own_names_its_recipe(labelled: Workspace, recipe: Recipe) -> None:
+    train_stage(labelled, recipe, Silent())
+    rows = labelled.lake.rows("SELECT stage, recipe FROM runs WHERE stage <> 'import' ORDER BY 1")
+    assert [(row["stage"], row["recipe"]) for row in rows] == [
+        ("base", "quick"),
+        ("train", "quick"),
+    ]
 
 
 def test_a_control_never_serves(labelled: Workspace, recipe: Recipe) -> None:

@@ -88,11 +88,11 @@ def first_image(**change: Any) -> Callable[[dict[str, Any]], None]:
 PROBLEMS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "polygon under 3 points": (
         first_mask(segmentation=[[1, 1, 9, 9]]),
-        "annotations[0].segmentation: polygon: must",
+        "but got 4 numbers; correct the annotation or delete it",
     ),
     "RLE of another size": (
         first_mask(segmentation={"size": [4, 4], "counts": "0"}),
-        "annotations[0].segmentation: size: must be the image's [96, 128]",
+        "must be the image's [96, 128], but got [4, 4]; draw the mask at that size, or correct",
     ),
     "broken RLE": (
         first_mask(segmentation={"size": [96, 128], "counts": "zz"}),
@@ -124,7 +124,7 @@ PROBLEMS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     ),
     "wrong size": (
         first_image(height=97),
-        "",
+        "must be the image's [97, 128], but got [96, 128]",
     ),
 }
 
@@ -151,7 +151,8 @@ def test_a_problem_in_a_coco_file_is_one_line_and_strict_imports_nothing(
     path.write_text(json.dumps(document))
     snapshot = fresh.lake.snapshot()
     said = cli("import", "coco", path, "--images", drawn.folder, "--strict")
-    one_line(said, "spoilt.json" if "gone" not in message else "gone.png", message)
+    strict = "nothing came in; without --strict only what is wrong stays out"
+    one_line(said, "spoilt.json" if "gone" not in message else "gone.png", message, strict)
     assert fresh.lake.snapshot() == snapshot
     assert not (fresh.root / "sources.toml").exists()
 
@@ -164,7 +165,7 @@ FILES: dict[str, tuple[bytes | None, tuple[str, ...]]] = {
     "a list": (b"[]", ("a list, such as a file of results",)),
     "not COCO": (b'{"a": 1}', ("images: missing", "expected a COCO file")),
     "no annotations": (b'{"images": []}', ("annotations: missing",)),
-    "no images": (b'{"images": [], "annotations": []}', ("no usable image",)),
+    "no images": (b'{"images": [], "annotations": []}', ("images is empty", "name a COCO file")),
 }
 
 
@@ -259,7 +260,17 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("annotate", "--simulate", "--truth", "t.json", "--budget", "0"),
         ("--budget: must be at least 1",),
     ),
-    "report into no folder": (("report", "no/r.html"), ("no",)),
+    "report into no folder": (("report", "no/r.html"), ("no/r.html: no folder no", "make it")),
+    "report over a folder": (("report", "."), (".: a folder; name the file to write",)),
+    "a negative age": (
+        ("store", "gc", "--min-age-h", "-1"),
+        ("--min-age-h: must be at least 0 hours, but got -1",),
+    ),
+    "no age": (("store", "gc", "--min-age-h", "nan"), ("--min-age-h: must be at least 0",)),
+    "gold twice": (
+        ("import", "coco", "a.json", "--images", ".", "--gold", "0.1", "--gold-list", "g.txt"),
+        ("--gold and --gold-list: give one",),
+    ),
 }
 
 

@@ -70,6 +70,30 @@ def test_sql_as_csv_and_as_a_table(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("at_home")
+def test_a_table_in_a_pipe_has_whole_values(cli: Cli) -> None:
+    said = cli("sql", "SELECT repeat('x', 300) AS long, repeat('y', 200) AS second, 1 AS one")
+    [line] = [line for line in said.out.splitlines() if "x" in line]
+    assert [cell.strip() for cell in line.strip("│").split("│")] == ["x" * 300, "y" * 200, "1"]
+
+
+@pytest.mark.usefixtures("at_home")
+def test_csv_has_values_as_they_are(cli: Cli) -> None:
+    query = "SELECT '=1+1' AS a, '-x.png' AS b, '@me' AS c, '+2' AS d, -1 AS e"
+    assert cli("sql", query, "--format", "csv").out.splitlines()[1] == "=1+1,-x.png,@me,+2,-1"
+
+
+def test_all_labelled_leaves_no_gold_and_says_so(
+    cli: Cli, workspace: Workspace, drawn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASKLOOP_HOME", str(workspace.root))
+    said = cli("import", "coco", drawn.truth, "--images", drawn.folder, "--labelled", "1", "--json")
+    report = value_of(said)
+    assert (report["num_gold"], report["num_labelled"]) == (0, 12)
+    assert len(said.errors) == 1
+    assert said.errors[0].startswith("--labelled 1 leaves no gold image")
+
+
+@pytest.mark.usefixtures("at_home")
 def test_import_and_add(cli: Cli, drawn: Any, tmp_path: Path) -> None:
     again = value_of(cli("import", "coco", drawn.truth, "--images", drawn.folder, "--json"))
     assert (again["repeated"], again["num_known"]) == (True, 12)
@@ -188,8 +212,8 @@ def test_evaluate_and_models(cli: Cli, at_home: Workspace, drawn: Any, tiny: str
     assert (row["version"], row["status"], row["role"]) == ("v1", "promoted", "base")
     facts = value_of(cli("models", "show", "v1", "--json"))
     assert len(facts["promotions"]) == 1
-    assert cli("models", "promote", "v1").out == "v1 serves\n"
-    assert cli("models", "rollback").out == "v1 serves\n"
+    assert cli("models", "promote", "v1").out == "v1 serves already; nothing changed\n"
+    assert cli("models", "rollback").code == 2
     assert evaluation.gold_labels(at_home).num_masks > 0
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
+from flows.prefect_server import free_port
 from flows.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -50,12 +50,6 @@ class Served:
         raise AssertionError(f"no run of {flow} ended within {RUN_S} s")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def configure(root: Path, prefect_port: int, annotator_port: int) -> None:
     path = root / "maskloop.toml"
     text = path.read_text()
@@ -83,7 +77,7 @@ def served(filled: Workspace) -> Iterator[Served]:
     )
     found = Served(filled.root, *(f"http://127.0.0.1:{port}" for port in ports))
     try:
-        wait_for(f"{found.prefect}/api/deployments/name/loop/maskloop", process)
+        wait_for(f"{found.prefect}/api/deployments/name/loop/{filled.root.name}", process)
         yield found
     finally:
         process.send_signal(signal.SIGTERM)
@@ -126,7 +120,7 @@ def test_schedules_runs_by_hand_and_the_ui(served: Served, chromium: Browser) ->
             "prefect",
             "deployment",
             "run",
-            "train/maskloop",
+            f"train/{served.root.name}",
             "-p",
             "recipe=demo-quick",
         ],

@@ -96,15 +96,7 @@ def test_the_control_is_reported_as_it_is(control: float, expected: str) -> None
 
 
 def test_people_and_the_grid_are_counted() -> None:
-    effort = Effort(
-        num_images=4,
-        num_accepted=10,
-        num_edited=5,
-        num_rejected=3,
-        num_added=5,
-        num_clicks=30,
-        seconds=600,
-    )
+    done = effort(600)
     generation = Generation(
         model_version="v1",
         num_images=40,
@@ -116,24 +108,63 @@ def test_people_and_the_grid_are_counted() -> None:
     )
     lead = " ".join(
         words.lead(
-            story(Turn(number=1, effort=effort), generation=generation, annotators=["ada", "bo"])
+            story(Turn(number=1, effort=done), generation=generation, annotators=["ada", "bo"])
         )
     )
     assert "2 people made 20 masks on 4 images in 10 minutes and 30 clicks." in lead
     assert "v1 then labelled 40 images by itself with 1,234 masks." in lead
-    assert (effort.masks_per_image, effort.clicks_per_mask, effort.seconds_per_mask) == (5, 1.5, 30)
+    assert (done.masks_per_image, done.clicks_per_mask, done.seconds_per_mask) == (5, 1.5, 30)
 
 
 @pytest.mark.parametrize(
     ("annotators", "expected"),
     [
-        (["simulated-1"], "A simulated annotator"),
-        (["simulated-1", "ada"], "2 people"),
+        (["simulated"], "A simulated annotator"),
+        (["simulated", "simulated-2"], "2 simulated annotators"),
+        (["simulated", "ada"], "One person and a simulated annotator"),
         (["ada"], "One person"),
+        (["simon", "simone"], "2 people"),
     ],
 )
 def test_a_simulation_is_not_called_a_person(annotators: list[str], expected: str) -> None:
     assert words.who(annotators) == expected
+
+
+def effort(seconds: float | None) -> Effort:
+    return Effort(
+        num_images=4,
+        num_accepted=10,
+        num_edited=5,
+        num_rejected=3,
+        num_added=5,
+        num_clicks=30,
+        seconds=seconds,
+    )
+
+
+def test_time_that_nobody_spent_is_not_told() -> None:
+    turns = [Turn(number=number, effort=effort(None)) for number in (1, 2)]
+    [said] = words.lead(story(*turns, annotators=["simulated"]))
+    assert said == "A simulated annotator made 40 masks on 8 images with 60 clicks."
+    assert effort(None).seconds_per_mask is None
+    mixed = [Turn(number=1, effort=effort(600)), Turn(number=2, effort=effort(None))]
+    [said] = words.lead(story(*mixed, annotators=["ada", "simulated"]))
+    assert "minutes" not in said
+
+
+@pytest.mark.parametrize(
+    ("closing", "expected"),
+    [
+        ([], ""),
+        ([3], "Turn 3 closes its loop: the model learns from the last turn's masks as well"),
+        ([2, 4, 6], "Turns 2, 4 and 6 each close a loop: "),
+    ],
+)
+def test_closing_turns_are_explained(closing: list[int], expected: str) -> None:
+    turns = [Turn(number=number, closing=number in closing) for number in range(1, 7)]
+    said = words.closing(story(*turns))
+    assert said.startswith(expected)
+    assert bool(said) == bool(closing)
 
 
 @pytest.mark.parametrize(

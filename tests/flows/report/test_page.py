@@ -1,0 +1,156 @@
+"""The page: what a store holds is on it, in a browser at any width."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from flows.gate import Paired, judge
+from flows.recipes import GateConfig
+from flows.report.reasons import Reason, parted
+from flows.reporting import write_report
+from flows.workspace import Workspace
+from storage.catalog.lake import Transaction
+from storage.rows import ModelVersionRow, ReviewRow, RunRow, utcnow
+
+METRICS = ("iou_1_click", "iou_3_clicks")
+REJECTED = judge(
+    {"iou_1_click": 0.4, "iou_3_clicks": 0.5},
+    {"iou_1_click": 0.6, "iou_3_clicks": 0.7},
+    GateConfig(metrics=METRICS),
+    paired=Paired(candidate={}, current={}),
+).reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("", Reason("")),
+        ("passes", Reason("passes")),
+        ("two\nlines", Reason("two\nlines")),
+        ("sum:\na  b c\n1  2 to 3", Reason("sum:", [["a", "b c"], ["1", "2 to 3"]])),
+        ("sum:\na  b\n1", Reason("sum:\na  b\n1")),
+    ],
+    ids=["nothing", "a sentence", "text", "a table", "no table"],
+)
+def test_a_reason_is_a_sentence_and_a_table(reason: str, expected: Reason) -> None:
+    assert parted(reason) == expected
+
+
+def test_the_gate_says_it_in_a_table() -> None:
+    found = parted(REJECTED)
+    assert "falls short" in found.text
+    assert [row[0] for row in found.table] == ["metric", *METRICS, "mean"]
+    assert found.table[1][1:] == ["0.4000", "0.6000", "-0.2000", "unknown"]
+
+
+def run(run_id: str, stage: str, iteration: int | None, **more: Any) -> RunRow:
+    values: dict[str, Any] = {"config": "{}", "status": "done", "started_at": utcnow()} | more
+    parent = None if stage == "loop" else "loop"
+    return RunRow(run_id=run_id, stage=stage, iteration=iteration, parent_run_id=parent, **values)
+
+
+def version(name: str, parent: str | None, **more: Any) -> ModelVersionRow:
+    values: dict[str, Any] = {"role": "candidate", "status": "retired"} | more
+    return ModelVersionRow(
+        version=name,
+        parent=parent,
+        weights_uri="weights",
+        weights_sha256="00",
+        architecture="nano",
+        config_hash="c",
+        config="{}",
+        training_snapshot=1,
+        num_training_images=4,
+        num_training_masks=9,
+        generation_depth=1,
+        run_id="run",
+        created_at=utcnow(),
+        **values,
+    )
+
+
+@pytest.fixture
+def turned(filled: Workspace) -> Callable[[str], Workspace]:
+    """A loop of one turn and its closing one, by this annotator; the gate rejected the last."""
+
+    def turn(annotator: str) -> Workspace:
+        [image] = filled.lake.rows("SELECT image_id FROM images WHERE split = 'unlabelled' LIMIT 1")
+        review = ReviewRow(
+            submission_id="s",
+            image_id=image["image_id"],
+            item_id="i",
+            annotator=annotator,
+            model_version="v2",
+            run_id="merge",
+            seq=1,
+            seconds=7 * 60.0,
+            num_proposals=2,
+            num_accepted=1,
+            num_edited=0,
+            num_rejected=1,
+            num_added=1,
+            num_clicks=3,
+            submitted_at=utcnow(),
+        )
+        runs = [
+            run("loop", "loop", None, config='{"iterations":1}'),
+            run("train", "train", 1, model_version="v2"),
+            run("merge", "merge", 1),
+            run("last", "train", 2, model_version="v3"),
+        ]
+        versions = [
+            version("v1", None, role="base"),
+            version("v2", "v1", status="promoted", reason="passes"),
+            version("v3", "v2", status="rejected", reason=REJECTED),
+        ]
+        for rows in (runs, versions, [review]):
+            filled.lake.commit(partial(Transaction.insert, rows=rows), message="test")
+        return filled
+
+    return turn
+
+
+def said(page: str) -> str:
+    """The page's words, without marks and line breaks."""
+    body = page.partition("<body>")[2]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", body))
+
+
+def test_a_simulated_annotators_time_is_nowhere(
+    turned: Callable[[str], Workspace], tmp_path: Path
+) -> None:
+    text = said(write_report(turned("simulated"), tmp_path / "r.html").read_text())
+    assert "A simulated annotator made 2 masks on 1 image with 3 clicks." in text
+    assert "Its time is made up, and so left out." in text
+    assert not re.search(r"minutes|seconds a mask|[Pp]erson's masks", text)
+
+
+def test_a_persons_time_is_told(turned: Callable[[str], Workspace], tmp_path: Path) -> None:
+    text = said(write_report(turned("simon"), tmp_path / "r.html").read_text())
+    assert "One person made 2 masks on 1 image in 7 minutes and 3 clicks." in text
+    assert "seconds a mask" in text
+    assert "210.0" in text
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_in_a_browser(
+    turned: Callable[[str], Workspace], tmp_path: Path, chromium: Browser, width: int
+) -> None:
+    path = write_report(turned("ada"), tmp_path / "r.html")
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    numbers = page.locator("table.numbers")
+    assert numbers.locator("tr").count() == 4
+    assert numbers.locator("tr").nth(1).inner_text().split() == [
+        *("iou_1_click", "0.4000", "0.6000", "-0.2000", "unknown")
+    ]
+    assert "Turn 2 closes its loop: " in page.inner_text("main")
+    assert page.get_by_role("cell", name="2, closing").count() == 1
+    page.close()
