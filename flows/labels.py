@@ -16,8 +16,8 @@ from flows.sources import ImageReader
 from flows.workspace import Workspace
 
 _LABELLED = """
-    SELECT i.image_id, i.uri, m.stage, m.segmentation.size AS size,
-           m.segmentation.counts AS counts
+    SELECT i.image_id, i.uri, m.stage, m.generation_depth AS depth,
+           m.segmentation.size AS size, m.segmentation.counts AS counts
     FROM images i JOIN current_masks m USING (image_id)
     WHERE {split} AND m.stage IN ({stages}) AND NOT m.is_crowd
     ORDER BY i.image_id, m.mask_id
@@ -28,6 +28,7 @@ _LABELLED = """
 class StoredLabels:
     """Images with their masks, read from disk when asked for.
 
+    `depths` are the generation depths of the masks, how many models are behind each.
     `reviewed` holds the images that people worked on: their time may have ended before the objects
     did, so what they left without a mask is not known to be background.
     """
@@ -36,6 +37,7 @@ class StoredLabels:
     image_ids: tuple[str, ...]
     uris: tuple[str, ...]
     masks: tuple[tuple[Rle, ...], ...]
+    depths: tuple[tuple[int, ...], ...]
     reviewed: frozenset[str]
 
     def __len__(self) -> int:
@@ -54,12 +56,12 @@ class StoredLabels:
         return sum(map(len, self.masks))
 
     def fingerprint(self) -> str:
-        """16 hex digits that name exactly these images and masks."""
+        """16 hex digits that name exactly these images, masks and depths."""
         digest = hashlib.sha256()
-        for image_id, masks in zip(self.image_ids, self.masks, strict=True):
+        for image_id, masks, depths in zip(self.image_ids, self.masks, self.depths, strict=True):
             digest.update(image_id.encode())
-            for mask in masks:
-                digest.update(mask.counts.encode() + b";")
+            for mask, depth in zip(masks, depths, strict=True):
+                digest.update(f"{mask.counts};{depth};".encode())
         return digest.hexdigest()[:16]
 
 
@@ -81,14 +83,17 @@ def _select(
     names = ", ".join(f"'{stage}'" for stage in stages)
     rows = workspace.lake.rows(_LABELLED.format(split=split, stages=names), snapshot=snapshot)
     masks: dict[tuple[str, str], list[Rle]] = defaultdict(list)
+    depths: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row in rows:
         height, width = row["size"]
         masks[row["image_id"], row["uri"]].append(Rle((height, width), row["counts"]))
+        depths[row["image_id"], row["uri"]].append(row["depth"])
     return StoredLabels(
         reader=workspace.reader,
         image_ids=tuple(key[0] for key in masks),
         uris=tuple(key[1] for key in masks),
         masks=tuple(tuple(value) for value in masks.values()),
+        depths=tuple(tuple(value) for value in depths.values()),
         reviewed=frozenset(row["image_id"] for row in rows if row["stage"] != "label"),
     )
 

@@ -2,11 +2,11 @@
 
 import hashlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from engine.identity import config_hash
 from engine.model import weights
 from engine.model.registry import ModelConfig
+from engine.training.checkpoint import FileCheckpointer
 from engine.training.trainer import StepReport, TrainingError, TrainResult, train
 from flows import serving
 from flows.errors import StageError, UsageError
@@ -42,27 +42,6 @@ class TrainRequest:
 
     start: str | None = None
     control: bool = False
-
-
-class FileCheckpointer:
-    """One file that the trainer can go on from; written beside and renamed, so never half."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def save(self, step: int, blob: bytes) -> None:
-        """Keep `blob` as the state after `step`."""
-        part = self._path.with_suffix(f".{step}.tmp")
-        part.write_bytes(blob)
-        part.replace(self._path)
-
-    def load(self) -> bytes | None:
-        """The last state kept, or None."""
-        return self._path.read_bytes() if self._path.exists() else None
-
-    def clear(self) -> None:
-        """Forget: the training is done."""
-        self._path.unlink(missing_ok=True)
 
 
 def train_stage(
@@ -181,11 +160,13 @@ def _fit(
             model,
             labels,
             recipe.training,
+            depths=labels.depths,
             checkpoint=_checkpointer(workspace, recipe, parent, labels),
             on_step=on_step,
         )
     except TrainingError as error:
-        raise StageError(f"train: {error}; the model in service is unchanged") from error
+        names = ", ".join(labels.uris[index] for index in error.images[:3])
+        raise StageError(f"train: {error} ({names}); the model in service is unchanged") from error
     return result, config
 
 

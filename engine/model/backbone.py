@@ -5,6 +5,7 @@ from typing import Any
 import timm
 import torch
 from timm.layers import BatchNormAct2d, GroupNormAct
+from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -48,6 +49,23 @@ class BackboneEncoder(nn.Module):
             x = finer + F.interpolate(x, size=finer.shape[-2:], mode="nearest")
         _check_cells(x, frames, self._name)
         return torch.as_tensor(self.neck(x))
+
+    def layers(self) -> dict[str, int]:
+        """The layer of each parameter of the backbone by name."""
+        return timm_layers(self.backbone.model, "backbone.model.")
+
+
+def timm_layers(model: Any, prefix: str) -> dict[str, int]:
+    """timm's own order of a model's parameters, the stem 0, under names that begin with `prefix`.
+
+    Raises ValueError for a model without one.
+    """
+    if not hasattr(model, "group_matcher"):
+        raise ValueError(
+            f"layer_decay: must be 1 for timm's {type(model).__name__}, which has no group_matcher"
+        )
+    layers = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
+    return {f"{prefix}{name}": layer for name, layer in layers.items()}
 
 
 def check_name(name: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from timm.models.tiny_vit import Attention, TinyVit
 from torch import Tensor, nn
 
+from engine.model.backbone import timm_layers
 from engine.model.fast import ChannelNorm
 
 
@@ -41,6 +42,10 @@ class TinyVitEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, dim, S/16, S/16)."""
         return torch.as_tensor(self.neck(self.backbone.forward_features(frames)))
+
+    def layers(self) -> dict[str, int]:
+        """The layer of each parameter of the backbone by name."""
+        return timm_layers(self.backbone, "backbone.")
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for all but the batch norms."""

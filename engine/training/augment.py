@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from engine.training.config import ScaleLaw
+
 Pixels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float32]
 
@@ -53,14 +55,19 @@ def choose_crop(
     scale: tuple[float, float],
     random: np.random.Generator,
     *,
+    law: ScaleLaw = "log",
     around: tuple[float, float] | None = None,
 ) -> Crop:
-    """A window at a scale, log-uniform in `scale`, relative to "longest side is `cells`".
+    """A window at a scale, drawn from `scale` by `law`, relative to "longest side is `cells`".
 
-    With `around`, a position (x, y) in image pixels, the window holds it, anywhere in it.
+    Large-scale jitter (Ghiasi et al., 2021) is the law "uniform". With `around`, a position (x, y)
+    in image pixels, the window holds it, anywhere in it.
     """
     height, width = hw[0], hw[1]
-    zoom = float(np.exp(random.uniform(np.log(scale[0]), np.log(scale[1])))) * cells / max(hw)
+    if law == "uniform":
+        zoom = float(random.uniform(*scale)) * cells / max(hw)
+    else:
+        zoom = float(np.exp(random.uniform(np.log(scale[0]), np.log(scale[1])))) * cells / max(hw)
     x, y = around or (None, None)
     left, right, x0, x1 = _span(width, zoom, cells, random, x)
     top, bottom, y0, y1 = _span(height, zoom, cells, random, y)

@@ -1,6 +1,8 @@
 """Batches: a crop of an image, and the first prompts on its objects and background."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +28,28 @@ class Batch:
     is_box: Tensor
     is_object: Tensor
 
+    def to(self, device: torch.device) -> Self:
+        """The same on `device`."""
+        prompts = PromptTensors(
+            points=self.prompts.points.to(device), labels=self.prompts.labels.to(device)
+        )
+        return type(self)(
+            frame=self.frame.to(device),
+            targets=self.targets.to(device),
+            prompts=prompts,
+            is_box=self.is_box.to(device),
+            is_object=self.is_object.to(device),
+        )
+
 
 class BatchSource:
     """The images of step `step` of a training; the same numbers always give the same batch."""
 
-    def __init__(self, crops: CropSource, num_images: int, config: TrainingConfig) -> None:
+    def __init__(
+        self, crops: CropSource, weights: npt.NDArray[np.float64], config: TrainingConfig
+    ) -> None:
         self._crops = crops
-        self._num_images = num_images
+        self._weights = weights
         self._config = config
 
     def batch(self, step: int, place: int, *, background: bool) -> Batch:
@@ -40,21 +57,42 @@ class BatchSource:
         config = self._config
         random = np.random.default_rng([config.seed, step, place, 1])
         sample = self._crops.sample(
-            self._index(step * config.batch_images + place),
+            self.index(step, place),
             random,
             scale=config.crop_scale,
             num_masks=config.masks_per_image,
             num_background=config.background_per_image if background else 0,
             min_area=config.min_area,
             size_bias=config.size_bias,
+            max_cover=config.max_cover,
+            scale_law=config.crop_scale_law,
+            augment=config.augment,
         )
         return _assemble(sample, config, random)
 
-    def _index(self, place: int) -> int:
-        """Each image once an epoch, in an order of that epoch."""
-        epoch, number = divmod(place, self._num_images)
-        order = np.random.default_rng([self._config.seed, epoch, 2]).permutation(self._num_images)
-        return int(order[number])
+    def index(self, step: int, place: int) -> int:
+        """Which of the images it is.
+
+        An epoch has as many as the weights add up to and takes them at equal distances along the
+        weights, in an order of its own: with equal ones each image once.
+        """
+        length = max(1, round(float(self._weights.sum())))
+        epoch, number = divmod(step * self._config.batch_images + place, length)
+        random = np.random.default_rng([self._config.seed, epoch, 2])
+        order = random.permutation(len(self._weights))
+        ends = np.cumsum(self._weights[order])
+        at = (number + random.random()) / length * ends[-1]
+        return int(order[min(int(np.searchsorted(ends, at, side="right")), len(order) - 1)])
+
+
+def image_weights(
+    depths: Sequence[Sequence[int]], config: TrainingConfig
+) -> npt.NDArray[np.float64]:
+    """How often each image is taken, relative to one whose masks people made without a model.
+
+    depths: for each image the generation depth of its masks, how many models are behind them.
+    """
+    return np.array([np.mean([config.depth_weight**depth for depth in image]) for image in depths])
 
 
 def _assemble(sample: Sample, config: TrainingConfig, random: np.random.Generator) -> Batch:
@@ -85,13 +123,24 @@ def _first_prompt(
     random: np.random.Generator,
 ) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
     if random.random() < config.box_fraction:
-        size = np.tile(box[2:] - box[:2], 2)
-        jitter = np.clip(random.normal(0, config.box_jitter, 4), -0.2, 0.2) * size
-        moved = np.clip(box + jitter, 0, stride * target.shape[0]).astype(np.float32)
-        return moved.reshape(2, 2), (TOP_LEFT, BOTTOM_RIGHT)
+        moved = np.clip(box + _jitter(box, config, random), 0, stride * target.shape[0])
+        return moved.astype(np.float32).reshape(2, 2), (TOP_LEFT, BOTTOM_RIGHT)
     row, column = divmod(int(random.choice(np.flatnonzero(target >= 0.5))), target.shape[1])
     place = (np.array([column, row]) + random.random(2)) * stride
     return _point(place.astype(np.float32)), (POSITIVE, PADDING)
+
+
+def _jitter(
+    box: npt.NDArray[np.float32], config: TrainingConfig, random: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """How far each side of an xyxy box moves, in pixels."""
+    sides = random.normal(0, config.box_jitter, 4)
+    if (most := config.box_jitter_sides) is not None:
+        sides = np.clip(sides, -most, most)
+    moves = sides * np.tile(box[2:] - box[:2], 2)
+    if (most := config.box_jitter_pixels) is not None:
+        moves = np.clip(moves, -most, most)
+    return np.asarray(moves, dtype=np.float64)
 
 
 def _point(place: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -54,6 +54,6 @@ def random_clicks(
     candidates = torch.where(nothing_wrong[:, None, None], truth, wrong).flatten(1).float()
     candidates[candidates.sum(dim=1) == 0] = 1.0
     flat = torch.multinomial(candidates, 1, generator=generator).squeeze(1)
-    labels = truth.flatten(1)[torch.arange(num), flat].to(torch.int64)
+    labels = truth.flatten(1)[torch.arange(num, device=flat.device), flat].to(torch.int64)
     cells = torch.stack([flat % width, flat // width], dim=1)
     return cells.float() + 0.5, labels

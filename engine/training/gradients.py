@@ -5,18 +5,22 @@ its own faster than two share one product. The sum does not depend on the number
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from engine.model.sam import PromptableSam
-from engine.training.batches import Batch
+from engine.training.batches import Batch, BatchSource
 from engine.training.config import TrainingConfig
 from engine.training.rounds import image_loss
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -42,35 +46,84 @@ def image_gradient(
     return ImageGradient(float(result.loss.detach()), result.iou, slopes)
 
 
-def mean_gradient(
-    parameters: Sequence[nn.Parameter], images: Sequence[ImageGradient]
-) -> list[Tensor | None]:
-    """The mean over images for each parameter, None where no image had a slope."""
-    by_parameter = zip(*(image.slopes for image in images), strict=True)
-    return [
-        _mean(parameter, slopes) for parameter, slopes in zip(parameters, by_parameter, strict=True)
-    ]
+class GradientSum:
+    """Slopes added up as they come, so that a batch takes no more memory than one image."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self.totals: list[Tensor | None] = [None] * len(parameters)
+
+    def add(self, slopes: Sequence[Tensor | None]) -> None:
+        """One image more; the order of images decides the last bits."""
+        for i, slope in enumerate(slopes):
+            if slope is None:
+                continue
+            if (total := self.totals[i]) is not None:
+                total += slope
+            else:
+                # As its parameter in memory: fused optimisers walk through both in that order.
+                self.totals[i] = torch.empty_like(self._parameters[i]).copy_(slope)
 
 
-def _mean(parameter: nn.Parameter, slopes: Sequence[Tensor | None]) -> Tensor | None:
-    known = [slope for slope in slopes if slope is not None]
-    if not known:
-        return None
-    # Laid out as its parameter is: fused optimisers walk through both in the order of memory.
-    total = torch.empty_like(parameter).copy_(known[0])
-    for slope in known[1:]:
-        total += slope
-    return total.div_(len(slopes))
+def divided(totals: Sequence[Tensor | None], count: int) -> list[Tensor | None]:
+    """The mean over `count` images, in place; None where no image had a slope."""
+    return [None if total is None else total.div_(count) for total in totals]
+
+
+def image_gradients(
+    model: PromptableSam,
+    batches: BatchSource,
+    config: TrainingConfig,
+    step: int,
+    places: Sequence[int],
+    workers: Executor,
+) -> Iterator[ImageGradient]:
+    """The gradients of `places` of a step, in order.
+
+    On a CPU each thread computes an image; a GPU computes one after the other, while the threads
+    prepare the next ones.
+    """
+    parameters = list(model.parameters())
+    device = parameters[0].device
+    background = step >= config.scratch_steps
+
+    def prepared(place: int) -> tuple[int, Batch]:
+        return place, batches.batch(step, place, background=background)
+
+    def computed(work: tuple[int, Batch]) -> ImageGradient:
+        place, batch = work
+        return image_gradient(model, parameters, batch.to(device), config, step, place)
+
+    if device.type == "cpu":
+        return in_order(workers, lambda place: computed(prepared(place)), places)
+    return map(computed, in_order(workers, prepared, places))
+
+
+def in_order(
+    workers: Executor, function: Callable[[int], Result], items: Sequence[int]
+) -> Iterator[Result]:
+    """`function` of each item, in order; only as many wait to be taken as keep the threads busy."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(workers.submit(function, item))
+        if len(waiting) >= 2 * _cores():
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 @contextmanager
 def image_workers(most: int) -> Iterator[Executor]:
     """At most `most` threads, each computing on one core; torch's own threads rest meanwhile."""
     before = torch.get_num_threads()
-    count = max(1, min(most, len(os.sched_getaffinity(0))))
+    count = max(1, min(most, _cores()))
     with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as workers:
         torch.set_num_threads(1)
         try:
             yield workers
         finally:
             torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

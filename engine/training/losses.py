@@ -4,18 +4,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.training.config import Focal
+
 _FOCAL_GAMMA = 2.0
 
 
-def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Quality focal loss (Li et al., 2020) per mask, over the area of its object.
+def focal_loss(
+    logits: Tensor, targets: Tensor, *, over: Focal = "object", alpha: float | None = None
+) -> Tensor:
+    """Focal loss (Lin et al., 2017), for soft targets that of Li et al. (2020), per mask.
 
-    logits, targets: (..., h, w), targets soft in [0, 1] -> (...). SAM averages over all pixels,
-    which makes objects of a few pixels weightless; here each object counts the same.
+    logits, targets: (..., h, w), targets soft in [0, 1] -> (...). `alpha` weighs positives, 1 -
+    `alpha` negatives; None weighs neither. SAM averages over all pixels, which makes objects of a
+    few pixels weightless; over "object", its area, each object counts the same.
     """
     probability = torch.sigmoid(logits)
     entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     loss = entropy * (probability - targets).abs() ** _FOCAL_GAMMA
+    if alpha is not None:
+        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    if over == "pixels":
+        return loss.mean(dim=(-2, -1))
     return loss.sum(dim=(-2, -1)) / (4 * targets.sum(dim=(-2, -1)) + 32)
 
 

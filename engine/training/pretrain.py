@@ -1,7 +1,8 @@
 """Make the weights that ship: `make pretrain` trains `nano` on drawn worlds.
 
 No real image and nobody's label is in them, so they may go anywhere. Interrupted, the same command
-goes on from its checkpoint.
+goes on from its checkpoint. `torchrun --nproc-per-node N -m engine.training.pretrain` shares each
+batch among N processes.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from engine import rle
 from engine.drawing.worlds import WorldStyle, draw_world
 from engine.model import weights
 from engine.model.registry import ModelConfig, build_model
+from engine.training.checkpoint import FileCheckpointer
 from engine.training.config import TrainingConfig
+from engine.training.distributed import Team, joined
 from engine.training.samples import LabelledImage
 from engine.training.trainer import StepReport, train
 
@@ -59,19 +62,6 @@ class DrawnWorlds:
         return self._worlds[index]
 
 
-class _File:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def save(self, step: int, blob: bytes) -> None:
-        part = self._path.with_suffix(f".{step}.tmp")
-        part.write_bytes(blob)
-        part.replace(self._path)
-
-    def load(self) -> bytes | None:
-        return self._path.read_bytes() if self._path.exists() else None
-
-
 def main() -> None:
     """Train and write the weights as float16."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -80,6 +70,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("build/pretrain.safetensors"))
     parser.add_argument("--architecture", default="nano")
     parser.add_argument("--out", type=Path, default=weights.shipped())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     architecture = ModelConfig(architecture=options.architecture)
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -96,15 +87,19 @@ def main() -> None:
         checkpoint_every=100,
         ema=0.998,
     )
-    result = train(
-        build_model(architecture, seed=0),
-        DrawnWorlds(options.worlds),
-        config,
-        checkpoint=_File(options.checkpoint),
-        on_step=_print,
-    )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(weights.to_bytes(result.model, architecture, dtype=torch.float16))
+    with joined(options.device) as device:
+        result = train(
+            build_model(architecture, seed=0),
+            DrawnWorlds(options.worlds),
+            config,
+            checkpoint=FileCheckpointer(options.checkpoint),
+            on_step=_print,
+            device=device,
+        )
+        if Team.current().is_first:
+            data = weights.to_bytes(result.model, architecture, dtype=torch.float16)
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_bytes(data)
 
 
 def _print(report: StepReport) -> None:

@@ -13,6 +13,7 @@ from engine import rle
 from engine.geometry import box_area, masks_to_boxes
 from engine.rle import Rle
 from engine.training.augment import Crop, choose_crop, recolour, turn
+from engine.training.config import ScaleLaw
 
 Pixels = npt.NDArray[np.uint8]
 _CACHED_IMAGES = 512
@@ -58,10 +59,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Kept:
-    """An image at the cache's size; covered (H, W) uint8, 255 where any object is."""
+    """An image at the cache's size; covered (H, W) uint8, 255 where any object is.
+
+    boxes: of each object, xyxy; shares: how much of the image each covers.
+    """
 
     labelled: LabelledImage
     boxes: list[npt.NDArray[np.float32]]
+    shares: list[float]
     covered: Pixels
 
     def place(self, random: np.random.Generator) -> tuple[float, float] | None:
@@ -82,7 +87,9 @@ def _keep(labelled: LabelledImage) -> _Kept:
     covered = np.zeros(labelled.image.shape[:2], dtype=np.uint8)
     for mask in labelled.masks:
         covered[rle.decode(mask)] = 255
-    return _Kept(labelled, [rle.box(mask) for mask in labelled.masks], covered)
+    boxes = [rle.box(mask) for mask in labelled.masks]
+    shares = [rle.area(mask) / covered.size for mask in labelled.masks]
+    return _Kept(labelled, boxes, shares, covered)
 
 
 class CropSource:
@@ -105,11 +112,14 @@ class CropSource:
         num_background: int,
         min_area: int,
         size_bias: float = 0.0,
+        max_cover: float = 1.0,
+        scale_law: ScaleLaw = "log",
+        augment: bool = True,
     ) -> Sample:
         """A crop of image `index` with at most `num_masks` objects of `min_area` pixels or more.
 
         Of objects whose boxes have areas a and b, the first is chosen (a / b) ** `size_bias` times
-        as often.
+        as often; objects of over `max_cover` of the image are left out.
         The window holds the middle of one object's box, so that few crops are empty also where few
         objects have masks.
         """
@@ -117,16 +127,26 @@ class CropSource:
         labelled = kept.labelled
         cells = self._side // self._stride
         hw = labelled.image.shape[:2]
-        crop = choose_crop(hw, cells, scale, random, around=kept.place(random))
+        crop = choose_crop(hw, cells, scale, random, law=scale_law, around=kept.place(random))
         # As at prediction: what lies outside the image has the mean colour.
         image = np.full((self._side, self._side, 3), 127, dtype=np.uint8)
         crop.paste(labelled.image, image, Image.Resampling.BILINEAR, stride=self._stride)
-        order = [i for i in kept.shuffled(random, size_bias) if crop.meets(kept.boxes[i])]
+        order = [
+            i
+            for i in kept.shuffled(random, size_bias)
+            if kept.shares[i] <= max_cover and crop.meets(kept.boxes[i])
+        ]
         least = 255 * min_area / self._stride**2
         chosen, covers = self._covers(labelled, crop, order[: 4 * num_masks], num_masks, least)
         count = num_background if labelled.complete else 0
         background = self._background(kept, crop, count, random)
-        return _turned(image, covers, self._boxes(kept, crop, chosen, covers), background, random)
+        made = Sample(
+            image=image,
+            targets=covers.astype(np.float32) / np.float32(255),
+            boxes=self._boxes(kept, crop, chosen, covers),
+            background=background,
+        )
+        return _augmented(made, random) if augment else made
 
     def _kept(self, index: int) -> _Kept:
         with self._lock:
@@ -187,18 +207,11 @@ class CropSource:
         return np.asarray(cell * self._stride, dtype=np.float32)
 
 
-def _turned(
-    image: Pixels,
-    covers: Pixels,
-    boxes: npt.NDArray[np.float32],
-    background: npt.NDArray[np.float32],
-    random: np.random.Generator,
-) -> Sample:
-    corners = boxes.reshape(-1, 2)
-    points = np.concatenate([corners, background])
-    image, targets, points = turn(
-        image, covers.astype(np.float32) / np.float32(255), points, random
-    )
+def _augmented(made: Sample, random: np.random.Generator) -> Sample:
+    """Turned and recoloured."""
+    corners = made.boxes.reshape(-1, 2)
+    points = np.concatenate([corners, made.background])
+    image, targets, points = turn(made.image, made.targets, points, random)
     ends = points[: len(corners)].reshape(-1, 2, 2)
     return Sample(
         image=recolour(image, random),

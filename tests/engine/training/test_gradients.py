@@ -1,6 +1,8 @@
 """Image by image, on however many cores, the gradient is that of the mean of the losses."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,10 +12,15 @@ from engine import rle
 from engine.drawing.scenes import SceneStyle, draw_scene
 from engine.model.registry import ModelConfig, build_model
 from engine.model.sam import PromptableSam
-from engine.training import gradients
 from engine.training.batches import BatchSource
 from engine.training.config import TrainingConfig
-from engine.training.gradients import image_gradient, image_workers, mean_gradient
+from engine.training.gradients import (
+    GradientSum,
+    divided,
+    image_gradients,
+    image_workers,
+    in_order,
+)
 from engine.training.rounds import image_loss
 from engine.training.samples import CropSource, LabelledImage
 
@@ -44,19 +51,15 @@ def model() -> PromptableSam:
 @pytest.fixture(scope="module")
 def batches(model: PromptableSam) -> BatchSource:
     stride = model.side // model.logits_hw[0]
-    return BatchSource(CropSource(Scenes(), model.side, stride), len(Scenes()), CONFIG)
+    return BatchSource(CropSource(Scenes(), model.side, stride), np.ones(len(Scenes())), CONFIG)
 
 
 def gradient(model: PromptableSam, batches: BatchSource, cores: int) -> list[torch.Tensor]:
-    parameters = list(model.parameters())
-
-    def one(place: int) -> gradients.ImageGradient:
-        batch = batches.batch(0, place, background=True)
-        return image_gradient(model, parameters, batch, CONFIG, 0, place)
-
+    total = GradientSum(list(model.parameters()))
     with image_workers(cores) as workers:
-        mean = mean_gradient(parameters, list(workers.map(one, PLACES)))
-    return [slope for slope in mean if slope is not None]
+        for image in image_gradients(model, batches, CONFIG, 0, PLACES, workers):
+            total.add(image.slopes)
+    return [slope for slope in divided(total.totals, len(PLACES)) if slope is not None]
 
 
 def test_it_is_the_slope_of_the_mean_loss(model: PromptableSam, batches: BatchSource) -> None:
@@ -80,8 +83,10 @@ def test_the_number_of_cores_changes_nothing(model: PromptableSam, batches: Batc
 def test_a_gradient_lies_in_memory_as_its_parameter_does() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2, 3))
     slope = torch.arange(6.0).reshape(3, 2).T
-    images = [gradients.ImageGradient(0.0, 0.0, (slope,)) for _ in range(2)]
-    (mean,) = mean_gradient([parameter], images)
+    total = GradientSum([parameter])
+    for _ in range(2):
+        total.add([slope])
+    (mean,) = divided(total.totals, 2)
     assert mean is not None
     assert mean.stride() == parameter.stride()
     assert np.array_equal(mean.numpy(), slope.numpy())
@@ -92,3 +97,19 @@ def test_torch_gets_its_threads_back() -> None:
     with image_workers(2):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+def test_results_come_in_order_and_few_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.gradients._cores", lambda: 2)
+    begun: list[int] = []
+
+    def square(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.001 * (number % 3))
+        return number * number
+
+    with ThreadPoolExecutor(2) as workers:
+        for number, result in enumerate(in_order(workers, square, range(30))):
+            assert result == number * number
+            assert len(begun) <= number + 4
+    assert sorted(begun) == list(range(30))

@@ -100,6 +100,26 @@ def test_at_most_as_many_masks_as_asked_and_none_too_small() -> None:
         assert len(sample((64, 64), seed, min_area=100_000).targets) == 0
 
 
+def test_what_covers_most_of_the_image_may_be_left_out() -> None:
+    class Covered(Painted):
+        def load(self, index: int) -> LabelledImage:
+            found = super().load(index)
+            everything = rle.encode(np.ones((1, *self.hw), dtype=bool))
+            return replace(found, masks=[*everything, *found.masks])
+
+    source = CropSource(Covered((64, 64)), SIDE, STRIDE)
+    options: dict = {"scale": (1.0, 1.0), "num_masks": 4, "num_background": 0, "min_area": 5}
+    for max_cover, count in ((1.0, 3), (0.9, 2)):
+        made = source.sample(0, np.random.default_rng(0), max_cover=max_cover, **options)
+        assert len(made.targets) == count
+
+
+def test_without_augmentation_an_image_of_the_frame_s_size_is_itself() -> None:
+    made = sample((64, 64), 3, scale=(1.0, 1.0), augment=False)
+    assert np.array_equal(made.image, Painted((64, 64)).load(0).image)
+    assert sorted(made.boxes.tolist()) == [[8, 8, 32, 32], [36, 36, 60, 60]]
+
+
 def test_a_large_image_is_kept_small() -> None:
     big = Painted((400, 1000)).load(0)
     small = shrink(big, 100)

@@ -1,19 +1,26 @@
 """Training learns, repeats itself exactly, survives interruption, and stops when it goes wrong."""
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from segment_anything.modeling import ImageEncoderViT
 
 from engine import rle
 from engine.drawing.scenes import SceneStyle, draw_scene
-from engine.model.registry import ModelConfig, build_model
+from engine.model.registry import ModelConfig, around, build_model, with_backbone
 from engine.model.sam import PromptableSam
+from engine.training.batches import Batch, BatchSource
 from engine.training.config import TrainingConfig
+from engine.training.paper import PAPER
+from engine.training.rounds import ImageLoss, image_loss
 from engine.training.samples import LabelledImage
-from engine.training.trainer import StepReport, TrainingError, learning_rate, train
+from engine.training.schedule import learning_rate
+from engine.training.trainer import StepReport, TrainingError, train
 
 SHORT = TrainingConfig(
     steps=6,
@@ -116,8 +123,84 @@ def test_a_loss_that_is_no_number_stops_the_training(
         "engine.training.rounds.dice_loss",
         lambda logits, _: logits.sum(dim=(-2, -1)) * float("nan"),
     )
-    with pytest.raises(TrainingError, match=r"nan at step 0; lower the learning rate"):
+    with pytest.raises(
+        TrainingError, match=r"nan at step 0, learning rate 0\.0005, on images \d, "
+    ):
         train(tiny(), scenes, SHORT)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_the_image_that_broke_the_training_is_named_and_the_last_checkpoint_kept(
+    scenes: Scenes, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    bad_image, bad_step = 3, 3
+
+    def broken(
+        model: PromptableSam, batch: Batch, config: TrainingConfig, step: int, place: int
+    ) -> ImageLoss:
+        result = image_loss(model, batch, config, step, place)
+        index = BatchSource(None, np.ones(len(scenes)), config).index(step, place)  # type: ignore[arg-type]
+        if index == bad_image and step >= bad_step:
+            return replace(result, loss=result.loss * value)
+        return result
+
+    monkeypatch.setattr("engine.training.gradients.image_loss", broken)
+    memory, config = Memory(), replace(SHORT, checkpoint_every=1)
+    reports: list[StepReport] = []
+    with pytest.raises(TrainingError, match=rf"on image {bad_image} of the labelled") as caught:
+        train(tiny(), scenes, config, checkpoint=memory, on_step=reports.append)
+    assert caught.value.images == (bad_image,)
+    assert len(reports) >= bad_step
+    assert f"at step {len(reports)}" in str(caught.value)
+    monkeypatch.undo()
+    resumed = train(tiny(), scenes, config, checkpoint=memory)
+    assert same(resumed.model, train(tiny(), scenes, config).model)
+
+
+def test_a_gradient_that_is_no_number_changes_nothing(
+    scenes: Scenes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "engine.training.rounds.dice_loss",
+        lambda logits, _: torch.sqrt(logits.sum(dim=(-2, -1)) * 0),
+    )
+    memory = Memory()
+    with pytest.raises(TrainingError, match="gradient is no number at step 0") as caught:
+        train(tiny(), scenes, replace(SHORT, checkpoint_every=1), checkpoint=memory)
+    assert len(caught.value.images) == SHORT.batch_images
+    assert memory.blob is None
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: around(small_vit(), 64), lambda: timm_vit()], ids=["segment_anything", "timm"]
+)
+def test_the_paper_s_recipe_trains_vision_transformers_and_goes_on(
+    scenes: Scenes, build: Callable[[], PromptableSam]
+) -> None:
+    config = replace(
+        PAPER, steps=4, batch_images=2, masks_per_image=3, warmup_steps=1, checkpoint_every=2
+    )
+    model, memory, losses = build(), Memory(fail_after=2), []
+    with pytest.raises(KeyboardInterrupt):
+        train(model, scenes, config, checkpoint=memory)
+    memory.fail_after = None
+    resumed = train(model, scenes, config, checkpoint=memory)
+    result = train(model, scenes, config, on_step=lambda report: losses.append(report.loss))
+    assert same(resumed.model, result.model)
+    assert not same(model, result.model)
+    assert np.isfinite(losses).all()
+    assert not any(module._forward_hooks for module in result.model.modules())
+
+
+def small_vit() -> ImageEncoderViT:
+    torch.manual_seed(0)
+    options = {"num_heads": 2, "use_rel_pos": True, "window_size": 3, "global_attn_indexes": (1,)}
+    return ImageEncoderViT(img_size=64, embed_dim=32, depth=3, out_chans=256, **options)
+
+
+def timm_vit() -> PromptableSam:
+    torch.manual_seed(0)
+    return with_backbone("test_vit", 64)
 
 
 def test_no_images_are_refused() -> None:
@@ -163,6 +246,13 @@ def test_the_learning_rate_rises_then_falls() -> None:
         ("extra_rounds_p", (0.5, 0.1, 0.1, 0.1)),
         ("crop_scale", (2.0, 1.0)),
         ("warmup_steps", -1),
+        ("schedule", "linear"),
+        ("focal_over", "image"),
+        ("focal_alpha", 1.5),
+        ("layer_decay", 0.0),
+        ("drop_path", 1.0),
+        ("box_jitter_pixels", -1.0),
+        ("extra_rounds", (-1, 1, 2, 3)),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(field: str, value: object) -> None:

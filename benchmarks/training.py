@@ -1,0 +1,134 @@
+"""How fast a model trains: our trainer beside a plain loop over segment_anything's submodules.
+
+`python benchmarks/training.py [--json] [--quick]`. Both train `nano` from the same weights on the
+same crops, prompts and corrections, in turns, on every core. The plain loop takes one image after
+another: encode it, hand its prompts to the decoder around segment_anything's two-way transformer,
+`backward`; then AdamW. The figure is instances (objects with a prompt) a second.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from dataclasses import replace
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from segment_anything.modeling import TwoWayTransformer
+from torch import Tensor
+
+from engine.model.registry import ModelConfig, build_model
+from engine.model.sam import PromptableSam
+from engine.training.batches import BatchSource
+from engine.training.pretrain import world
+from engine.training.rounds import image_loss
+from engine.training.samples import CropSource, LabelledImage
+from engine.training.trainer import train
+from flows.recipes import NANO
+
+
+class Worlds:
+    """A few drawn images."""
+
+    def __init__(self, count: int) -> None:
+        self._worlds = [world(index) for index in range(count)]
+
+    def __len__(self) -> int:
+        return len(self._worlds)
+
+    def load(self, index: int) -> LabelledImage:
+        return self._worlds[index]
+
+
+class PlainTransformer(TwoWayTransformer):  # type: ignore[misc]
+    """segment_anything's, called as our decoder calls its own."""
+
+    def forward(self, cells: Tensor, places: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        side = round(cells.shape[1] ** 0.5)
+        image = cells.transpose(1, 2).unflatten(2, (side, side))
+        image_pe = places.T.unflatten(1, (side, side))[None].expand_as(image)
+        return super().forward(image, image_pe, tokens)
+
+
+def plain_model(model: PromptableSam) -> PromptableSam:
+    """The same weights around the original transformer."""
+    plain = copy.deepcopy(model).train()
+    ours = plain.mask_decoder.transformer
+    original = PlainTransformer(
+        depth=ours.depth,
+        embedding_dim=ours.embedding_dim,
+        num_heads=ours.num_heads,
+        mlp_dim=ours.mlp_dim,
+    )
+    original.load_state_dict(ours.state_dict())
+    plain.mask_decoder.transformer = original
+    return plain
+
+
+class PlainLoop:
+    """One image after another, float32, `backward` and AdamW as everybody writes them."""
+
+    def __init__(self, model: PromptableSam, images: Worlds) -> None:
+        self.config = NANO.training
+        self._model = plain_model(model)
+        stride = model.side // model.logits_hw[0]
+        self._batches = BatchSource(
+            CropSource(images, model.side, stride), np.ones(len(images)), self.config
+        )
+        self._optimiser = torch.optim.AdamW(self._model.parameters(), lr=1e-4)
+
+    def step(self, number: int) -> tuple[float, int]:
+        """Seconds, and the instances in them."""
+        began = time.perf_counter()
+        instances = 0
+        for place in range(self.config.batch_images):
+            batch = self._batches.batch(number, place, background=True)
+            instances += int(batch.is_object.sum())
+            with patch("engine.training.rounds.has_bfloat16", return_value=False):
+                result = image_loss(self._model, batch, self.config, number, place)
+            (result.loss / self.config.batch_images).backward()
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        return time.perf_counter() - began, instances
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    num_images, steps, rounds = (4, 1, 1) if options.quick else (24, 8, 5)
+    images = Worlds(num_images)
+    model = build_model(ModelConfig(), seed=0)
+    plain = PlainLoop(model, images)
+    config = replace(NANO.training, steps=steps)
+    plain.step(0)
+    ours_s: list[float] = []
+    plain_s: list[float] = []
+    instances = 0
+    for _ in range(rounds):
+        train(model, images, config, on_step=lambda report: ours_s.append(report.seconds))
+        for number in range(steps):
+            seconds, count = plain.step(number)
+            plain_s.append(seconds)
+            instances += count
+    each = instances / len(plain_s)
+    result = {
+        "instances_per_step": each,
+        "plain_instances_per_s": each / statistics.mean(plain_s),
+        "ours_instances_per_s": each / statistics.mean(ours_s),
+        "ours_over_plain": statistics.mean(plain_s) / statistics.mean(ours_s),
+        "threads": torch.get_num_threads(),
+    }
+    if options.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:24}{value:10.2f}" if isinstance(value, float) else f"{name:24}{value:10}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Everything of a training that changes from step to step, and its form in a checkpoint."""
+
+import copy
+import json
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from engine.model.sam import PromptableSam
+from engine.training.config import TrainingConfig
+from engine.training.drop_path import drop_paths
+from engine.training.optimiser import parameter_groups
+from engine.training.schedule import learning_rate
+
+_HEADER_KEY = "step"
+
+
+class TrainingState:
+    """A model in training, its running average, the optimiser's moments and the step.
+
+    Raises ValueError where the model's encoder cannot do what `config` asks for.
+    """
+
+    def __init__(self, model: PromptableSam, config: TrainingConfig) -> None:
+        self.model = model
+        self.step = 0
+        self._config = config
+        self._average: PromptableSam = copy.deepcopy(model)
+        self._average.eval().requires_grad_(False)
+        if config.drop_path:
+            drop_paths(model.image_encoder, config.drop_path)
+        self._optimiser = torch.optim.AdamW(
+            parameter_groups(model, config),
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=True,
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the next step, after the encoder."""
+        return learning_rate(self.step, self._config)
+
+    def descend(self, gradient: Sequence[Tensor | None]) -> bool:
+        """One step of the optimiser against `gradient`, and of the running average.
+
+        Changes nothing and returns False when the gradient has entries that are no numbers.
+        """
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.learning_rate * group["scale"]
+        for parameter, slope in zip(self.model.parameters(), gradient, strict=True):
+            parameter.grad = slope
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
+        if not math.isfinite(float(norm)):
+            return False
+        self._optimiser.step()
+        self.step += 1
+        # Early on the average would be mostly the start, so its memory grows with the steps.
+        decay = min(self._config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self._average.parameters()), list(self.model.parameters()), 1 - decay
+            )
+        return True
+
+    def averaged(self) -> PromptableSam:
+        """The model to keep, on the CPU."""
+        self._average.requires_grad_(True).cpu()
+        return self._average
+
+    def to_bytes(self) -> bytes:
+        """All of it as safetensors."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self._average.state_dict().items()}
+        for name, value in self._moments():
+            tensors[f"optimiser.{name}"] = value
+        tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+        return save(tensors, metadata={_HEADER_KEY: str(self.step)})
+
+    def restore(self, blob: bytes) -> None:
+        """The inverse of `to_bytes`."""
+        tensors = load(blob)
+        self.model.load_state_dict(_below("model.", tensors))
+        self._average.load_state_dict(_below("average.", tensors))
+        moments = _below("optimiser.", tensors)
+        for index, parameter in enumerate(self._parameters()):
+            self._optimiser.state[parameter] = {
+                key: _laid_out_as(parameter, moments[f"{index}.{key}"])
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{index}.{key}" in moments
+            }
+        length = int.from_bytes(blob[:8], "little")
+        self.step = int(json.loads(blob[8 : 8 + length])["__metadata__"][_HEADER_KEY])
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        for group in self._optimiser.param_groups:
+            yield from group["params"]
+
+    def _moments(self) -> Iterator[tuple[str, Tensor]]:
+        for index, parameter in enumerate(self._parameters()):
+            for key, value in self._optimiser.state.get(parameter, {}).items():
+                yield f"{index}.{key}", value
+
+
+def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
+    """A moment where its parameter is, in its order of memory, as the fused optimiser takes it."""
+    if not moment.ndim:
+        return moment.to(parameter.device)
+    return torch.empty_like(parameter).copy_(moment)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
