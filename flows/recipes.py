@@ -111,8 +111,8 @@ _PROPOSALS = ProposalConfig(min_predicted_iou=0.6, min_stability_score=0.7)
 
 NANO = Recipe(
     name="nano",
-    training=TrainingConfig(steps=200, warmup_steps=20, ema=0.99),
-    evaluation=EvaluationConfig(max_images=36, max_masks_per_image=6),
+    training=TrainingConfig(steps=300, warmup_steps=20, ema=0.99),
+    evaluation=EvaluationConfig(max_images=60, max_masks_per_image=6),
     evaluation_generation=_LIGHT_GRID,
     assist=AssistConfig(num_images=32, pool=48, generation=_LIGHT_GRID, proposals=_PROPOSALS),
     generation=_GRID,

@@ -56,7 +56,7 @@ def to_tokens(attention: Attention, tokens: Tensor, keys: Tensor, values: Tensor
     found = _product(torch.softmax(scores, dim=-1), values)
     found = found.reshape(num, heads, count, channels).permute(1, 0, 2, 3)
     weight = attention.v_proj.weight.reshape(heads, 1, -1, channels)
-    merged = (found @ weight.transpose(-1, -2)).permute(1, 2, 0, 3).reshape(num, count, -1)
+    merged = (found @ weight.transpose(-1, -2)).permute(1, 2, 0, 3).flatten(2)
     return torch.as_tensor(attention.out_proj(merged + attention.v_proj.bias))
 
 
@@ -71,7 +71,7 @@ def to_cells(attention: Attention, cells: Tensor, keys: Tensor, values: Tensor) 
     constant = constant / math.sqrt(by_head.shape[-1])
     # Tokens as rows: softmax over a few of them is then quick along the cells.
     scores = _product(asked, cells.transpose(1, 2)) + constant
-    shares = torch.softmax(scores.reshape(num, heads, count, -1), dim=2).flatten(1, 2)
+    shares = torch.softmax(scores.unflatten(1, (heads, count)), dim=2).flatten(1, 2)
     offered = _by_head(attention.v_proj(values), heads)
     weight = attention.out_proj.weight.reshape(channels, heads, 1, -1).permute(1, 2, 3, 0)
     given = (offered @ weight).permute(1, 0, 2, 3).reshape(num, heads * count, channels)
@@ -89,11 +89,11 @@ def _spread(by_head: Tensor, weight: Tensor) -> Tensor:
     heads, num, count, width = by_head.shape
     back = weight.reshape(heads, 1, width, -1)
     spread = (by_head / math.sqrt(width)) @ back
-    return spread.permute(1, 0, 2, 3).reshape(num, heads * count, -1)
+    return spread.permute(1, 0, 2, 3).reshape(num, heads * count, weight.shape[1])
 
 
 def _product(rows: Tensor, cells: Tensor) -> Tensor:
     """(N, R, A) @ (N or 1, A, B) -> (N, R, B); cells of one image are multiplied once for all."""
     if len(cells) == 1:
-        return (rows.flatten(0, 1) @ cells[0]).reshape(*rows.shape[:2], -1)
+        return (rows.flatten(0, 1) @ cells[0]).unflatten(0, rows.shape[:2])
     return rows @ cells

@@ -40,7 +40,13 @@ def image_gradient(
     step: int,
     place: int,
 ) -> ImageGradient:
-    """The gradient of one image's loss; changes nothing of the model, so threads may share it."""
+    """The gradient of one image's loss; changes nothing of the model, so threads may share it.
+
+    A crop without a prompt, as of an image whose objects are too small and whose background is
+    unknown, teaches nothing.
+    """
+    if not len(batch.targets):
+        return ImageGradient(0.0, 0.0, (None,) * len(parameters))
     result = image_loss(model, batch, config, step, place)
     slopes = torch.autograd.grad(result.loss, parameters, allow_unused=True)
     return ImageGradient(float(result.loss.detach()), result.iou, slopes)

@@ -51,3 +51,10 @@ def test_cells_of_one_image_serve_all_prompts() -> None:
     repeated = ours(image.expand(7, -1, -1), places, tokens)
     for a, b in zip(shared, repeated, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_no_prompts_get_no_answers() -> None:
+    _, ours = pair(4)
+    tokens, cells = ours(torch.randn(1, 36, DIM), torch.randn(36, DIM), torch.randn(0, 5, DIM))
+    assert tokens.shape == (0, 5, DIM)
+    assert cells.shape == (0, 36, DIM)

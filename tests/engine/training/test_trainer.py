@@ -208,15 +208,22 @@ def test_no_images_are_refused() -> None:
         train(tiny(), Scenes(0), SHORT)
 
 
-def test_images_without_objects_only_teach_background() -> None:
+@pytest.mark.parametrize("complete", [True, False], ids=["background", "nothing"])
+def test_images_without_objects_teach_background_or_nothing(complete: bool) -> None:
     class Empty:
         def __len__(self) -> int:
             return 1
 
         def load(self, _: int) -> LabelledImage:
-            return LabelledImage(image=np.full((100, 100, 3), 90, dtype=np.uint8), masks=[])
+            image = np.full((100, 100, 3), 90, dtype=np.uint8)
+            return LabelledImage(image=image, masks=[], complete=complete)
 
-    assert train(tiny(), Empty(), SHORT).model is not None
+    losses: list[float] = []
+    start = tiny()
+    taught = train(start, Empty(), SHORT, on_step=lambda report: losses.append(report.loss)).model
+    assert np.isfinite(losses).all()
+    pairs = zip(start.parameters(), taught.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs) != complete
 
 
 def test_it_learns(scenes: Scenes) -> None:
