@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator.client import AnnotatorClient, LeaseLostError, Work
+from annotator.signature import SIMULATED, simulated_signature
 from annotator.submission import Submission
 from annotator.truth import Truth, TruthError
 from annotator.visit import SimulationConfig, Visit
@@ -115,15 +116,17 @@ def run_simulated(
     url: str,
     truth: Path,
     *,
-    annotator: str = "simulated",
+    annotator: str = SIMULATED,
     config: SimulationConfig | None = None,
     wait_s: float = 0.0,
     on_item: Callable[[int], None] | None = None,
 ) -> SimulationSummary:
     """Work through the queue of the server at `url` with the truth of a COCO file.
 
+    Submissions are signed `simulated` or `simulated-NAME`, whoever asks.
+
     Raises TruthError, UnavailableError, ApiError; ValueError for a malformed url.
     """
     known = Truth.read(truth)
-    with AnnotatorClient(url, annotator) as client:
+    with AnnotatorClient(url, simulated_signature(annotator)) as client:
         return SimulatedAnnotator(client, known, config).work(wait_s=wait_s, on_item=on_item)

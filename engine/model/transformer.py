@@ -71,7 +71,7 @@ def to_cells(attention: Attention, cells: Tensor, keys: Tensor, values: Tensor) 
     constant = constant / math.sqrt(by_head.shape[-1])
     # Tokens as rows: softmax over a few of them is then quick along the cells.
     scores = _product(asked, cells.transpose(1, 2)) + constant
-    shares = torch.softmax(scores.unflatten(1, (heads, count)), dim=2).flatten(1, 2)
+    shares = torch.softmax(scores.reshape(num, heads, count, cells.shape[1]), dim=2).flatten(1, 2)
     offered = _by_head(attention.v_proj(values), heads)
     weight = attention.out_proj.weight.reshape(channels, heads, 1, -1).permute(1, 2, 3, 0)
     given = (offered @ weight).permute(1, 0, 2, 3).reshape(num, heads * count, channels)
@@ -95,5 +95,5 @@ def _spread(by_head: Tensor, weight: Tensor) -> Tensor:
 def _product(rows: Tensor, cells: Tensor) -> Tensor:
     """(N, R, A) @ (N or 1, A, B) -> (N, R, B); cells of one image are multiplied once for all."""
     if len(cells) == 1:
-        return (rows.flatten(0, 1) @ cells[0]).unflatten(0, rows.shape[:2])
+        return (rows.flatten(0, 1) @ cells[0]).reshape(*rows.shape[:2], cells.shape[2])
     return rows @ cells

@@ -141,7 +141,9 @@ def annotate(
     url: Annotated[
         str | None, typer.Option(help="The annotator's address; default: maskloop.toml's.")
     ] = None,
-    annotator: Annotated[str, typer.Option(help="Who signs the submissions.")] = "simulated",
+    annotator: Annotated[
+        str, typer.Option(help="Signs the submissions, as simulated-NAME.")
+    ] = "simulated",
     budget: Annotated[int, typer.Option(help="Clicks for each image.")] = 60,
     as_json: JsonOption = False,
 ) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from annotator.signature import SIMULATED, is_simulated
+
 STAGES = ("label", "manual", "semi", "auto")
-# How annotators that are programs sign: `simulated`, `simulated-2`.
-SIMULATED = "simulated"
 
 
 class Store(Protocol):
@@ -155,11 +155,6 @@ class Story:
     def num_masks(self) -> int:
         """Masks that stand."""
         return sum(self.masks.values())
-
-
-def is_simulated(annotator: str) -> bool:
-    """Whether a program signs with this name."""
-    return annotator == SIMULATED or annotator.startswith(f"{SIMULATED}-")
 
 
 def read_story(reading: Reading) -> Story:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from flows.report.data import Model, Story, is_simulated
+from annotator.signature import is_simulated
+from flows.report.data import Model, Story
 
 MEASURE = "iou_1_click"
 # Less than this between two means is not called a difference.

@@ -35,6 +35,18 @@ def test_the_command_works_through_the_queue(desk: Any, tmp_path: Path, annotate
     assert json.loads(output)["num_items"] == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "signature"), [("bob", "simulated-bob"), ("simulated-2", "simulated-2")]
+)
+def test_nobody_takes_a_simulation_for_a_person(
+    desk: Any, tmp_path: Path, annotate: Annotate, name: str, signature: str
+) -> None:
+    truth = desk.write_truth(tmp_path / "truth.json")
+    with desk.open():
+        annotate("--truth", truth, "--url", desk.server.url, "--annotator", name)
+    assert {each.annotator for each in desk.queue.submissions_after(0)} == {signature}
+
+
 def test_the_command_refuses_the_truth_of_other_images(
     desk: Any, tmp_path: Path, annotate: Annotate
 ) -> None:
