@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.model.prompt_encoder import BOTTOM_RIGHT, PADDING, POSITIVE, TOP_LEFT, PromptTensors
 from engine.training.config import TrainingConfig
+from engine.training.kept import View
 from engine.training.samples import CropSource, Sample
 
 
@@ -19,7 +20,8 @@ class Batch:
     """One frame and N prompts on it.
 
     frame (1, 3, S, S) float32 in 0..255; targets (N, h, w) float32 in [0, 1], all zero for
-    background; prompts, in frame pixels; is_box and is_object (N,) bool.
+    background; prompts, in frame pixels; is_box and is_object (N,) bool; view, which crop of which
+    image it is, None for one that never returns.
     """
 
     frame: Tensor
@@ -27,6 +29,7 @@ class Batch:
     prompts: PromptTensors
     is_box: Tensor
     is_object: Tensor
+    view: View | None = None
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`."""
@@ -39,6 +42,7 @@ class Batch:
             prompts=prompts,
             is_box=self.is_box.to(device),
             is_object=self.is_object.to(device),
+            view=self.view,
         )
 
 
@@ -55,10 +59,13 @@ class BatchSource:
     def batch(self, step: int, place: int, *, background: bool) -> Batch:
         """Image number `place` of `config.batch_images` of step `step`."""
         config = self._config
+        index, epoch = self._turn(step, place)
         random = np.random.default_rng([config.seed, step, place, 1])
+        view = None if config.views is None else (index, epoch % config.views)
         sample = self._crops.sample(
-            self.index(step, place),
-            random,
+            index,
+            random if view is None else np.random.default_rng([config.seed, *view, 5]),
+            picks=random,
             scale=config.crop_scale,
             num_masks=config.masks_per_image,
             num_background=config.background_per_image if background else 0,
@@ -68,10 +75,14 @@ class BatchSource:
             scale_law=config.crop_scale_law,
             augment=config.augment,
         )
-        return _assemble(sample, config, random)
+        return _assemble(sample, config, random, view)
 
     def index(self, step: int, place: int) -> int:
-        """Which of the images it is.
+        """Which of the images it is."""
+        return self._turn(step, place)[0]
+
+    def _turn(self, step: int, place: int) -> tuple[int, int]:
+        """Which of the images it is, in which epoch.
 
         An epoch has as many as the weights add up to and takes them at equal distances along the
         weights, in an order of its own: with equal ones each image once.
@@ -82,7 +93,8 @@ class BatchSource:
         order = random.permutation(len(self._weights))
         ends = np.cumsum(self._weights[order])
         at = (number + random.random()) / length * ends[-1]
-        return int(order[min(int(np.searchsorted(ends, at, side="right")), len(order) - 1)])
+        found = min(int(np.searchsorted(ends, at, side="right")), len(order) - 1)
+        return int(order[found]), epoch
 
 
 def image_weights(
@@ -95,7 +107,9 @@ def image_weights(
     return np.array([np.mean([config.depth_weight**depth for depth in image]) for image in depths])
 
 
-def _assemble(sample: Sample, config: TrainingConfig, random: np.random.Generator) -> Batch:
+def _assemble(
+    sample: Sample, config: TrainingConfig, random: np.random.Generator, view: View | None
+) -> Batch:
     stride = sample.image.shape[0] / sample.targets.shape[-1]
     first = [
         _first_prompt(target, box, stride, config, random)
@@ -112,6 +126,7 @@ def _assemble(sample: Sample, config: TrainingConfig, random: np.random.Generato
         prompts=PromptTensors(points=torch.from_numpy(points), labels=torch.from_numpy(kinds)),
         is_box=torch.from_numpy(kinds[:, 0] == TOP_LEFT),
         is_object=torch.arange(len(first)) < len(first) - num_background,
+        view=view,
     )
 
 

@@ -10,6 +10,7 @@ SupervisedIou = Literal["all", "best"]
 Corrections = Literal["mean", "sum"]
 ScaleLaw = Literal["log", "uniform"]
 Schedule = Literal["cosine", "steps"]
+Part = Literal["image_encoder", "prompt_encoder"]
 
 _CHOICES = {
     "focal_over": Focal,
@@ -30,6 +31,7 @@ _RANGES: tuple[tuple[str, _Rule, tuple[str, ...]], ...] = (
             "masks_per_image",
             "late_masks_per_image",
             "min_area",
+            "views",
             "checkpoint_every",
         ),
     ),
@@ -40,6 +42,7 @@ _RANGES: tuple[tuple[str, _Rule, tuple[str, ...]], ...] = (
             "background_per_image",
             "warmup_steps",
             "scratch_steps",
+            "kept_features_mb",
             "size_bias",
             "box_jitter",
             "box_jitter_sides",
@@ -68,7 +71,12 @@ class TrainingConfig:
 
     Crops: `crop_scale` times "longest side is the frame", drawn log-uniform or uniform; masks of
     less than `min_area` frame pixels or of over `max_cover` of their image are left out; `augment`
-    turns and recolours.
+    turns and recolours. With `views` each image has that many crops, which take turns; else a
+    new one each time.
+
+    `frozen` parts stay as they are. A frozen image encoder makes the features of each view once and
+    keeps them, up to `kept_features_mb` of memory: with few views, training costs the decoder
+    alone.
 
     Prompts: a box with probability `box_fraction`, else a point. A box's sides move by a normal
     number of `box_jitter` of its width or height, at most `box_jitter_sides` of them and
@@ -104,6 +112,9 @@ class TrainingConfig:
     crop_scale: tuple[float, float] = (0.8, 2.0)
     crop_scale_law: ScaleLaw = "log"
     augment: bool = True
+    views: int | None = None
+    frozen: tuple[Part, ...] = ()
+    kept_features_mb: int = 2048
     box_fraction: float = 0.25
     box_jitter: float = 0.1
     box_jitter_sides: float | None = 0.2
@@ -151,6 +162,7 @@ class TrainingConfig:
                 if (value := getattr(self, name)) is not None and not holds(value):
                     raise ValueError(f"{name}: must be {words}, but got {value}")
         self._check_rounds()
+        self._check_frozen()
         low, high = self.crop_scale
         if not 0 < low <= high:
             raise ValueError(f"crop_scale: must be 0 < low <= high, but got {self.crop_scale}")
@@ -158,6 +170,15 @@ class TrainingConfig:
         if any(earlier >= later for earlier, later in pairwise(places)):
             raise ValueError(
                 f"milestones: must rise and lie between 0 and 1, but got {self.milestones}"
+            )
+
+    def _check_frozen(self) -> None:
+        if unknown := set(self.frozen) - set(get_args(Part)):
+            options = ", ".join(get_args(Part))
+            raise ValueError(f"frozen: must be some of {options}, but got {sorted(unknown)}")
+        if "image_encoder" in self.frozen and self.drop_path:
+            raise ValueError(
+                f"drop_path: must be 0 with a frozen image encoder, but got {self.drop_path}"
             )
 
     def _check_rounds(self) -> None:

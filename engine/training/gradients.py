@@ -15,10 +15,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from engine.model.sam import PromptableSam
+from engine.model.sam import Features, PromptableSam
 from engine.training.batches import Batch, BatchSource
 from engine.training.config import TrainingConfig
-from engine.training.rounds import image_loss
+from engine.training.kept import KeptFeatures
+from engine.training.optimiser import trainable
+from engine.training.rounds import encode, image_loss
 
 Result = TypeVar("Result")
 
@@ -39,6 +41,7 @@ def image_gradient(
     config: TrainingConfig,
     step: int,
     place: int,
+    kept: KeptFeatures | None,
 ) -> ImageGradient:
     """The gradient of one image's loss; changes nothing of the model, so threads may share it.
 
@@ -47,9 +50,15 @@ def image_gradient(
     """
     if not len(batch.targets):
         return ImageGradient(0.0, 0.0, (None,) * len(parameters))
-    result = image_loss(model, batch, config, step, place)
+    features = None if kept is None else _frozen_features(model, batch, kept)
+    result = image_loss(model, batch, config, step, place, features=features)
     slopes = torch.autograd.grad(result.loss, parameters, allow_unused=True)
     return ImageGradient(float(result.loss.detach()), result.iou, slopes)
+
+
+def _frozen_features(model: PromptableSam, batch: Batch, kept: KeptFeatures) -> Features:
+    with torch.no_grad():
+        return kept.of(batch.view, lambda: encode(model, batch.frame))
 
 
 class GradientSum:
@@ -83,13 +92,14 @@ def image_gradients(
     step: int,
     places: Sequence[int],
     workers: Executor,
+    kept: KeptFeatures | None = None,
 ) -> Iterator[ImageGradient]:
-    """The gradients of `places` of a step, in order.
+    """The gradients of `places` of a step by the parameters that learn, in order.
 
     On a CPU each thread computes an image; a GPU computes one after the other, while the threads
     prepare the next ones.
     """
-    parameters = list(model.parameters())
+    parameters = trainable(model)
     device = parameters[0].device
     background = step >= config.scratch_steps
 
@@ -98,7 +108,7 @@ def image_gradients(
 
     def computed(work: tuple[int, Batch]) -> ImageGradient:
         place, batch = work
-        return image_gradient(model, parameters, batch.to(device), config, step, place)
+        return image_gradient(model, parameters, batch.to(device), config, step, place, kept)
 
     if device.type == "cpu":
         return in_order(workers, lambda place: computed(prepared(place)), places)

@@ -12,6 +12,17 @@ from engine.training.config import TrainingConfig
 _ENCODER = "image_encoder."
 
 
+def freeze(model: PromptableSam, config: TrainingConfig) -> None:
+    """Keep the parts that `config` freezes as they are, also their running statistics."""
+    for name in config.frozen:
+        model.get_submodule(name).eval().requires_grad_(False)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen, in the model's order."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def parameter_groups(model: PromptableSam, config: TrainingConfig) -> list[dict[str, Any]]:
     """The optimiser's groups, each with its `weight_decay` and its `scale` of the learning rate.
 
@@ -23,6 +34,8 @@ def parameter_groups(model: PromptableSam, config: TrainingConfig) -> list[dict[
     scales = _scales(model, config.layer_decay)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         groups[scales.get(name, 1.0), _decays(name, parameter)].append(parameter)
     return [
         {

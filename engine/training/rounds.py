@@ -41,14 +41,24 @@ class _Active:
 
 
 def image_loss(
-    model: PromptableSam, batch: Batch, config: TrainingConfig, step: int, place: int
+    model: PromptableSam,
+    batch: Batch,
+    config: TrainingConfig,
+    step: int,
+    place: int,
+    *,
+    features: Features | None = None,
 ) -> ImageLoss:
-    """The loss of one image over all its rounds; deterministic in (config.seed, step, place)."""
+    """The loss of one image over all its rounds; deterministic in (config.seed, step, place).
+
+    `features` are those of the batch's frame where they are known.
+    """
     scratch = step < config.scratch_steps
     generator = torch.Generator(batch.frame.device).manual_seed(_click_seed(config, step, place))
     weight = config.scratch_mask_loss_weight if scratch else config.mask_loss_weight
-    with dropping_by(config.seed, step, place):
-        features = encode(model, batch.frame)
+    if features is None:
+        with dropping_by(config.seed, step, place):
+            features = encode(model, batch.frame)
     logits, iou = model.decode(features, only_image(len(batch.targets)), batch.prompts)
     is_single = batch.is_box & (not config.box_is_ambiguous)
     loss = _first_loss(logits, iou, batch, is_single, weight, config)

@@ -107,6 +107,7 @@ class CropSource:
         index: int,
         random: np.random.Generator,
         *,
+        picks: np.random.Generator | None = None,
         scale: tuple[float, float],
         num_masks: int,
         num_background: int,
@@ -118,11 +119,15 @@ class CropSource:
     ) -> Sample:
         """A crop of image `index` with at most `num_masks` objects of `min_area` pixels or more.
 
+        `random` draws what the crop shows, `picks` (by default the same) its objects and places of
+        background.
+
         Of objects whose boxes have areas a and b, the first is chosen (a / b) ** `size_bias` times
         as often; objects of over `max_cover` of the image are left out.
         The window holds the middle of one object's box, so that few crops are empty also where few
         objects have masks.
         """
+        picks = random if picks is None else picks
         kept = self._kept(index)
         labelled = kept.labelled
         cells = self._side // self._stride
@@ -133,13 +138,13 @@ class CropSource:
         crop.paste(labelled.image, image, Image.Resampling.BILINEAR, stride=self._stride)
         order = [
             i
-            for i in kept.shuffled(random, size_bias)
+            for i in kept.shuffled(picks, size_bias)
             if kept.shares[i] <= max_cover and crop.meets(kept.boxes[i])
         ]
         least = 255 * min_area / self._stride**2
         chosen, covers = self._covers(labelled, crop, order[: 4 * num_masks], num_masks, least)
         count = num_background if labelled.complete else 0
-        background = self._background(kept, crop, count, random)
+        background = self._background(kept, crop, count, picks)
         made = Sample(
             image=image,
             targets=covers.astype(np.float32) / np.float32(255),

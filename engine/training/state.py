@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from engine.model.sam import PromptableSam
 from engine.training.config import TrainingConfig
 from engine.training.drop_path import drop_paths
-from engine.training.optimiser import parameter_groups
+from engine.training.optimiser import freeze, parameter_groups, trainable
 from engine.training.schedule import learning_rate
 
 _HEADER_KEY = "step"
@@ -30,6 +30,7 @@ class TrainingState:
         self._config = config
         self._average: PromptableSam = copy.deepcopy(model)
         self._average.eval().requires_grad_(False)
+        freeze(model, config)
         if config.drop_path:
             drop_paths(model.image_encoder, config.drop_path)
         self._optimiser = torch.optim.AdamW(
@@ -51,9 +52,9 @@ class TrainingState:
         """
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate * group["scale"]
-        for parameter, slope in zip(self.model.parameters(), gradient, strict=True):
+        for parameter, slope in zip(trainable(self.model), gradient, strict=True):
             parameter.grad = slope
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(trainable(self.model), self._config.clip_norm)
         if not math.isfinite(float(norm)):
             return False
         self._optimiser.step()

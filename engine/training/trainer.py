@@ -20,6 +20,8 @@ from engine.training.gradients import (
     image_gradients,
     image_workers,
 )
+from engine.training.kept import KeptFeatures
+from engine.training.optimiser import trainable
 from engine.training.samples import CropSource, LabelledImages
 from engine.training.state import TrainingState
 
@@ -96,10 +98,12 @@ def train(
     known = [[0]] * len(images) if depths is None else depths
     crops = CropSource(images, model.side, stride)
     batches = BatchSource(crops, image_weights(known, config), config)
+    frozen = "image_encoder" in config.frozen
+    kept = KeptFeatures(config.kept_features_mb) if frozen else None
     recent: list[tuple[float, float]] = []
     with image_workers(len(share)) as workers:
         while state.step < config.steps:
-            report = _advance(state, batches, config, workers, team)
+            report = _advance(state, batches, config, workers, team, kept)
             recent.append((report.loss, report.iou))
             if not team.is_first:
                 continue
@@ -130,14 +134,15 @@ def _advance(
     config: TrainingConfig,
     workers: Executor,
     team: Team,
+    kept: KeptFeatures | None,
 ) -> StepReport:
     started = time.monotonic()
     step = state.step
     places = team.share(config.batch_images)
-    parameters = list(state.model.parameters())
+    parameters = trainable(state.model)
     total = GradientSum(parameters)
     own: list[_Outcome] = []
-    images = image_gradients(state.model, batches, config, step, places, workers)
+    images = image_gradients(state.model, batches, config, step, places, workers, kept)
     for place, image in zip(places, images, strict=True):
         total.add(image.slopes)
         own.append(_Outcome(place, batches.index(step, place), image.loss, image.iou))

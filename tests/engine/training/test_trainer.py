@@ -13,7 +13,7 @@ from segment_anything.modeling import ImageEncoderViT
 from engine import rle
 from engine.drawing.scenes import SceneStyle, draw_scene
 from engine.model.registry import ModelConfig, around, build_model, with_backbone
-from engine.model.sam import PromptableSam
+from engine.model.sam import Features, PromptableSam
 from engine.training.batches import Batch, BatchSource
 from engine.training.config import TrainingConfig
 from engine.training.paper import PAPER
@@ -136,9 +136,14 @@ def test_the_image_that_broke_the_training_is_named_and_the_last_checkpoint_kept
     bad_image, bad_step = 3, 3
 
     def broken(
-        model: PromptableSam, batch: Batch, config: TrainingConfig, step: int, place: int
+        model: PromptableSam,
+        batch: Batch,
+        config: TrainingConfig,
+        step: int,
+        place: int,
+        features: Features | None,
     ) -> ImageLoss:
-        result = image_loss(model, batch, config, step, place)
+        result = image_loss(model, batch, config, step, place, features=features)
         index = BatchSource(None, np.ones(len(scenes)), config).index(step, place)  # type: ignore[arg-type]
         if index == bad_image and step >= bad_step:
             return replace(result, loss=result.loss * value)
