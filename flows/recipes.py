@@ -1,13 +1,10 @@
 """Named full configurations: a run is a function, a variant is a `dataclasses.replace`."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from engine.generation.config import GenerationConfig
 from engine.identity import config_hash
 from engine.metrics.config import EvaluationConfig
-from engine.model.registry import ModelConfig
-from engine.model.weights import WeightsError, load_meta_checkpoint, read_config, shipped, to_bytes
 from engine.proposals import ProposalConfig
 from engine.training.config import TrainingConfig
 from flows.errors import UsageError
@@ -74,26 +71,6 @@ class Recipe:
         """The config hash that names the sets this recipe generates."""
         return config_hash(self.generation)
 
-    def start_weights(self, checkpoint: Path | None = None) -> tuple[bytes, ModelConfig]:
-        """The weights a workspace begins with, and their architecture.
-
-        `nano` ships with its own; every other architecture needs Meta's `checkpoint`. Raises
-        UsageError when it is missing or not what it should be.
-        """
-        if self.start == "nano":
-            data = shipped().read_bytes()
-            return data, read_config(data)
-        config = ModelConfig(architecture=self.start)
-        if checkpoint is None:
-            raise UsageError(
-                f"maskloop.toml: model.checkpoint: recipe {self.name} starts from Meta's "
-                f"{self.start} weights; name their file"
-            )
-        try:
-            return to_bytes(load_meta_checkpoint(checkpoint, self.start), config), config
-        except WeightsError as error:
-            raise UsageError(str(error)) from error
-
 
 # A small model is careful about itself: its IoU estimates and logits run low, and duplicates of one
 # object differ more than a large model's do. Chosen by F1 on drawn worlds that it did not learn
@@ -130,6 +107,45 @@ DEMO = replace(
     generation=_COARSE_GRID,
 )
 
+# Weights that know more than these labels teach: the encoder stays, and each image is encoded once
+# for each of a few crops. Grids and thresholds are those of `SamAutomaticMaskGenerator`.
+_SAM_GRID = GenerationConfig(
+    pred_iou_thresh=0.88,
+    stability_score_thresh=0.95,
+    stability_score_offset=1.0,
+    containment_thresh=1.0,
+)
+_SAM_LIGHT_GRID = replace(_SAM_GRID, points_per_side=16)
+SAM = replace(
+    NANO,
+    name="sam",
+    training=TrainingConfig(
+        steps=200,
+        warmup_steps=20,
+        ema=0.99,
+        learning_rate=2e-4,
+        crop_scale=(1.0, 1.6),
+        views=2,
+        frozen=("image_encoder",),
+    ),
+    evaluation_generation=_SAM_LIGHT_GRID,
+    assist=replace(
+        NANO.assist,
+        generation=_SAM_LIGHT_GRID,
+        proposals=ProposalConfig(min_predicted_iou=0.8, min_stability_score=0.9),
+    ),
+    generation=_SAM_GRID,
+)
+
+# Random weights have all to learn, and nothing of what they know is worth keeping.
+BACKBONE = replace(
+    NANO,
+    name="backbone",
+    training=TrainingConfig(
+        steps=2000, warmup_steps=100, scratch_steps=200, batch_images=6, masks_per_image=6
+    ),
+)
+
 _TINY_GRID = replace(_GRID, points_per_side=6)
 
 RECIPES: dict[str, Recipe] = {
@@ -156,7 +172,8 @@ RECIPES: dict[str, Recipe] = {
             assist=replace(NANO.assist, num_images=4, pool=6, generation=_TINY_GRID),
             generation=_TINY_GRID,
         ),
-        *(replace(NANO, name=name, start=name) for name in ("vit_b", "vit_l", "vit_h")),
+        *(replace(SAM, name=name, start=name) for name in ("vit_t", "vit_b", "vit_l", "vit_h")),
+        *(replace(BACKBONE, name=name, start=name) for name in ("resnet18", "resnet50")),
     )
 }
 

@@ -11,6 +11,7 @@ from flows.errors import StageError, UsageError
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import finish_run, new_run
+from flows.start_weights import start_weights
 from flows.workspace import Workspace, to_json
 from storage.catalog import models
 from storage.catalog.lake import Transaction
@@ -81,7 +82,7 @@ def training_start(workspace: Workspace, recipe: Recipe, progress: Progress) -> 
 
 def _base(workspace: Workspace, recipe: Recipe) -> str:
     """The version that has the recipe's start weights, registered where there is none."""
-    data, architecture = recipe.start_weights(workspace.settings.model.path)
+    data, architecture = start_weights(recipe, workspace.settings.model)
     uri, sha256 = keep_weights(workspace, data)
     for row in models.all_versions(workspace.lake):
         if row.weights_sha256 == sha256:

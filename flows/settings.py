@@ -18,7 +18,8 @@ FILE_NAME = "maskloop.toml"
 TEMPLATE = """\
 # A maskloop workspace. Everything in this folder belongs together and moves together.
 version = {version}
-recipe = "nano"          # nano, quick, demo, demo-quick, vit_b, vit_l or vit_h
+recipe = "nano"          # one of:
+# nano, quick, demo, demo-quick, vit_t, vit_b, vit_l, vit_h, resnet18, resnet50
 
 [workers]
 kind = "ray"             # "ray": one model load per actor; "local": in this process
@@ -42,7 +43,8 @@ assist = ""
 loop = ""
 
 [model]
-checkpoint = ""          # Meta's sam_vit_*.pth, for the recipes vit_b, vit_l and vit_h
+checkpoint = ""          # what recipes start from, a path or a URL; empty: docs/settings.md
+sha256 = ""              # of the checkpoint; a URL needs it
 
 [images]
 max_pixels = 200_000_000
@@ -95,14 +97,15 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """Where the weights lie that a recipe starts from, when they are not maskloop's own."""
+    """The weights that recipes start from, a path or a URL, and the SHA-256 they must have."""
 
     checkpoint: str = ""
+    sha256: str = ""
 
     @property
-    def path(self) -> Path | None:
-        """The checkpoint's file."""
-        return Path(self.checkpoint).expanduser() if self.checkpoint else None
+    def source(self) -> Path | str:
+        """The checkpoint's file, or its URL."""
+        return self.checkpoint if "://" in self.checkpoint else Path(self.checkpoint).expanduser()
 
 
 @dataclass(frozen=True, kw_only=True)

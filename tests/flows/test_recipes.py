@@ -1,7 +1,6 @@
 """Named configurations: each is whole, and variants are checked as it is."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -27,13 +26,6 @@ def test_only_what_changes_masks_changes_the_generation_key() -> None:
     finer = replace(recipe, generation=replace(recipe.generation, points_per_side=48))
     other = replace(recipe, name="other", shard_size=3)
     assert finer.generation_key() != recipe.generation_key() == other.generation_key()
-
-
-def test_metas_models_need_their_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"model\.checkpoint: recipe vit_b starts from Meta's"):
-        recipe_named("vit_b").start_weights()
-    with pytest.raises(UsageError, match=r"missing\.pth"):
-        recipe_named("vit_b").start_weights(tmp_path / "missing.pth")
 
 
 @pytest.mark.parametrize(

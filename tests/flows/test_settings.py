@@ -112,5 +112,6 @@ def test_every_setting_is_in_the_template(root: Path) -> None:
 
 def test_the_template_names_every_recipe(root: Path) -> None:
     text = (root / settings.FILE_NAME).read_text()
-    [comment] = [line.partition("# ")[2] for line in text.splitlines() if line.startswith("recipe")]
-    assert re.split(r", | or ", comment) == list(RECIPES)
+    comment = re.search(r"^recipe = .*\n# (.*)$", text, re.MULTILINE)
+    assert comment is not None
+    assert comment[1].split(", ") == list(RECIPES)

@@ -21,6 +21,7 @@ from flows.progress import Silent
 from flows.recipes import GateConfig, Recipe
 from flows.runs import new_run, start_run
 from flows.settings import ModelSettings
+from flows.start_weights import start_weights
 from flows.training import TrainRequest, train_stage
 from flows.workspace import Workspace
 from storage.objects import file_sha256
@@ -165,10 +166,9 @@ def test_a_recipe_of_another_architecture_starts_from_its_own_base(
 def test_a_recipe_without_its_checkpoint_changes_nothing(filled: Workspace, recipe: Recipe) -> None:
     serving.ensure_base(filled, recipe)
     snapshot = filled.lake.snapshot()
-    with pytest.raises(
-        UsageError, match=r"model\.checkpoint: recipe quick starts from Meta's vit_b"
-    ):
-        train_stage(filled, replace(recipe, start="vit_b"), Silent())
+    settings = replace(filled.settings, model=ModelSettings(checkpoint="missing.pth"))
+    with pytest.raises(UsageError, match=r"model\.checkpoint: missing\.pth: no such file"):
+        train_stage(replace(filled, settings=settings), replace(recipe, start="vit_b"), Silent())
     assert filled.lake.snapshot() == snapshot
 
 
@@ -254,7 +254,7 @@ def test_scores_are_measured_once(filled: Workspace, recipe: Recipe) -> None:
 def test_the_base_model_is_the_recipes_start(workspace: Workspace, recipe: Recipe) -> None:
     version = serving.ensure_base(workspace, recipe)
     assert serving.ensure_base(workspace, recipe) == version == "v1"
-    data, config = recipe.start_weights()
+    data, config = start_weights(recipe, workspace.settings.model)
     row = serving.model_row(workspace, version)
     assert workspace.objects.get(row.weights_uri, sha256=row.weights_sha256) == data
     assert weights.read_config(data) == config
