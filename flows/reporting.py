@@ -11,10 +11,12 @@ import numpy.typing as npt
 from engine import rle
 from flows.errors import StageError
 from flows.exporting import check_place
-from flows.report.data import STAGES, Reading
+from flows.report.courses import alone, course_chart, read_courses
+from flows.report.data import STAGES
 from flows.report.gallery import MAX_PIXELS
 from flows.report.page import build_report
 from flows.report.pictures import Layer, Pixels, jpeg, overlay
+from flows.report.reading import Reading
 from flows.suppression import as_rle
 from flows.workspace import Workspace
 from storage.queue.errors import UnknownItem
@@ -63,6 +65,17 @@ def sample_picture(workspace: Workspace) -> Sample:
         else:
             return Sample(jpeg(picture), tuple(problems))
     return Sample(jpeg(np.full((64, 64, 3), 200, dtype=np.uint8)), tuple(problems))
+
+
+def training_curves(workspace: Workspace) -> dict[str, str]:
+    """SVG pictures of how the trainings went, by what they show; none before the first."""
+    courses = read_courses(Reading(workspace.lake, workspace.lake.snapshot()))
+    if not courses:
+        return {}
+    return {
+        "loss": alone(course_chart("loss", courses, lambda course: course.losses)),
+        "IoU": alone(course_chart("IoU", courses, lambda course: course.ious)),
+    }
 
 
 def _with_masks(workspace: Workspace, reading: Reading, image_id: str) -> Pixels:

@@ -19,7 +19,8 @@ from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
 from flows.workspace import Workspace, to_json
 from storage.catalog import models
-from storage.rows import ModelVersionRow, TrainingSetRow, utcnow
+from storage.catalog.lake import Transaction
+from storage.rows import ModelVersionRow, TrainingSetRow, TrainingStepRow, utcnow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +98,20 @@ def _train(
             gold_scores(workspace, predictor, recipe, run.run_id, progress, snapshot=snapshot)
         )
         promoted, reason = _decide(workspace, recipe, version, scores, baseline, request)
-        workspace.lake.commit(
-            lambda tx: finish_run(
+        steps = _steps(run.run_id, result)
+
+        def finish(tx: Transaction) -> None:
+            tx.insert(steps)
+            finish_run(
                 tx,
                 run.run_id,
                 num_images=len(labels),
                 num_masks=labels.num_masks,
                 model_version=version,
                 detail=reason,
-            ),
-            message=f"trained {version}",
-        )
+            )
+
+        workspace.lake.commit(finish, message=f"trained {version}")
     _checkpointer(workspace, recipe, parent, labels).clear()
     return TrainOutcome(
         run_id=run.run_id,
@@ -119,6 +123,13 @@ def _train(
         num_masks=labels.num_masks,
         scores=scores,
     )
+
+
+def _steps(run_id: str, result: TrainResult) -> list[TrainingStepRow]:
+    return [
+        TrainingStepRow(run_id=run_id, step=step, **asdict(record))
+        for step, record in enumerate(result.steps, start=1)
+    ]
 
 
 @dataclass(frozen=True)

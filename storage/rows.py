@@ -182,6 +182,19 @@ class TrainingSetRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingStepRow(Row):
+    """How one step of a training run went; of the model's own batch, not of the gold set."""
+
+    table = "training_steps"
+
+    run_id: str
+    step: int
+    loss: float
+    iou: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationRow(Row):
     """One metric of one model version on one split."""
 
@@ -365,6 +378,7 @@ ROWS: tuple[type[Row], ...] = (
     CandidateRow,
     ModelVersionRow,
     TrainingSetRow,
+    TrainingStepRow,
     EvaluationRow,
     ShardRow,
     RunRow,

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
 
 import torch
 from safetensors.torch import load, save
@@ -16,10 +17,20 @@ from engine.training.optimiser import freeze, parameter_groups, trainable
 from engine.training.schedule import learning_rate
 
 _HEADER_KEY = "step"
+_RECORDS = "records"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """How one step went; `iou` is the mean IoU on its own batch."""
+
+    loss: float
+    iou: float
+    seconds: float
 
 
 class TrainingState:
-    """A model in training, its running average, the optimiser's moments and the step.
+    """A model in training, its running average, the optimiser's moments, the step and the records.
 
     Raises ValueError where the model's encoder cannot do what `config` asks for.
     """
@@ -27,6 +38,7 @@ class TrainingState:
     def __init__(self, model: PromptableSam, config: TrainingConfig) -> None:
         self.model = model
         self.step = 0
+        self.records: list[StepRecord] = []
         self._config = config
         self._average: PromptableSam = copy.deepcopy(model)
         self._average.eval().requires_grad_(False)
@@ -78,6 +90,8 @@ class TrainingState:
         tensors |= {f"average.{name}": value for name, value in self._average.state_dict().items()}
         for name, value in self._moments():
             tensors[f"optimiser.{name}"] = value
+        records = [astuple(record) for record in self.records]
+        tensors[_RECORDS] = torch.tensor(records, dtype=torch.float64).reshape(-1, 3)
         tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
         return save(tensors, metadata={_HEADER_KEY: str(self.step)})
 
@@ -94,6 +108,10 @@ class TrainingState:
                 if f"{index}.{key}" in moments
             }
         length = int.from_bytes(blob[:8], "little")
+        self.records = [
+            StepRecord(loss=loss, iou=iou, seconds=seconds)
+            for loss, iou, seconds in tensors[_RECORDS].tolist()
+        ]
         self.step = int(json.loads(blob[8 : 8 + length])["__metadata__"][_HEADER_KEY])
 
     def _parameters(self) -> Iterator[nn.Parameter]:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import torch
@@ -23,7 +23,7 @@ from engine.training.gradients import (
 from engine.training.kept import KeptFeatures
 from engine.training.optimiser import trainable
 from engine.training.samples import CropSource, LabelledImages
-from engine.training.state import TrainingState
+from engine.training.state import StepRecord, TrainingState
 
 
 class TrainingError(RuntimeError):
@@ -48,23 +48,19 @@ class Checkpointer(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepReport:
-    """How one step went; `iou` is the mean IoU on its own batch."""
+class StepReport(StepRecord):
+    """How step `step` of `num_steps` went."""
 
     step: int
     num_steps: int
-    loss: float
-    iou: float
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """The averaged model, and the mean loss and IoU of the last tenth of the steps."""
+    """The averaged model, and how each step went, also those before an interruption."""
 
     model: PromptableSam
-    loss: float
-    iou: float
+    steps: tuple[StepRecord, ...]
 
 
 def train(
@@ -100,22 +96,16 @@ def train(
     batches = BatchSource(crops, image_weights(known, config), config)
     frozen = "image_encoder" in config.frozen
     kept = KeptFeatures(config.kept_features_mb) if frozen else None
-    recent: list[tuple[float, float]] = []
     with image_workers(len(share)) as workers:
         while state.step < config.steps:
-            report = _advance(state, batches, config, workers, team, kept)
-            recent.append((report.loss, report.iou))
+            record = _advance(state, batches, config, workers, team, kept)
             if not team.is_first:
                 continue
-            on_step(report)
+            on_step(StepReport(step=state.step, num_steps=config.steps, **asdict(record)))
             last = state.step == config.steps
             if checkpoint is not None and (last or state.step % config.checkpoint_every == 0):
                 checkpoint.save(state.step, state.to_bytes())
-    tail = recent[-max(1, config.steps // 10) :] or [(math.nan, math.nan)]
-    losses, ious = zip(*tail, strict=True)
-    return TrainResult(
-        model=state.averaged(), loss=sum(losses) / len(losses), iou=sum(ious) / len(ious)
-    )
+    return TrainResult(model=state.averaged(), steps=tuple(state.records))
 
 
 @dataclass(frozen=True, order=True)
@@ -135,7 +125,7 @@ def _advance(
     workers: Executor,
     team: Team,
     kept: KeptFeatures | None,
-) -> StepReport:
+) -> StepRecord:
     started = time.monotonic()
     step = state.step
     places = team.share(config.batch_images)
@@ -152,13 +142,13 @@ def _advance(
     sums = team.add_up(parameters, total.totals)
     if not state.descend(divided(sums, len(outcomes))):
         raise _error("the gradient is no number", state, outcomes)
-    return StepReport(
-        step=state.step,
-        num_steps=config.steps,
+    record = StepRecord(
         loss=sum(outcome.loss for outcome in outcomes) / len(outcomes),
         iou=sum(outcome.iou for outcome in outcomes) / len(outcomes),
         seconds=time.monotonic() - started,
     )
+    state.records.append(record)
+    return record
 
 
 def _error(what: str, state: TrainingState, outcomes: list[_Outcome]) -> TrainingError:

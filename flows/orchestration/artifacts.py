@@ -5,6 +5,7 @@ Keys are stable, so that the UI shows each artifact's history over the runs.
 
 import base64
 import time
+from collections.abc import Mapping
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -16,19 +17,20 @@ from prefect.artifacts import (
 )
 
 from flows.progress import Progress
-from flows.reporting import sample_picture, write_report
+from flows.reporting import sample_picture, training_curves, write_report
 from flows.workspace import Workspace
 from storage.catalog import evaluations, models
 
 METRICS_KEY = "gold-scores"
 SAMPLE_KEY = "sample-masks"
+CURVES_KEY = "training-curves"
 REPORT_KEY = "report"
 PROGRESS_KEY = "progress"
 _UPDATE_EVERY_S = 3.0
 
 
 def publish(workspace: Workspace) -> None:
-    """Refresh the metrics table, the sample picture and the link to the report."""
+    """Refresh the metrics table, the curves, the sample picture and the link to the report."""
     scores = evaluations.by_model(workspace.lake, split="gold")
     rows = [
         {
@@ -47,6 +49,12 @@ def publish(workspace: Workspace) -> None:
         key=SAMPLE_KEY,
         description="Images with their masks, as the store has them now",
     )
+    if curves := training_curves(workspace):
+        create_markdown_artifact(
+            _curves_page(curves),
+            key=CURVES_KEY,
+            description="The trainings from their first step to their last; the newest stands out",
+        )
     report = write_report(workspace, workspace.root / "report.html")
     create_link_artifact(report.as_uri(), link_text=str(report), key=REPORT_KEY)
 
@@ -57,6 +65,14 @@ def sample_page(workspace: Workspace) -> str:
     picture = base64.b64encode(sample.jpeg).decode()
     notes = (f"Left out: {line}" for line in sample.problems)
     return "\n\n".join([f"![images with their masks](data:image/jpeg;base64,{picture})", *notes])
+
+
+def _curves_page(curves: Mapping[str, str]) -> str:
+    pictures = {name: base64.b64encode(svg.encode()).decode() for name, svg in curves.items()}
+    return "\n\n".join(
+        f"**{name}**\n\n![{name}](data:image/svg+xml;base64,{picture})"
+        for name, picture in pictures.items()
+    )
 
 
 class _Published:

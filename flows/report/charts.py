@@ -22,11 +22,16 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One curve; `kind` is its class in the style sheet."""
+    """One curve; `kind` is its class in the style sheet.
+
+    `dots` marks its points; `ends` writes its last value beside it.
+    """
 
     kind: str
     name: str
     points: Sequence[Point]
+    dots: bool = True
+    ends: bool = True
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -94,17 +99,18 @@ def _grid_line(scale: _Scale, mark: float, decimals: int) -> str:
 def _curve(scale: _Scale, line: Line) -> str:
     places = [(scale.x(point.x), scale.y(point.y)) for point in line.points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    marked = zip(line.points, places, strict=True) if line.dots else ()
     dots = "".join(
         f'<circle class="dot{" hollow" if point.hollow else ""}" cx="{x:.1f}" cy="{y:.1f}" r="3.6">'
         f"<title>{escape(point.name)}: {point.y:.3f}</title></circle>"
-        for point, (x, y) in zip(line.points, places, strict=True)
+        for point, (x, y) in marked
     )
     return f'<g class="line {line.kind}"><polyline points="{path}"/>{dots}</g>'
 
 
 def _end_labels(scale: _Scale, lines: Sequence[Line]) -> list[str]:
     """The last value of each line beside it, pushed apart where they would overlap."""
-    drawn = [line for line in lines if line.points]
+    drawn = [line for line in lines if line.points and line.ends]
     ends = sorted(((scale.y(line.points[-1].y), line) for line in drawn), key=lambda end: end[0])
     labels, floor = [], -math.inf
     for y, line in ends:
@@ -122,9 +128,10 @@ def _short(value: float) -> str:
 
 
 def _spoken(title: str, lines: Sequence[Line]) -> str:
-    said = "; ".join(
-        f"{line.name} " + ", ".join(f"{point.name} {_short(point.y)}" for point in line.points)
-        for line in lines
-        if line.points
-    )
+    said = "; ".join(_spoken_line(line) for line in lines if line.points)
     return f"{title}: {said}"
+
+
+def _spoken_line(line: Line) -> str:
+    points = line.points if line.dots else (line.points[0], line.points[-1])
+    return f"{line.name} " + ", ".join(f"{point.name} {_short(point.y)}" for point in points)

@@ -4,35 +4,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from annotator.signature import SIMULATED, is_simulated
+from flows.report.courses import Course, read_courses
+from flows.report.reading import Reading
 
 STAGES = ("label", "manual", "semi", "auto")
-
-
-class Store(Protocol):
-    """What the report asks of the lake: rows of one snapshot."""
-
-    def rows(
-        self, sql: str, params: Sequence[Any] = (), *, snapshot: int | None = None
-    ) -> list[dict[str, Any]]:
-        """The rows that `sql` selects, as of `snapshot`."""
-
-    def snapshot(self) -> int:
-        """The number of the newest snapshot."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The store at one snapshot, so that all numbers of a page agree."""
-
-    store: Store
-    snapshot: int
-
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """The rows that `sql` selects."""
-        return self.store.rows(sql, params, snapshot=self.snapshot)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +112,7 @@ class Story:
     made_before: Mapping[str, int]
     turns: Sequence[Turn]
     models: Sequence[Model]
+    courses: Sequence[Course]
     generation: Generation | None
 
     @property
@@ -179,6 +158,7 @@ def read_story(reading: Reading) -> Story:
         made_before=made_before,
         turns=turns,
         models=models,
+        courses=read_courses(reading),
         generation=_generation(reading),
     )
 

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.errors import StageError
-from flows.report.data import STAGES, Reading
+from flows.report.data import STAGES
 from flows.report.pictures import ACTION_COLOURS, Layer, Mask, Pixels, data_uri, overlay
+from flows.report.reading import Reading
 
 # Larger images cost seconds to draw and megabytes to hold, and show no more on a page.
 MAX_PIXELS = 25_000_000

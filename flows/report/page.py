@@ -9,10 +9,12 @@ from markupsafe import Markup
 
 from flows.report import questions, words
 from flows.report.charts import Line, Point, line_chart
-from flows.report.data import STAGES, Model, Reading, Store, Story, read_story
+from flows.report.courses import course_chart
+from flows.report.data import STAGES, Model, Story, read_story
 from flows.report.gallery import Decode, ReadImage, ReadProposals, Sources, gallery, pairs
 from flows.report.lineage import family_tree
 from flows.report.pictures import ACTION_COLOURS, STAGE_COLOURS
+from flows.report.reading import Reading, Store
 from flows.report.reasons import parted
 from storage.objects import write_durably
 
@@ -36,6 +38,10 @@ METRICS = (
     Metric("ap50", "AP50", "average precision of the automatic masks at IoU 0.5"),
     Metric("f1_50", "F1", "of the automatic masks, matched one to one at IoU 0.5"),
 )
+
+
+LOSS = Metric("loss", "Loss", "of each step on its own images; lower is better")
+OWN_IOU = Metric("iou", "IoU", "on those images after their last click")
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ def render(reading: Reading, sources: Sources) -> str:
         words=words,
         metrics=METRICS,
         charts=_charts(story),
+        curves=_curves(story),
         has_control=any(turn.control for turn in story.turns),
         timed=any(turn.effort and turn.effort.seconds for turn in story.turns),
         annotator="simulated annotator" if story.simulated else "person",
@@ -100,6 +107,16 @@ def render(reading: Reading, sources: Sources) -> str:
         stages=STAGES,
         colours={**STAGE_COLOURS, **ACTION_COLOURS},
     )
+
+
+def _curves(story: Story) -> list[Chart]:
+    """Loss and IoU over the course of the trainings."""
+    if not story.courses:
+        return []
+    return [
+        Chart(LOSS, course_chart(LOSS.name, story.courses, lambda course: course.losses)),
+        Chart(OWN_IOU, course_chart(OWN_IOU.name, story.courses, lambda course: course.ious)),
+    ]
 
 
 def _charts(story: Story) -> list[Chart]:

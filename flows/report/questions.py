@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.report.data import Reading
+from flows.report.reading import Reading
 
 MAX_ROWS = 12
 

@@ -95,6 +95,7 @@ RULES = (
     _refers("mask_labels", "mask_id", "masks", "mask_id"),
     _refers("image_sets", "model_version", "model_versions", "version"),
     _refers("training_sets", "image_id", "images", "image_id"),
+    _refers("training_steps", "run_id", "runs", "run_id"),
     _refers("decisions", "mask_id", "masks", "mask_id"),
     _refers("evaluations", "model_version", "model_versions", "version"),
     _refers("suppressions", "mask_id", "masks", "mask_id"),

@@ -14,7 +14,7 @@ import pyarrow as pa
 from storage.errors import NewerStoreError
 from storage.rows import ROWS, Row, Segmentation
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Python's type -> (DuckDB's, Arrow's).
 _TYPES: dict[Any, tuple[str, pa.DataType]] = {

@@ -62,6 +62,9 @@ def test_a_training_leaves_everything_that_explains_it(filled: Workspace, lenien
     [run] = filled.lake.rows("SELECT * FROM runs WHERE stage = 'train'")
     assert (run["run_id"], run["status"], run["model_version"]) == (outcome.run_id, "done", "v2")
     assert run["config_hash"] == row.config_hash
+    steps = filled.lake.rows("SELECT * FROM training_steps ORDER BY step")
+    assert [step["step"] for step in steps] == list(range(1, lenient.training.steps + 1))
+    assert {step["run_id"] for step in steps} == {outcome.run_id}
     assert not list(filled.folder("checkpoints").iterdir())
     check_gold(filled)
 

@@ -104,7 +104,11 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
         tiny(), scenes, SHORT, checkpoint=memory, on_step=lambda r: steps.append(r.step)
     )
     assert steps == list(range(fail_after + 1, SHORT.steps + 1))
-    assert same(resumed.model, train(tiny(), scenes, SHORT).model)
+    undisturbed = train(tiny(), scenes, SHORT)
+    assert same(resumed.model, undisturbed.model)
+    curves = [[(step.loss, step.iou) for step in run.steps] for run in (resumed, undisturbed)]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == SHORT.steps
 
 
 def test_a_finished_training_is_not_done_again(scenes: Scenes) -> None:

@@ -39,6 +39,7 @@ def story(*turns: Turn, **changes: Any) -> Story:
         "made_before": {},
         "turns": turns,
         "models": models,
+        "courses": (),
         "generation": None,
     }
     return Story(**(values | changes))

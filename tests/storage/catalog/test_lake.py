@@ -216,7 +216,7 @@ def test_making_a_store_again_keeps_it(lake: Lake, put: Any, make: Any) -> None:
     put(make.image("a"))
     again = Lake.create(lake.root)
     assert again.rows("SELECT image_id FROM images") == [{"image_id": "a"}]
-    assert again.rows("SELECT version FROM schema_versions") == [{"version": 1}]
+    assert again.rows("SELECT version FROM schema_versions") == [{"version": schema.SCHEMA_VERSION}]
 
 
 def test_a_store_that_was_not_finished_is_finished(tmp_path: Path) -> None:
@@ -233,8 +233,10 @@ def test_a_folder_without_a_store_is_not_one(tmp_path: Path) -> None:
 
 
 def test_a_newer_store_is_refused(lake: Lake, put: Any, make: Any) -> None:
-    put(SchemaVersionRow(version=2, applied_at=make.now))
-    with pytest.raises(NewerStoreError, match="its store has schema 2, this maskloop reads 1"):
+    known = schema.SCHEMA_VERSION
+    put(SchemaVersionRow(version=known + 1, applied_at=make.now))
+    words = f"its store has schema {known + 1}, this maskloop reads {known}"
+    with pytest.raises(NewerStoreError, match=words):
         Lake.open(lake.root)
 
 
