@@ -82,28 +82,16 @@ def choose_images(
     known, is the most doubtful. Of equals the first. Raises ValueError for arrays that do not fit,
     for NaN and for k outside 0..N.
     """
-    rows, values = np.asarray(vectors, dtype=np.float64), np.asarray(doubts, dtype=np.float64)
-    before = np.zeros((0, *rows.shape[1:])) if known is None else np.asarray(known, np.float64)
-    if rows.ndim != 2 or values.shape != (len(rows),):
-        raise ValueError(
-            f"vectors, doubts: must be (N, D) and (N,), but got {rows.shape} and {values.shape}"
-        )
-    if before.shape[1:] != rows.shape[1:]:
-        raise ValueError(f"known: must be (M, {rows.shape[1]}), but got {before.shape}")
-    if not all(np.isfinite(array).all() for array in (rows, values, before)):
-        raise ValueError("vectors, doubts, known: must be finite, but got NaN or infinity")
-    if not 0 <= k <= len(rows):
-        raise ValueError(f"k: must be from 0 to {len(rows)}, but got {k}")
+    values = np.asarray(doubts, dtype=np.float64)
+    rows, before = _scaled(vectors, known, k)
+    if values.shape != (len(rows),):
+        raise ValueError(f"doubts: must be ({len(rows)},), but got {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("doubts: must be finite, but got NaN or infinity")
     if k == 0:
         return []
     unsure = _to_unit(values)
-    # A channel with large numbers would decide alone.
-    spread = np.concatenate([rows, before]).std(axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
-    rows, before = rows / scale, before / scale
-    distances = np.full(len(rows), np.inf)
-    for place in before:
-        distances = np.minimum(distances, np.linalg.norm(rows - place, axis=1))
+    distances = _to_nearest(rows, before)
     chosen: list[int] = []
     while len(chosen) < k:
         nearest = _to_unit(distances) if np.isfinite(distances).all() else np.zeros(len(rows))
@@ -112,6 +100,69 @@ def choose_images(
         chosen.append(int(value.argmax()))
         distances = np.minimum(distances, np.linalg.norm(rows - rows[chosen[-1]], axis=1))
     return chosen
+
+
+def representatives(
+    vectors: npt.ArrayLike, k: int, *, known: npt.ArrayLike | None = None
+) -> list[int]:
+    """The k images, of N, that with the known ones stand best for all, in order of choice.
+
+    vectors (N, D), known (M, D) as for `choose_images`. Greedily the one that takes most off the
+    sum of distances of all N to their nearest known or chosen one (facility location: Wei, Iyer and
+    Bilmes, "Submodularity in data subset selection and active learning", 2015). So an odd picture
+    waits until the crowds have theirs. Takes (N, N) memory. Of equals the first. Raises ValueError
+    as `choose_images` does.
+    """
+    rows, before = _scaled(vectors, known, k)
+    between = np.sqrt(np.maximum(_squared_distances(rows, rows), 0))
+    distances = _to_nearest(rows, before)
+    if not len(before):
+        # Far from everything, but not endlessly, or all first choices were equal.
+        distances = np.full(len(rows), between.max(initial=0.0))
+    chosen: list[int] = []
+    while len(chosen) < k:
+        saved = np.maximum(distances - between, 0).sum(axis=1)
+        saved[chosen] = -1.0
+        chosen.append(int(saved.argmax()))
+        distances = np.minimum(distances, between[chosen[-1]])
+    return chosen
+
+
+def _scaled(
+    vectors: npt.ArrayLike, known: npt.ArrayLike | None, k: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Both checked and scaled: a channel with large numbers would decide alone."""
+    rows = np.asarray(vectors, dtype=np.float64)
+    before = np.zeros((0, *rows.shape[1:])) if known is None else np.asarray(known, np.float64)
+    if rows.ndim != 2:
+        raise ValueError(f"vectors: must be (N, D), but got {rows.shape}")
+    if before.shape[1:] != rows.shape[1:]:
+        raise ValueError(f"known: must be (M, {rows.shape[1]}), but got {before.shape}")
+    if not (np.isfinite(rows).all() and np.isfinite(before).all()):
+        raise ValueError("vectors, known: must be finite, but got NaN or infinity")
+    if not 0 <= k <= len(rows):
+        raise ValueError(f"k: must be from 0 to {len(rows)}, but got {k}")
+    both = np.concatenate([rows, before])
+    spread = both.std(axis=0) if len(both) else np.ones(rows.shape[1])
+    scale = np.where(spread > 0, spread, 1.0)
+    return rows / scale, before / scale
+
+
+def _to_nearest(
+    rows: npt.NDArray[np.float64], places: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(N,) the distance of each row to its nearest place, infinity where there is none."""
+    distances = np.full(len(rows), np.inf)
+    for place in places:
+        distances = np.minimum(distances, np.linalg.norm(rows - place, axis=1))
+    return distances
+
+
+def _squared_distances(
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+    return np.asarray(squares)
 
 
 def _to_unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

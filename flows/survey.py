@@ -1,4 +1,4 @@
-"""Which images to look at closely: those least like the ones that people have or will have seen."""
+"""Which images to look at closely: those that, with what people have seen, stand for all."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from flows.workspace import Workspace
 Row = Mapping[str, object]
 
 
-def unlike_the_known(
+def representatives(
     workspace: Workspace,
     predictor: Predictor,
     free: Sequence[Row],
@@ -33,9 +33,8 @@ def unlike_the_known(
         return list(free)
     free, known = _drawn(free, most), _drawn(known, most)
     vectors = _vectors(workspace, predictor, [*free, *known], progress)
-    chosen = proposals.choose_images(
-        vectors[: len(free)], np.zeros(len(free)), num_images, known=vectors[len(free) :]
-    )
+    known_vectors = vectors[len(free) :]
+    chosen = proposals.representatives(vectors[: len(free)], num_images, known=known_vectors)
     return [free[index] for index in chosen]
 
 

@@ -8,7 +8,7 @@ import pytest
 from engine import rle
 from engine.generation.generator import Generated, GeneratedMask
 from engine.geometry import mask_to_box
-from engine.proposals import ProposalConfig, choose_images, confident, doubt
+from engine.proposals import ProposalConfig, choose_images, confident, doubt, representatives
 
 
 def square(x: int, y: int, side: int, iou: float = 0.9, stability: float = 0.9) -> GeneratedMask:
@@ -122,7 +122,7 @@ def test_every_image_is_chosen_at_most_once_and_always_the_same() -> None:
     ("vectors", "doubts", "k", "field"),
     [
         pytest.param(np.zeros(4), np.zeros(4), 1, "vectors", id="flat"),
-        pytest.param(np.zeros((4, 2)), np.zeros(3), 1, "vectors", id="other lengths"),
+        pytest.param(np.zeros((4, 2)), np.zeros(3), 1, "doubts", id="other lengths"),
         pytest.param(np.full((4, 2), np.nan), np.zeros(4), 1, "vectors", id="not a number"),
         pytest.param(np.zeros((4, 2)), np.zeros(4), 5, "k", id="too many"),
         pytest.param(np.zeros((4, 2)), np.zeros(4), -1, "k", id="negative"),
@@ -136,3 +136,33 @@ def test_arrays_that_do_not_fit_are_refused(vectors: Any, doubts: Any, k: int, f
 def test_known_images_of_other_vectors_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^known: must be \(M, 2\)"):
         choose_images(np.zeros((4, 2)), np.zeros(4), 1, known=np.zeros((3, 5)))
+
+
+def test_a_crowd_has_its_representative_before_an_oddity() -> None:
+    crowd, oddity = [[0.0], [0.1], [0.2], [0.3], [0.4]], [[3.0]]
+    assert representatives(crowd + oddity, 2) == [2, 5]
+    assert representatives(crowd + oddity, 1, known=[[0.2]]) == [5]
+    assert representatives(crowd + oddity, 1, known=[[3.0]]) == [2]
+
+
+def test_representatives_take_most_off_the_distances_at_each_choice() -> None:
+    random = np.random.default_rng(0)
+    vectors, known = random.normal(size=(30, 4)), random.normal(size=(5, 4))
+    chosen = representatives(vectors, 30, known=known)
+    assert sorted(chosen) == list(range(30))
+    scaled = np.concatenate([vectors, known]) / np.concatenate([vectors, known]).std(axis=0)
+
+    def sum_of_distances(places: list[int]) -> float:
+        taken = scaled[[*places, *range(30, 35)]]
+        return float(np.linalg.norm(scaled[:30, None] - taken, axis=2).min(axis=1).sum())
+
+    for number in range(8):
+        left = {i: sum_of_distances([*chosen[:number], i]) for i in chosen[number:]}
+        assert left[chosen[number]] == pytest.approx(min(left.values()))
+
+
+def test_no_image_has_no_representative() -> None:
+    assert representatives(np.zeros((0, 3)), 0) == []
+    assert representatives(np.ones((4, 3)), 4) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match=r"^k: must be from 0 to 0"):
+        representatives(np.zeros((0, 3)), 1)
