@@ -19,6 +19,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(work|farm|home|root|Users)/\w")
 # Folder or module -> the only place that may import it.
 HOMES = {
     "segment_anything": "engine/model/",
+    "timm": "engine/model/",
     "duckdb": "storage/catalog/",
     "sqlalchemy": "storage/queue/",
     "boto3": "storage/s3",

@@ -10,6 +10,8 @@ import torch
 
 from engine.model import weights
 from engine.model.registry import ModelConfig, build_model
+from engine.model.sam import PromptableSam
+from engine.training.trainer import TrainResult
 from engine.training.trainer import train as train_model
 from flows import serving, training
 from flows.checking import fsck
@@ -105,6 +107,39 @@ def test_a_destroyed_model_is_measured_and_rejected(
     assert serving.current_version(filled) == "v1"
     assert serving.model_row(filled, "v2").status == "rejected"
     assert serving.model_row(filled, "v2").reason == outcome.reason
+
+
+def shipped(*, noise: float = 0.0) -> PromptableSam:
+    """The model that ships, its weights off by `noise` of their spread."""
+    model, _ = weights.load(weights.shipped())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.numel() > 1:
+                parameter.add_(torch.randn_like(parameter) * parameter.std() * noise)
+    return model
+
+
+def test_a_better_model_serves_a_worse_one_does_not_and_the_former_returns(
+    filled: Workspace, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "noisy.safetensors"
+    own.write_bytes(weights.to_bytes(shipped(noise=0.5), ModelConfig()))
+    settings = replace(filled.settings, model=ModelSettings(checkpoint=str(own)))
+    workspace = replace(filled, settings=settings)
+    candidates = iter([shipped(), shipped(noise=0.5)])
+
+    def trained(*_args: Any, **_more: Any) -> TrainResult:
+        return TrainResult(model=next(candidates), steps=())
+
+    monkeypatch.setattr(training, "train", trained)
+    better, worse = (train_stage(workspace, recipe, Silent()) for _ in range(2))
+    assert (better.version, better.promoted) == ("v2", True)
+    assert (worse.version, worse.promoted) == ("v3", False)
+    assert serving.current_version(workspace) == "v2"
+    assert serving.rollback(workspace) == serving.current_version(workspace) == "v1"
+    rows = [serving.model_row(workspace, version) for version in ("v1", "v2", "v3")]
+    assert [row.status for row in rows] == ["promoted", "retired", "rejected"]
+    assert [entry.model_version for entry in workspace.pointer.history()] == ["v1", "v2", "v1"]
 
 
 def test_without_gold_images_a_candidate_is_promoted_unmeasured(
