@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator.client import AnnotatorClient, LeaseLostError, Work
-from annotator.signature import SIMULATED, simulated_signature
+from annotator.signature import SIMULATED
 from annotator.submission import Submission
 from annotator.truth import Truth, TruthError
 from annotator.visit import SimulationConfig, Visit
@@ -123,10 +123,8 @@ def run_simulated(
 ) -> SimulationSummary:
     """Work through the queue of the server at `url` with the truth of a COCO file.
 
-    Submissions are signed `simulated` or `simulated-NAME`, whoever asks.
-
     Raises TruthError, UnavailableError, ApiError; ValueError for a malformed url.
     """
     known = Truth.read(truth)
-    with AnnotatorClient(url, simulated_signature(annotator)) as client:
+    with AnnotatorClient(url, annotator) as client:
         return SimulatedAnnotator(client, known, config).work(wait_s=wait_s, on_item=on_item)

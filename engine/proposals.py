@@ -143,9 +143,12 @@ def _scaled(
     if not 0 <= k <= len(rows):
         raise ValueError(f"k: must be from 0 to {len(rows)}, but got {k}")
     both = np.concatenate([rows, before])
-    spread = both.std(axis=0) if len(both) else np.ones(rows.shape[1])
-    scale = np.where(spread > 0, spread, 1.0)
-    return rows / scale, before / scale
+    if not len(both):
+        return rows, before
+    middle, spread = both.mean(axis=0), both.std(axis=0)
+    # What is constant but for rounding says nothing.
+    scale = np.where(spread > 1e-9 * np.abs(middle), spread, np.inf)
+    return (rows - middle) / scale, (before - middle) / scale
 
 
 def _to_nearest(

@@ -20,7 +20,7 @@ from flows.merge import unmerged_images
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
-from flows.survey import Row, representatives
+from flows.survey import Row, worth_a_look
 from flows.workspace import Workspace, to_json
 from storage.queue.items import NewItem
 from storage.rows import mask_id
@@ -56,7 +56,7 @@ def assist_stage(
     with stage_lock(workspace, "assist"):
         reconcile_runs(workspace, "assist")
         free, known = _free_and_known(workspace)
-        version = serving.ensure_base(workspace, recipe)
+        version = serving.ensure_base(workspace, recipe, progress)
         run = new_run(
             "assist",
             turn=turn,
@@ -68,7 +68,7 @@ def assist_stage(
         run_id = start_run(workspace, run)
         with failing_run(workspace, run_id):
             predictor = serving.load_predictor(workspace, version)
-            pool = representatives(
+            pool = worth_a_look(
                 workspace,
                 predictor,
                 free,

@@ -51,7 +51,7 @@ def generate_stage(
                 "generate: there are no images yet; run: maskloop add PATH..., "
                 "or maskloop import coco ANNOTATIONS.json --images DIR"
             )
-        version = serving.ensure_base(workspace, recipe)
+        version = serving.ensure_base(workspace, recipe, progress)
         plan = _Plan(workspace, recipe, version, recipe.generation_key())
         if not plan.has_work():
             return GenerateOutcome(

@@ -107,16 +107,20 @@ DEMO = replace(
     generation=_COARSE_GRID,
 )
 
-# Weights that know more than these labels teach: the encoder stays, and each image is encoded once
-# for each of a few crops. Grids and thresholds are those of `SamAutomaticMaskGenerator`.
+# Weights that know more than these labels teach: the encoder stays, and an image has one crop,
+# encoded once. The grid and the thresholds are those of `SamAutomaticMaskGenerator`.
 _SAM_GRID = GenerationConfig(
     pred_iou_thresh=0.88,
     stability_score_thresh=0.95,
     stability_score_offset=1.0,
+    mask_nms_thresh=1.0,
     containment_thresh=1.0,
+    min_mask_region_area=0,
+    min_mask_area=1,
+    max_mask_area_fraction=1.0,
 )
 _SAM_LIGHT_GRID = replace(_SAM_GRID, points_per_side=16)
-SAM = replace(
+_SAM = replace(
     NANO,
     name="sam",
     training=TrainingConfig(
@@ -125,7 +129,7 @@ SAM = replace(
         ema=0.99,
         learning_rate=2e-4,
         crop_scale=(1.0, 1.6),
-        views=2,
+        views=1,
         frozen=("image_encoder",),
     ),
     evaluation_generation=_SAM_LIGHT_GRID,
@@ -138,7 +142,7 @@ SAM = replace(
 )
 
 # Random weights have all to learn, and nothing of what they know is worth keeping.
-BACKBONE = replace(
+_BACKBONE = replace(
     NANO,
     name="backbone",
     training=TrainingConfig(
@@ -172,8 +176,8 @@ RECIPES: dict[str, Recipe] = {
             assist=replace(NANO.assist, num_images=4, pool=6, generation=_TINY_GRID),
             generation=_TINY_GRID,
         ),
-        *(replace(SAM, name=name, start=name) for name in ("vit_t", "vit_b", "vit_l", "vit_h")),
-        *(replace(BACKBONE, name=name, start=name) for name in ("resnet18", "resnet50")),
+        *(replace(_SAM, name=name, start=name) for name in ("vit_t", "vit_b", "vit_l", "vit_h")),
+        *(replace(_BACKBONE, name=name, start=name) for name in ("resnet18", "resnet50")),
     )
 }
 

@@ -53,12 +53,12 @@ def keep_weights(workspace: Workspace, data: bytes) -> tuple[str, str]:
     return stored.uri, sha256
 
 
-def ensure_base(workspace: Workspace, recipe: Recipe) -> str:
+def ensure_base(workspace: Workspace, recipe: Recipe, progress: Progress) -> str:
     """The version in service; where there is none, the recipe's start weights become it."""
     if (version := current_version(workspace)) is not None:
         mirror_status(workspace)
         return version
-    version = _base(workspace, recipe)
+    version = _base(workspace, recipe, progress)
     promote(workspace, version, reason="the recipe's start weights; nothing served before")
     return version
 
@@ -69,10 +69,10 @@ def training_start(workspace: Workspace, recipe: Recipe, progress: Progress) -> 
     Weights of one architecture are of no use to another: where they differ, the recipe's own start
     weights, which then become a version that does not serve.
     """
-    row = model_row(workspace, ensure_base(workspace, recipe))
+    row = model_row(workspace, ensure_base(workspace, recipe, progress))
     if row.architecture == recipe.start:
         return row.version
-    version = _base(workspace, recipe)
+    version = _base(workspace, recipe, progress)
     progress.note(
         f"recipe {recipe.name} is of architecture {recipe.start}, but {row.version}, which serves, "
         f"of {row.architecture}: training starts from {version}, the recipe's own base"
@@ -80,9 +80,9 @@ def training_start(workspace: Workspace, recipe: Recipe, progress: Progress) -> 
     return version
 
 
-def _base(workspace: Workspace, recipe: Recipe) -> str:
+def _base(workspace: Workspace, recipe: Recipe, progress: Progress) -> str:
     """The version that has the recipe's start weights, registered where there is none."""
-    data, architecture = start_weights(recipe, workspace.settings.model)
+    data, architecture = start_weights(recipe, workspace.settings.model, progress)
     uri, sha256 = keep_weights(workspace, data)
     for row in models.all_versions(workspace.lake):
         if row.weights_sha256 == sha256:

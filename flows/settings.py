@@ -206,6 +206,8 @@ def _check(settings: Settings, path: str) -> None:
     for name, value, low, high in rules:
         if not low <= value <= high:
             raise UsageError(f"{path}: {name}: must be from {low} to {high}, but got {value}")
+    if settings.model.sha256 and not settings.model.checkpoint:
+        raise UsageError(f"{path}: model.sha256: is of no checkpoint; name model.checkpoint too")
     for name, line in asdict(settings.schedules).items():
         _check_cron(f"{path}: schedules.{name}", line)
 

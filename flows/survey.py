@@ -14,7 +14,7 @@ from flows.workspace import Workspace
 Row = Mapping[str, object]
 
 
-def representatives(
+def worth_a_look(
     workspace: Workspace,
     predictor: Predictor,
     free: Sequence[Row],

@@ -1,12 +1,14 @@
 """Stage 1: snapshot -> labels -> fit -> score on gold -> register -> gate -> promote or reject."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 
 from engine.identity import config_hash
 from engine.model import weights
 from engine.model.registry import ModelConfig
 from engine.training.checkpoint import FileCheckpointer
+from engine.training.config import TrainingConfig
 from engine.training.trainer import StepReport, TrainingError, TrainResult, train
 from flows import serving
 from flows.errors import StageError, UsageError
@@ -17,9 +19,9 @@ from flows.locks import stage_lock
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
+from flows.start_weights import are_random
 from flows.workspace import Workspace, to_json
 from storage.catalog import models
-from storage.catalog.lake import Transaction
 from storage.rows import ModelVersionRow, TrainingSetRow, TrainingStepRow, utcnow
 
 
@@ -76,8 +78,9 @@ def _train(
             "train: no labelled image; run: maskloop import coco ANNOTATIONS.json --images DIR, "
             "or maskloop assist and annotate"
         )
-    serving_version = serving.ensure_base(workspace, recipe)
+    serving_version = serving.ensure_base(workspace, recipe, progress)
     parent = request.start or serving.training_start(workspace, recipe, progress)
+    recipe = replace(recipe, training=_training_config(workspace, recipe, parent))
     run = new_run(
         "control" if request.control else "train",
         turn=turn,
@@ -98,20 +101,17 @@ def _train(
             gold_scores(workspace, predictor, recipe, run.run_id, progress, snapshot=snapshot)
         )
         promoted, reason = _decide(workspace, recipe, version, scores, baseline, request)
-        steps = _steps(run.run_id, result)
-
-        def finish(tx: Transaction) -> None:
-            tx.insert(steps)
-            finish_run(
+        workspace.lake.commit(
+            lambda tx: finish_run(
                 tx,
                 run.run_id,
                 num_images=len(labels),
                 num_masks=labels.num_masks,
                 model_version=version,
                 detail=reason,
-            )
-
-        workspace.lake.commit(finish, message=f"trained {version}")
+            ),
+            message=f"trained {version}",
+        )
     _checkpointer(workspace, recipe, parent, labels).clear()
     return TrainOutcome(
         run_id=run.run_id,
@@ -125,10 +125,24 @@ def _train(
     )
 
 
+def _training_config(workspace: Workspace, recipe: Recipe, parent: str) -> TrainingConfig:
+    """The recipe's; what is for random weights is left out for those that have learnt something."""
+    is_base = serving.model_row(workspace, parent).role == "base"
+    if is_base and are_random(recipe, workspace.settings.model):
+        return recipe.training
+    return replace(recipe.training, scratch_steps=0)
+
+
 def _steps(run_id: str, result: TrainResult) -> list[TrainingStepRow]:
     return [
-        TrainingStepRow(run_id=run_id, step=step, **asdict(record))
-        for step, record in enumerate(result.steps, start=1)
+        TrainingStepRow(
+            run_id=run_id,
+            step=record.step,
+            loss=None if math.isnan(record.loss) else record.loss,
+            iou=None if math.isnan(record.iou) else record.iou,
+            seconds=record.seconds,
+        )
+        for record in result.steps
     ]
 
 
@@ -232,7 +246,8 @@ def _register(
             for image_id, masks in pairs
         ]
 
-    return models.register(workspace.lake, row, sets)
+    steps = _steps(run_id, result)
+    return models.register(workspace.lake, row, sets, extra=lambda tx, _: tx.insert(steps))
 
 
 def _training_depth(workspace: Workspace, snapshot: int) -> int:

@@ -183,14 +183,17 @@ class TrainingSetRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStepRow(Row):
-    """How one step of a training run went; of the model's own batch, not of the gold set."""
+    """How one step of a training run went, on the images that it learnt from.
+
+    `loss` is None if no image had a prompt, `iou` if none had an object.
+    """
 
     table = "training_steps"
 
     run_id: str
     step: int
-    loss: float
-    iou: float
+    loss: float | None = None
+    iou: float | None = None
     seconds: float
 
 

@@ -13,7 +13,13 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from engine.model.integrity import WeightsError, check_sha256, normal_sha256, sha256_of
+from engine.model.integrity import (
+    UnreachableError,
+    WeightsError,
+    check_sha256,
+    normal_sha256,
+    sha256_of,
+)
 
 _CHUNK_BYTES = 1 << 20
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -52,7 +58,8 @@ def fetch(
     """The file at `url`, out of `cache` (default `~/.cache/maskloop`) when it is there already.
 
     `progress(bytes, total)` hears of each piece. What a cut leaves behind (`NAME.part`) is where
-    the next call goes on. Raises WeightsError: no https, no such file, another SHA-256.
+    the next call goes on. Raises WeightsError: no https, no such file, another SHA-256;
+    UnreachableError when the connection fails.
     """
     wanted = normal_sha256(sha256, url)
     target = (cache or default_cache()) / f"{wanted[:16]}-{_file_name(url)}"
@@ -104,7 +111,7 @@ def _download(url: str, part: Path, patience: Patience, progress: Progress | Non
             return
         failures = 1 if _size(part) > before else failures + 1
         if failures >= patience.attempts:
-            raise WeightsError(
+            raise UnreachableError(
                 f"{url}: {problem}, {_size(part)} bytes in; call again to go on from there, "
                 "or download the file and give its path"
             )

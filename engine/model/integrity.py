@@ -11,6 +11,10 @@ class WeightsError(ValueError):
     """A file that is not what it should be; never half loaded."""
 
 
+class UnreachableError(WeightsError):
+    """A file that could not be fetched; another time it may."""
+
+
 def sha256_of(path: Path) -> str:
     """64 hex digits; reads the file in pieces."""
     with path.open("rb") as stream:

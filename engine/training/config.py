@@ -74,9 +74,8 @@ class TrainingConfig:
     turns and recolours. With `views` each image has that many crops, which take turns; else a
     new one each time.
 
-    `frozen` parts stay as they are. A frozen image encoder makes the features of each view once and
-    keeps them, up to `kept_features_mb` of memory: with few views, training costs the decoder
-    alone.
+    `frozen` parts stay as they are. The features that a frozen image encoder makes of a view are
+    kept, up to `kept_features_mb` of memory, so that a view that returns costs the decoder alone.
 
     Prompts: a box with probability `box_fraction`, else a point. A box's sides move by a normal
     number of `box_jitter` of its width or height, at most `box_jitter_sides` of them and

@@ -27,10 +27,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class ImageGradient:
-    """One image's loss, IoU, and the slope of each parameter (None where it plays no part)."""
+    """One image's loss, IoU, and the slope of each parameter (None where it plays no part).
 
-    loss: float
-    iou: float
+    Without a prompt there is no loss, without an object no IoU.
+    """
+
+    loss: float | None
+    iou: float | None
     slopes: tuple[Tensor | None, ...]
 
 
@@ -49,7 +52,7 @@ def image_gradient(
     unknown, teaches nothing.
     """
     if not len(batch.targets):
-        return ImageGradient(0.0, 0.0, (None,) * len(parameters))
+        return ImageGradient(None, None, (None,) * len(parameters))
     features = None if kept is None else _frozen_features(model, batch, kept)
     result = image_loss(model, batch, config, step, place, features=features)
     slopes = torch.autograd.grad(result.loss, parameters, allow_unused=True)

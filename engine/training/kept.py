@@ -14,8 +14,8 @@ View = tuple[int, int]
 class KeptFeatures:
     """Features by view, up to `capacity_mb` megabytes; threads may share it.
 
-    Once full, what is in it stays: an epoch asks for every view once, so that giving up the oldest
-    would give up each just before it is wanted again.
+    Once full, what is in it stays: views come back in turn, so that giving up the oldest would give
+    up each just before it is wanted again.
     """
 
     def __init__(self, capacity_mb: int) -> None:

@@ -25,10 +25,10 @@ _LOGIT_LIMIT = 16.0
 
 @dataclass(frozen=True)
 class ImageLoss:
-    """loss: what to minimise; iou: mean IoU of the objects after the last round."""
+    """loss: what to minimise; iou: mean IoU after the last round of the objects in it, if any."""
 
     loss: Tensor
-    iou: float
+    iou: float | None
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def image_loss(
         active, round_loss = _correct(model, features, active, weight, config)
         loss = loss + round_loss / divisor
         found = hard_iou(active.logits, active.targets)
-    return ImageLoss(loss, float(found.mean()) if len(found) else 0.0)
+    return ImageLoss(loss, float(found.mean()) if len(found) else None)
 
 
 def _click_seed(config: TrainingConfig, step: int, place: int) -> int:

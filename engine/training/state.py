@@ -22,8 +22,12 @@ _RECORDS = "records"
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """How one step went; `iou` is the mean IoU on its own batch."""
+    """How step `step` went, counted from 1: means over its own images.
 
+    `loss` is NaN if no image had a prompt, `iou` if none had an object.
+    """
+
+    step: int
     loss: float
     iou: float
     seconds: float
@@ -41,6 +45,8 @@ class TrainingState:
         self.records: list[StepRecord] = []
         self._config = config
         self._average: PromptableSam = copy.deepcopy(model)
+        freeze(self._average, config)
+        self._averages: list[Tensor] = [*trainable(self._average)]
         self._average.eval().requires_grad_(False)
         freeze(model, config)
         if config.drop_path:
@@ -74,9 +80,7 @@ class TrainingState:
         # Early on the average would be mostly the start, so its memory grows with the steps.
         decay = min(self._config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self._average.parameters()), list(self.model.parameters()), 1 - decay
-            )
+            torch._foreach_lerp_(self._averages, [*trainable(self.model)], 1 - decay)
         return True
 
     def averaged(self) -> PromptableSam:
@@ -85,21 +89,22 @@ class TrainingState:
         return self._average
 
     def to_bytes(self) -> bytes:
-        """All of it as safetensors."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self._average.state_dict().items()}
+        """All of it as safetensors, but for what is frozen."""
+        tensors = {f"model.{name}": value for name, value in self._learnt(self.model)}
+        tensors |= {f"average.{name}": value for name, value in self._learnt(self._average)}
         for name, value in self._moments():
             tensors[f"optimiser.{name}"] = value
         records = [astuple(record) for record in self.records]
-        tensors[_RECORDS] = torch.tensor(records, dtype=torch.float64).reshape(-1, 3)
+        tensors[_RECORDS] = torch.tensor(records, dtype=torch.float64).reshape(-1, 4)
         tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
         return save(tensors, metadata={_HEADER_KEY: str(self.step)})
 
     def restore(self, blob: bytes) -> None:
         """The inverse of `to_bytes`."""
         tensors = load(blob)
-        self.model.load_state_dict(_below("model.", tensors))
-        self._average.load_state_dict(_below("average.", tensors))
+        for name, model in (("model.", self.model), ("average.", self._average)):
+            frozen = dict(model.state_dict())
+            model.load_state_dict(frozen | _below(name, tensors))
         moments = _below("optimiser.", tensors)
         for index, parameter in enumerate(self._parameters()):
             self._optimiser.state[parameter] = {
@@ -109,10 +114,16 @@ class TrainingState:
             }
         length = int.from_bytes(blob[:8], "little")
         self.records = [
-            StepRecord(loss=loss, iou=iou, seconds=seconds)
-            for loss, iou, seconds in tensors[_RECORDS].tolist()
+            StepRecord(step=int(step), loss=loss, iou=iou, seconds=seconds)
+            for step, loss, iou, seconds in tensors[_RECORDS].tolist()
         ]
         self.step = int(json.loads(blob[8 : 8 + length])["__metadata__"][_HEADER_KEY])
+
+    def _learnt(self, model: PromptableSam) -> Iterator[tuple[str, Tensor]]:
+        frozen = tuple(f"{part}." for part in self._config.frozen)
+        for name, value in model.state_dict().items():
+            if not name.startswith(frozen):
+                yield name, value
 
     def _parameters(self) -> Iterator[nn.Parameter]:
         for group in self._optimiser.param_groups:

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -49,9 +49,8 @@ class Checkpointer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport(StepRecord):
-    """How step `step` of `num_steps` went."""
+    """How a step of `num_steps` went."""
 
-    step: int
     num_steps: int
 
 
@@ -101,7 +100,7 @@ def train(
             record = _advance(state, batches, config, workers, team, kept)
             if not team.is_first:
                 continue
-            on_step(StepReport(step=state.step, num_steps=config.steps, **asdict(record)))
+            on_step(StepReport(num_steps=config.steps, **asdict(record)))
             last = state.step == config.steps
             if checkpoint is not None and (last or state.step % config.checkpoint_every == 0):
                 checkpoint.save(state.step, state.to_bytes())
@@ -114,8 +113,8 @@ class _Outcome:
 
     place: int
     index: int
-    loss: float
-    iou: float
+    loss: float | None
+    iou: float | None
 
 
 def _advance(
@@ -137,18 +136,26 @@ def _advance(
         total.add(image.slopes)
         own.append(_Outcome(place, batches.index(step, place), image.loss, image.iou))
     outcomes = sorted(team.gather(own))
-    if wrong := [outcome for outcome in outcomes if not math.isfinite(outcome.loss)]:
+    wrong = [each for each in outcomes if each.loss is not None and not math.isfinite(each.loss)]
+    if wrong:
         raise _error(f"the loss is {wrong[0].loss}", state, wrong)
     sums = team.add_up(parameters, total.totals)
     if not state.descend(divided(sums, len(outcomes))):
         raise _error("the gradient is no number", state, outcomes)
     record = StepRecord(
-        loss=sum(outcome.loss for outcome in outcomes) / len(outcomes),
-        iou=sum(outcome.iou for outcome in outcomes) / len(outcomes),
+        step=state.step,
+        loss=_mean(outcome.loss for outcome in outcomes),
+        iou=_mean(outcome.iou for outcome in outcomes),
         seconds=time.monotonic() - started,
     )
     state.records.append(record)
     return record
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """Of those that there are."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan
 
 
 def _error(what: str, state: TrainingState, outcomes: list[_Outcome]) -> TrainingError:

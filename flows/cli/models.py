@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.coco import CocoDataset
     from engine.metrics.scores import Scores
     from engine.model.predictor import Predictor
+    from flows.progress import Progress
     from flows.recipes import Recipe
     from flows.workspace import Workspace
 
@@ -161,8 +162,8 @@ def evaluate(
         raise UsageError("evaluate: no image with masks to measure on; import some with --gold")
     # Looked at before the first model is registered: a mistake leaves the store as it was.
     data.load(0)
-    predictor = _of_file(weights) if weights else _of_version(opened, model, chosen)
     with terminal_progress() as progress:
+        predictor = _of_file(weights) if weights else _of_version(opened, model, chosen, progress)
         scores = measure(predictor, data, chosen, progress)
     if as_json:
         counts = {"model": predictor.version, "images": scores.images, "masks": scores.masks}
@@ -171,11 +172,13 @@ def evaluate(
         _show_scores(predictor.version, scores)
 
 
-def _of_version(opened: "Workspace | None", version: str | None, recipe: "Recipe") -> "Predictor":
+def _of_version(
+    opened: "Workspace | None", version: str | None, recipe: "Recipe", progress: "Progress"
+) -> "Predictor":
     from flows import serving
 
     assert opened is not None, "only --weights does without a workspace"
-    return serving.load_predictor(opened, version or serving.ensure_base(opened, recipe))
+    return serving.load_predictor(opened, version or serving.ensure_base(opened, recipe, progress))
 
 
 def _of_file(path: Path) -> "Predictor":

@@ -152,6 +152,7 @@ def annotate(
     Example: maskloop annotate --simulate --truth annotations.json --url http://127.0.0.1:8765
     """
     from annotator.client import ApiError, UnavailableError
+    from annotator.signature import simulated_signature
     from annotator.simulated import run_simulated
     from annotator.truth import TruthError
     from annotator.visit import SimulationConfig
@@ -159,6 +160,10 @@ def annotate(
 
     if not simulate:
         raise UsageError("--simulate: people annotate in the browser; run: maskloop serve")
+    try:
+        signature = simulated_signature(annotator)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
     if budget < 1:
         raise UsageError(f"--budget: must be at least 1, but got {budget}")
     if url is None:
@@ -169,7 +174,7 @@ def annotate(
             summary = run_simulated(
                 url,
                 truth,
-                annotator=annotator,
+                annotator=signature,
                 config=SimulationConfig(num_clicks_per_image=budget),
                 on_item=lambda done: progress.step("images annotated", done, done),
             )

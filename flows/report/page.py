@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from flows.report import questions, words
 from flows.report.charts import Line, Point, line_chart
-from flows.report.courses import course_chart
+from flows.report.courses import PARTS, course_chart
 from flows.report.data import STAGES, Model, Story, read_story
 from flows.report.gallery import Decode, ReadImage, ReadProposals, Sources, gallery, pairs
 from flows.report.lineage import family_tree
@@ -97,6 +97,7 @@ def render(reading: Reading, sources: Sources) -> str:
         metrics=METRICS,
         charts=_charts(story),
         curves=_curves(story),
+        parts=PARTS,
         has_control=any(turn.control for turn in story.turns),
         timed=any(turn.effort and turn.effort.seconds for turn in story.turns),
         annotator="simulated annotator" if story.simulated else "person",

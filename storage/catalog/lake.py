@@ -84,6 +84,8 @@ class Lake:
         if stored is None:
             raise NotFoundError(f"{root}: the store was never finished; run: maskloop init")
         schema.check_version(stored)
+        if stored < schema.SCHEMA_VERSION:
+            lake._upgrade()
         return lake
 
     def close(self) -> None:
@@ -172,6 +174,20 @@ class Lake:
                     return fetch(cursor.execute(sql, list(params)))
 
         return self._retrying(attempt)
+
+    def _upgrade(self) -> None:
+        """Add what an earlier maskloop did not know; whoever comes second finds nothing to do."""
+
+        def body(tx: Transaction) -> None:
+            stored = int(
+                tx.rows("SELECT max(version) AS version FROM schema_versions")[0]["version"]
+            )
+            for statement in schema.upgrade(stored):
+                tx.execute(statement)
+            if stored < schema.SCHEMA_VERSION:
+                tx.insert([SchemaVersionRow(version=schema.SCHEMA_VERSION, applied_at=utcnow())])
+
+        self.commit(body, message=f"store brought to schema {schema.SCHEMA_VERSION}")
 
     def _version(self) -> int | None:
         """The schema version of the store; None when it has no tables yet."""

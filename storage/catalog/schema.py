@@ -12,9 +12,11 @@ from typing import Any, get_args, get_type_hints
 import pyarrow as pa
 
 from storage.errors import NewerStoreError
-from storage.rows import ROWS, Row, Segmentation
+from storage.rows import ROWS, Row, Segmentation, TrainingStepRow
 
 SCHEMA_VERSION = 2
+# Tables that stores of an earlier version lack, by the version that brought them.
+_ADDED: dict[int, tuple[type[Row], ...]] = {2: (TrainingStepRow,)}
 
 # Python's type -> (DuckDB's, Arrow's).
 _TYPES: dict[Any, tuple[str, pa.DataType]] = {
@@ -63,6 +65,16 @@ TABLES = tuple(row.table for row in ROWS)
 def statements() -> list[str]:
     """The SQL that makes an empty store."""
     return [*(_create_table(row) for row in ROWS), CURRENT_MASKS]
+
+
+def upgrade(stored: int) -> list[str]:
+    """The SQL that brings a store of version `stored` to SCHEMA_VERSION."""
+    return [
+        _create_table(row)
+        for version, rows in sorted(_ADDED.items())
+        if version > stored
+        for row in rows
+    ]
 
 
 def _create_table(row: type[Row]) -> str:
@@ -119,8 +131,8 @@ def _column(field: pa.Field, records: list[dict[str, Any]], table: str) -> pa.Ar
 
 def check_version(stored: int) -> None:
     """Raise NewerStoreError for a store that this code does not know how to read."""
-    if stored != SCHEMA_VERSION:
+    if stored > SCHEMA_VERSION:
         raise NewerStoreError(
-            f"workspace of another version: its store has schema {stored}, this maskloop reads "
-            f"{SCHEMA_VERSION}; install the maskloop that wrote it, or a newer one"
+            f"workspace of a newer version: its store has schema {stored}, this maskloop reads up "
+            f"to {SCHEMA_VERSION}; install the maskloop that wrote it, or a newer one"
         )

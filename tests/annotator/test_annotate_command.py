@@ -47,6 +47,16 @@ def test_nobody_takes_a_simulation_for_a_person(
     assert {each.annotator for each in desk.queue.submissions_after(0)} == {signature}
 
 
+@pytest.mark.parametrize("name", ["n" * 64, "a\nb"])
+def test_the_command_refuses_what_is_no_name(
+    desk: Any, tmp_path: Path, annotate: Annotate, name: str
+) -> None:
+    truth = desk.write_truth(tmp_path / "truth.json")
+    code, _, errors = annotate("--truth", truth, "--annotator", name)
+    assert code == 2
+    assert "--annotator: must be letters, digits, spaces or ._@-, and 54 of them at most" in errors
+
+
 def test_the_command_refuses_the_truth_of_other_images(
     desk: Any, tmp_path: Path, annotate: Annotate
 ) -> None:

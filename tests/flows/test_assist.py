@@ -105,7 +105,7 @@ def test_without_images_nothing_is_registered(workspace: Workspace, recipe: Reci
 def test_a_recipe_of_another_architecture_asks_with_the_model_that_serves(
     filled: Workspace, recipe: Recipe
 ) -> None:
-    serving.ensure_base(filled, recipe)
+    serving.ensure_base(filled, recipe, Silent())
     outcome = assist_stage(filled, replace(recipe, start="vit_b"), Silent())
     assert (outcome.version, outcome.num_items) == ("v1", 2)
 

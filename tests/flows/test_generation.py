@@ -62,7 +62,7 @@ def test_without_images_nothing_is_registered(workspace: Workspace, recipe: Reci
 def test_a_recipe_of_another_architecture_labels_with_the_model_that_serves(
     filled: Workspace, recipe: Recipe
 ) -> None:
-    serving.ensure_base(filled, recipe)
+    serving.ensure_base(filled, recipe, Silent())
     other = replace(recipe, name="other", start="vit_b")
     outcome = generate_stage(on(filled, "local"), other, Silent())
     assert (outcome.version, outcome.num_images) == ("v1", count(filled, "images"))

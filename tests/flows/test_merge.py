@@ -60,7 +60,7 @@ ANSWER = Submission(
 @pytest.fixture
 def waiting(filled: Workspace, recipe: Recipe) -> Workspace:
     """Every unlabelled image in the queue with three proposals."""
-    version = serving.ensure_base(filled, recipe)
+    version = serving.ensure_base(filled, recipe, Silent())
     rows = filled.lake.rows("SELECT * FROM images WHERE split = 'unlabelled' ORDER BY image_id")
     filled.queue.enqueue(
         NewItem(

@@ -15,6 +15,7 @@ from engine.model import weights
 from engine.model.checkpoints import PUBLISHED, Published
 from engine.model.registry import ModelConfig, build_model
 from flows.errors import UsageError
+from flows.progress import Silent
 from flows.recipes import NANO, Recipe, recipe_named
 from flows.settings import ModelSettings
 from flows.start_weights import start_weights
@@ -57,7 +58,7 @@ def sha256(path: Path) -> str:
 
 
 def test_nano_starts_from_what_ships() -> None:
-    data, config = start_weights(NANO, ModelSettings())
+    data, config = start_weights(NANO, ModelSettings(), Silent())
     assert data == weights.shipped().read_bytes()
     assert config.architecture == "nano"
 
@@ -69,7 +70,7 @@ def test_a_checkpoint_comes_from_a_path_or_a_url(
 ) -> None:
     source = str(folder / name) if by == "path" else f"{site}/{name}"
     settings = ModelSettings(checkpoint=source, sha256=sha256(folder / name))
-    data, config = start_weights(RECIPE, settings)
+    data, config = start_weights(RECIPE, settings, Silent())
     assert config == TINY
     assert data == (folder / "tiny.safetensors").read_bytes()
 
@@ -79,12 +80,12 @@ def test_what_is_published_comes_by_itself(
 ) -> None:
     published = Published(url=f"{site}/tiny.pth", sha256=sha256(folder / "tiny.pth"))
     monkeypatch.setitem(PUBLISHED, "nano_tiny", published)
-    data, _ = start_weights(RECIPE, ModelSettings())
+    data, _ = start_weights(RECIPE, ModelSettings(), Silent())
     assert data == (folder / "tiny.safetensors").read_bytes()
 
 
 def test_where_nothing_is_published_weights_are_random() -> None:
-    data, config = start_weights(RECIPE, ModelSettings())
+    data, config = start_weights(RECIPE, ModelSettings(), Silent())
     model, _ = weights.load(data)
     assert config == TINY
     random = build_model(TINY, seed=0)
@@ -136,4 +137,4 @@ def test_a_wrong_checkpoint_is_named(
 ) -> None:
     filled = {key: value.format(folder) for key, value in settings.items()}
     with pytest.raises(UsageError, match=rf"maskloop\.toml: model\.checkpoint: .*{message}"):
-        start_weights(recipe, ModelSettings(**filled))
+        start_weights(recipe, ModelSettings(**filled), Silent())

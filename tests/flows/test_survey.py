@@ -5,7 +5,7 @@ import pytest
 from engine.model.predictor import Predictor
 from engine.model.registry import ModelConfig, build_model
 from flows.progress import Silent
-from flows.survey import Row, representatives
+from flows.survey import Row, worth_a_look
 from flows.workspace import Workspace
 
 
@@ -17,7 +17,7 @@ def rows(filled: Workspace) -> list[Row]:
 def chosen(filled: Workspace, free: list[Row], known: list[Row], **changes: int) -> list[Row]:
     model = build_model(ModelConfig(architecture="nano_tiny"), seed=0)
     options = {"num_images": 1, "most": 100, **changes}
-    return representatives(filled, Predictor(model, version="v1"), free, known, Silent(), **options)
+    return worth_a_look(filled, Predictor(model, version="v1"), free, known, Silent(), **options)
 
 
 def test_what_is_known_already_is_not_asked_about(filled: Workspace, rows: list[Row]) -> None:

@@ -181,7 +181,7 @@ def test_a_recipe_of_another_architecture_starts_from_its_own_base(
     tiny: tuple[Workspace, Recipe], recipe: Recipe
 ) -> None:
     workspace, other = tiny
-    assert serving.ensure_base(workspace, recipe) == "v1"
+    assert serving.ensure_base(workspace, recipe, Silent()) == "v1"
     said = Notes()
     outcome = train_stage(workspace, other, said)
     assert (outcome.version, outcome.parent, outcome.promoted) == ("v3", "v2", False)
@@ -202,7 +202,7 @@ def test_a_recipe_of_another_architecture_starts_from_its_own_base(
 
 
 def test_a_recipe_without_its_checkpoint_changes_nothing(filled: Workspace, recipe: Recipe) -> None:
-    serving.ensure_base(filled, recipe)
+    serving.ensure_base(filled, recipe, Silent())
     snapshot = filled.lake.snapshot()
     settings = replace(filled.settings, model=ModelSettings(checkpoint="missing.pth"))
     with pytest.raises(UsageError, match=r"model\.checkpoint: missing\.pth: no such file"):
@@ -280,7 +280,7 @@ def test_runs_of_a_process_that_died_are_closed(
 
 
 def test_scores_are_measured_once(filled: Workspace, recipe: Recipe) -> None:
-    version = serving.ensure_base(filled, recipe)
+    version = serving.ensure_base(filled, recipe, Silent())
     predictor = serving.load_predictor(filled, version)
     first = gold_scores(filled, predictor, recipe, "run", Silent())
     snapshot = filled.lake.snapshot()
@@ -290,9 +290,9 @@ def test_scores_are_measured_once(filled: Workspace, recipe: Recipe) -> None:
 
 
 def test_the_base_model_is_the_recipes_start(workspace: Workspace, recipe: Recipe) -> None:
-    version = serving.ensure_base(workspace, recipe)
-    assert serving.ensure_base(workspace, recipe) == version == "v1"
-    data, config = start_weights(recipe, workspace.settings.model)
+    version = serving.ensure_base(workspace, recipe, Silent())
+    assert serving.ensure_base(workspace, recipe, Silent()) == version == "v1"
+    data, config = start_weights(recipe, workspace.settings.model, Silent())
     row = serving.model_row(workspace, version)
     assert workspace.objects.get(row.weights_uri, sha256=row.weights_sha256) == data
     assert weights.read_config(data) == config

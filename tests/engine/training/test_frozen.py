@@ -1,16 +1,19 @@
 """Parts that are frozen stay as they are, and a frozen encoder sees each view once."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from engine import rle
 from engine.drawing.scenes import SceneStyle, draw_scene
 from engine.model.registry import ModelConfig, build_model
 from engine.model.sam import Features, PromptableSam
 from engine.training.batches import Batch, BatchSource
+from engine.training.checkpoint import FileCheckpointer
 from engine.training.config import Part, TrainingConfig
 from engine.training.kept import KeptFeatures
 from engine.training.samples import CropSource, LabelledImage
@@ -79,6 +82,26 @@ def test_each_view_is_encoded_once_and_that_changes_nothing(
     forgotten = train(model, Scenes(), replace(CONFIG, kept_features_mb=0)).model
     for a, b in zip(kept.parameters(), forgotten.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_an_interrupted_training_goes_on_and_keeps_no_frozen_part(
+    model: PromptableSam, tmp_path: Path
+) -> None:
+    class Mortal(FileCheckpointer):
+        def save(self, step: int, blob: bytes) -> None:
+            super().save(step, blob)
+            raise KeyboardInterrupt
+
+    path = tmp_path / "checkpoint"
+    config = replace(CONFIG, checkpoint_every=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, Scenes(), config, checkpoint=Mortal(path))
+    assert not any("image_encoder" in name for name in load_file(path))
+    resumed = train(model, Scenes(), config, checkpoint=FileCheckpointer(path))
+    undisturbed = train(model, Scenes(), config)
+    assert [step.step for step in resumed.steps] == list(range(1, CONFIG.steps + 1))
+    pairs = zip(resumed.model.parameters(), undisturbed.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_view_returns_with_other_prompts(model: PromptableSam) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -60,7 +61,12 @@ def test_a_training_that_was_killed_goes_on_to_the_same_losses_and_weights(
     assert losses(killed) == losses(whole)
     assert list(losses(killed)) == list(range(1, steps + 1))
     last = f"{steps:04}.checkpoint"
-    assert (killed / last).read_bytes() == (whole / last).read_bytes()
+    found, wanted = (load_file(folder / last) for folder in (killed, whole))
+    assert found.keys() == wanted.keys()
+    for tensors in (found, wanted):
+        # The last column is the seconds that a step took.
+        tensors["records"] = tensors["records"][:, :-1]
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
 
 
 # Two more processes, and torchrun itself.

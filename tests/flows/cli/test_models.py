@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flows import serving
+from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.workspace import Workspace
 
@@ -16,7 +17,7 @@ Cli = Callable[..., Any]
 @pytest.fixture
 def two(at_home: Workspace, recipe: Recipe) -> Workspace:
     """A workspace with v2 in service, and v1 before it."""
-    row = serving.model_row(at_home, serving.ensure_base(at_home, recipe))
+    row = serving.model_row(at_home, serving.ensure_base(at_home, recipe, Silent()))
     at_home.lake.commit(lambda tx: tx.insert([replace(row, version="v2")]), message="test")
     serving.promote(at_home, "v2", reason="test")
     return at_home

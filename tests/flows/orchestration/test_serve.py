@@ -140,7 +140,7 @@ def test_schedules_runs_by_hand_and_the_ui(served: Served, chromium: Browser) ->
     ).stdout
     assert '"role": "candidate"' in status
     keys = {item["key"] for item in served.post("artifacts/latest/filter", {})}
-    assert keys >= {"gold-scores", "sample-masks", "report"}
+    assert keys >= {"gold-scores", "training-curves", "sample-masks", "report"}
 
     page = chromium.new_page()
     page.goto(f"{served.prefect}/deployments")

@@ -15,7 +15,7 @@ from flows.report.reasons import Reason, parted
 from flows.reporting import write_report
 from flows.workspace import Workspace
 from storage.catalog.lake import Transaction
-from storage.rows import ModelVersionRow, ReviewRow, RunRow, utcnow
+from storage.rows import ModelVersionRow, ReviewRow, RunRow, TrainingStepRow, utcnow
 
 METRICS = ("iou_1_click", "iou_3_clicks")
 REJECTED = judge(
@@ -55,7 +55,7 @@ def run(run_id: str, stage: str, iteration: int | None, **more: Any) -> RunRow:
 
 
 def version(name: str, parent: str | None, **more: Any) -> ModelVersionRow:
-    values: dict[str, Any] = {"role": "candidate", "status": "retired"} | more
+    values: dict[str, Any] = {"role": "candidate", "status": "retired", "run_id": "run"} | more
     return ModelVersionRow(
         version=name,
         parent=parent,
@@ -68,7 +68,6 @@ def version(name: str, parent: str | None, **more: Any) -> ModelVersionRow:
         num_training_images=4,
         num_training_masks=9,
         generation_depth=1,
-        run_id="run",
         created_at=utcnow(),
         **values,
     )
@@ -105,10 +104,15 @@ def turned(filled: Workspace) -> Callable[[str], Workspace]:
         ]
         versions = [
             version("v1", None, role="base"),
-            version("v2", "v1", status="promoted", reason="passes"),
-            version("v3", "v2", status="rejected", reason=REJECTED),
+            version("v2", "v1", status="promoted", reason="passes", run_id="train"),
+            version("v3", "v2", status="rejected", reason=REJECTED, run_id="last"),
         ]
-        for rows in (runs, versions, [review]):
+        steps = [
+            TrainingStepRow(run_id=name, step=step, loss=1 / step, iou=0.5, seconds=1.0)
+            for name in ("train", "last")
+            for step in range(1, 5)
+        ]
+        for rows in (runs, versions, [review], steps):
             filled.lake.commit(partial(Transaction.insert, rows=rows), message="test")
         return filled
 
@@ -128,6 +132,17 @@ def test_a_simulated_annotators_time_is_nowhere(
     assert "A simulated annotator made 2 masks on 1 image with 3 clicks." in text
     assert "Its time is made up, and so left out." in text
     assert not re.search(r"minutes|seconds a mask|[Pp]erson's masks", text)
+
+
+def test_the_course_of_the_trainings_is_drawn(
+    turned: Callable[[str], Workspace], tmp_path: Path
+) -> None:
+    page = write_report(turned("simulated"), tmp_path / "r.html").read_text()
+    _, _, section = page.partition("How the trainings went")
+    section, _, _ = section.partition("</section>")
+    assert section.count("<polyline") == 4
+    assert section.count('class="line loop earlier"') == section.count('class="line loop"') == 2
+    assert "stroke control" not in section
 
 
 def test_a_persons_time_is_told(turned: Callable[[str], Workspace], tmp_path: Path) -> None:
