@@ -42,7 +42,7 @@ class Worlds:
         return self._worlds[index]
 
 
-class PlainTransformer(TwoWayTransformer):  # type: ignore[misc]
+class PlainTransformer(TwoWayTransformer):  # type: ignore[misc] # segment_anything has no types
     """segment_anything's, called as our decoder calls its own."""
 
     def forward(self, cells: Tensor, places: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

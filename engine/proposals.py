@@ -114,7 +114,7 @@ def representatives(
     as `choose_images` does.
     """
     rows, before = _scaled(vectors, known, k)
-    between = np.sqrt(np.maximum(_squared_distances(rows, rows), 0))
+    between = _between(rows)
     distances = _to_nearest(rows, before)
     if not len(before):
         # Far from everything, but not endlessly, or all first choices were equal.
@@ -161,11 +161,11 @@ def _to_nearest(
     return distances
 
 
-def _squared_distances(
-    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
-    return np.asarray(squares)
+def _between(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(N, N) the distances of the rows from each other."""
+    lengths = (rows**2).sum(axis=1)
+    squares = lengths[:, None] + lengths - 2 * rows @ rows.T
+    return np.asarray(np.sqrt(np.maximum(squares, 0)))
 
 
 def _to_unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -70,12 +70,11 @@ def sample_picture(workspace: Workspace) -> Sample:
 def training_curves(workspace: Workspace) -> dict[str, str]:
     """SVG pictures of how the trainings went, by what they show; none before the first."""
     courses = read_courses(Reading(workspace.lake, workspace.lake.snapshot()))
-    if not courses:
-        return {}
-    return {
-        "loss": alone(course_chart("loss", courses, lambda course: course.losses)),
-        "IoU": alone(course_chart("IoU", courses, lambda course: course.ious)),
+    charts = {
+        "loss": course_chart("loss", courses, lambda course: course.losses),
+        "IoU": course_chart("IoU", courses, lambda course: course.ious),
     }
+    return {name: alone(chart) for name, chart in charts.items() if chart}
 
 
 def _with_masks(workspace: Workspace, reading: Reading, image_id: str) -> Pixels:

@@ -16,14 +16,15 @@ PARTS = 40
 class Course:
     """How a training went: mean loss and IoU over each of PARTS equal parts of its steps.
 
-    Of a training of fewer steps some parts are missing; `parts` says which there are.
+    Of a training of fewer steps some parts are missing; `parts` says which there are. A part in
+    which no image had anything to say is None.
     """
 
     version: str
     is_control: bool
     parts: Sequence[int]
-    losses: Sequence[float]
-    ious: Sequence[float]
+    losses: Sequence[float | None]
+    ious: Sequence[float | None]
 
     @property
     def kind(self) -> str:
@@ -48,9 +49,12 @@ def read_courses(reading: Reading) -> list[Course]:
 
 
 def course_chart(
-    title: str, courses: Sequence[Course], values: Callable[[Course], Sequence[float]]
+    title: str, courses: Sequence[Course], values: Callable[[Course], Sequence[float | None]]
 ) -> Markup:
-    """A curve for each training; the newest of the loop's and of the controls stand out."""
+    """A curve for each training; the newest of the loop's and of the controls stand out.
+
+    Empty where there is nothing to draw.
+    """
     newest = {course.is_control: course.version for course in courses}
     ordered = sorted(courses, key=lambda course: course.version in newest.values())
     labels = [""] * PARTS
@@ -62,10 +66,11 @@ def course_chart(
     return line_chart(title, lines, labels)
 
 
-def _line(course: Course, values: Sequence[float], *, stands_out: bool) -> Line:
+def _line(course: Course, values: Sequence[float | None], *, stands_out: bool) -> Line:
     points = [
         Point(x=part, y=value, name=course.version)
         for part, value in zip(course.parts, values, strict=True)
+        if value is not None
     ]
     return Line(
         kind=course.kind if stands_out else f"{course.kind} earlier",

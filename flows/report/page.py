@@ -111,13 +111,12 @@ def render(reading: Reading, sources: Sources) -> str:
 
 
 def _curves(story: Story) -> list[Chart]:
-    """Loss and IoU over the course of the trainings."""
-    if not story.courses:
-        return []
-    return [
+    """Loss and IoU over the course of the trainings, if there were any."""
+    charts = [
         Chart(LOSS, course_chart(LOSS.name, story.courses, lambda course: course.losses)),
         Chart(OWN_IOU, course_chart(OWN_IOU.name, story.courses, lambda course: course.ious)),
     ]
+    return [chart for chart in charts if chart.svg]
 
 
 def _charts(story: Story) -> list[Chart]:

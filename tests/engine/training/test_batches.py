@@ -14,7 +14,7 @@ CONFIG = TrainingConfig(batch_images=1)
 
 
 def taken(weights: npt.NDArray[np.float64], count: int) -> list[int]:
-    source = BatchSource(None, weights, CONFIG)  # type: ignore[arg-type]
+    source = BatchSource(None, weights, CONFIG)  # type: ignore[arg-type] # no crop is cut
     return [source.index(step, 0) for step in range(count)]
 
 

@@ -150,4 +150,4 @@ def test_a_crop_that_never_returns_is_not_kept() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **changes)  # type: ignore[arg-type]
+        replace(CONFIG, **changes)  # type: ignore[arg-type] # wrong on purpose

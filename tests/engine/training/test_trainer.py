@@ -148,7 +148,8 @@ def test_the_image_that_broke_the_training_is_named_and_the_last_checkpoint_kept
         features: Features | None,
     ) -> ImageLoss:
         result = image_loss(model, batch, config, step, place, features=features)
-        index = BatchSource(None, np.ones(len(scenes)), config).index(step, place)  # type: ignore[arg-type]
+        uncut = BatchSource(None, np.ones(len(scenes)), config)  # type: ignore[arg-type] # no crop is cut
+        index = uncut.index(step, place)
         if index == bad_image and step >= bad_step:
             return replace(result, loss=result.loss * value)
         return result

@@ -1,5 +1,7 @@
 """How trainings went: means over parts of the steps, as curves of which the newest stand out."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from xml.etree import ElementTree
 
@@ -7,32 +9,13 @@ import pytest
 
 from flows.report.courses import PARTS, Course, alone, course_chart, read_courses
 from flows.report.reading import Reading
+from flows.reporting import training_curves
 from flows.workspace import Workspace
 from storage.catalog.lake import Transaction
-from storage.rows import ModelVersionRow, TrainingStepRow, utcnow
+from storage.rows import ModelVersionRow, TrainingStepRow
 
+Version = Callable[..., ModelVersionRow]
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-def version(number: int, role: str) -> ModelVersionRow:
-    return ModelVersionRow(
-        version=f"v{number}",
-        parent=None,
-        weights_uri="weights",
-        weights_sha256="00",
-        architecture="nano",
-        config_hash="c",
-        config="{}",
-        training_snapshot=1,
-        num_training_images=4,
-        num_training_masks=9,
-        generation_depth=1,
-        role=role,
-        status="retired",
-        reason=None,
-        run_id=f"run{number}",
-        created_at=utcnow(),
-    )
 
 
 def steps(number: int, losses: list[float]) -> list[TrainingStepRow]:
@@ -43,10 +26,13 @@ def steps(number: int, losses: list[float]) -> list[TrainingStepRow]:
 
 
 @pytest.fixture
-def courses(workspace: Workspace) -> list[Course]:
+def courses(workspace: Workspace, version: Version) -> list[Course]:
     """Two trainings of the loop, one of two steps, and a control."""
-    versions = [version(1, "base"), version(2, "candidate"), version(3, "control")]
-    versions.append(version(4, "candidate"))
+    roles = ("base", "candidate", "control", "candidate")
+    versions = [
+        version(f"v{number}", None, role=role, run_id=f"run{number}")
+        for number, role in enumerate(roles, start=1)
+    ]
     for rows in (
         versions,
         steps(2, [0.25, 0.75]),
@@ -76,6 +62,17 @@ def test_the_newest_of_each_kind_stand_out(courses: list[Course]) -> None:
     ]
     ends = {text.text for text in root.iter("text") if "end" in text.attrib["class"].split()}
     assert ends == {"0.250", "0.500"}
+
+
+def test_what_nobody_measured_is_left_out(workspace: Workspace, version: Version) -> None:
+    """No image had an object: no IoU, and in the second half no loss either."""
+    silent = [replace(step, iou=None) for step in steps(1, [0.5, 0.5])]
+    silent[1] = replace(silent[1], loss=None)
+    for rows in ([version("v1", None, run_id="run1")], silent):
+        workspace.lake.commit(partial(Transaction.insert, rows=rows), message="test")
+    assert list(training_curves(workspace)) == ["loss"]
+    [course] = read_courses(Reading(workspace.lake, workspace.lake.snapshot()))
+    assert (course.losses, course.ious) == ([0.5, None], [None, None])
 
 
 def test_a_chart_alone_is_a_picture(courses: list[Course]) -> None:

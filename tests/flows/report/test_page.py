@@ -54,27 +54,10 @@ def run(run_id: str, stage: str, iteration: int | None, **more: Any) -> RunRow:
     return RunRow(run_id=run_id, stage=stage, iteration=iteration, parent_run_id=parent, **values)
 
 
-def version(name: str, parent: str | None, **more: Any) -> ModelVersionRow:
-    values: dict[str, Any] = {"role": "candidate", "status": "retired", "run_id": "run"} | more
-    return ModelVersionRow(
-        version=name,
-        parent=parent,
-        weights_uri="weights",
-        weights_sha256="00",
-        architecture="nano",
-        config_hash="c",
-        config="{}",
-        training_snapshot=1,
-        num_training_images=4,
-        num_training_masks=9,
-        generation_depth=1,
-        created_at=utcnow(),
-        **values,
-    )
-
-
 @pytest.fixture
-def turned(filled: Workspace) -> Callable[[str], Workspace]:
+def turned(
+    filled: Workspace, version: Callable[..., ModelVersionRow]
+) -> Callable[[str], Workspace]:
     """A loop of one turn and its closing one, by this annotator; the gate rejected the last."""
 
     def turn(annotator: str) -> Workspace:
