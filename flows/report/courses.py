@@ -9,7 +9,8 @@ from markupsafe import Markup
 from flows.report.charts import HEIGHT, WIDTH, Line, Point, line_chart
 from flows.report.reading import Reading
 
-PARTS = 40
+# More would draw the noise of single images.
+PARTS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
