@@ -100,10 +100,10 @@ _COARSE_GRID = replace(_GRID, points_per_side=12)
 DEMO = replace(
     NANO,
     name="demo",
-    training=TrainingConfig(steps=45, warmup_steps=6, ema=0.97),
-    evaluation=EvaluationConfig(max_images=30, max_masks_per_image=8),
+    training=TrainingConfig(steps=40, warmup_steps=5, ema=0.97),
+    evaluation=EvaluationConfig(max_images=30, max_masks_per_image=6),
     evaluation_generation=_COARSE_GRID,
-    assist=replace(NANO.assist, num_images=36, pool=40, generation=_COARSE_GRID),
+    assist=replace(NANO.assist, num_images=30, pool=34, generation=_COARSE_GRID),
     generation=_COARSE_GRID,
 )
 
