@@ -18,6 +18,7 @@ from flows.workspace import Workspace
 
 _HOST = "127.0.0.1"
 _START_TIMEOUT_S = 120.0
+_LEASES_ON_DISK = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 class Answer(Enum):
@@ -87,6 +88,8 @@ def start_with_pages(workspace: Workspace) -> Server:
         "PREFECT_SERVER_UI_API_URL": os.environ.get("PREFECT_SERVER_UI_API_URL", "/api"),
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
         "PREFECT_HOME": str(workspace.folder(".prefect")),
+        # In memory, as is usual, the slot of a run that was cut off would stay taken for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": _LEASES_ON_DISK,
     }
     return _start(workspace, port, command, env)
 

@@ -6,6 +6,7 @@ import torch
 from segment_anything.modeling import MaskDecoder
 from torch import Tensor
 
+from engine.model.mask_quality import MaskQuality
 from engine.model.prompt_encoder import PromptEmbedding
 from engine.model.upscaling import GatedSkip, Refinement
 
@@ -14,7 +15,12 @@ Skips = tuple[Tensor, Tensor]
 
 
 class BatchedMaskDecoder(MaskDecoder):
-    """`MaskDecoder` whose prompts each bring their own image; the original takes one a call."""
+    """`MaskDecoder` whose prompts each bring their own image; the original takes one a call.
+
+    estimators: the modules that say how good the masks are, and have no part in making them.
+    """
+
+    estimators: tuple[str, ...] = ("iou_prediction_head",)
 
     def decode(
         self, embeddings: Tensor, image_pe: Tensor, prompts: PromptEmbedding, skips: Skips | None
@@ -39,7 +45,10 @@ class BatchedMaskDecoder(MaskDecoder):
             [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
         logits = (weights @ upscaled.flatten(2)).reshape(len(weights), -1, *upscaled.shape[2:])
-        return logits, self.iou_prediction_head(hidden[:, 0])
+        return logits, self._predicted_iou(hidden[:, 0], logits)
+
+    def _predicted_iou(self, token: Tensor, logits: Tensor) -> Tensor:  # noqa: ARG002 (refined, it looks)
+        return torch.as_tensor(self.iou_prediction_head(token))
 
     def _upscale(self, source: Tensor, fine: Tensor | None, skips: Skips | None) -> Tensor:
         assert fine is None, "only RefinedMaskDecoder takes fine prompts"
@@ -61,13 +70,23 @@ class BatchedMaskDecoder(MaskDecoder):
 
 
 class RefinedMaskDecoder(BatchedMaskDecoder):
-    """Adds skips, fine prompts and a refinement; as built, the same function as without them."""
+    """Adds skips, fine prompts, a refinement and an eye for the masks' quality.
+
+    As built, the same function as without them.
+    """
+
+    estimators = (*BatchedMaskDecoder.estimators, "mask_quality")
 
     def __init__(self, *, transformer_dim: int, **options: Any) -> None:
         super().__init__(transformer_dim=transformer_dim, **options)
         quarter, eighth = transformer_dim // 4, transformer_dim // 8
         self.skip_2x, self.skip_4x = GatedSkip(quarter), GatedSkip(eighth)
         self.refine = Refinement(quarter)
+        self.mask_quality = MaskQuality(transformer_dim)
+
+    def _predicted_iou(self, token: Tensor, logits: Tensor) -> Tensor:
+        by_token = super()._predicted_iou(token, logits)
+        return torch.as_tensor(by_token + self.mask_quality(token, logits))
 
     def _upscale(self, source: Tensor, fine: Tensor | None, skips: Skips | None) -> Tensor:
         assert fine is not None, "the prompt encoder gives them"

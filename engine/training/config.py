@@ -10,7 +10,7 @@ SupervisedIou = Literal["all", "best"]
 Corrections = Literal["mean", "sum"]
 ScaleLaw = Literal["log", "uniform"]
 Schedule = Literal["cosine", "steps"]
-Part = Literal["image_encoder", "prompt_encoder"]
+Part = Literal["image_encoder", "prompt_encoder", "masks"]
 
 _CHOICES = {
     "focal_over": Focal,
@@ -74,7 +74,8 @@ class TrainingConfig:
     turns and recolours. With `views` each image has that many crops, which take turns; else a
     new one each time.
 
-    `frozen` parts stay as they are. The features that a frozen image encoder makes of a view are
+    `frozen` parts stay as they are; "masks" is all that makes them, so that only the estimates of
+    their IoU learn. The features that a frozen image encoder makes of a view are
     kept, up to `kept_features_mb` of memory, so that a view that returns costs the decoder alone.
 
     Prompts: a box with probability `box_fraction`, else a point. A box's sides move by a normal
@@ -175,10 +176,15 @@ class TrainingConfig:
         if unknown := set(self.frozen) - set(get_args(Part)):
             options = ", ".join(get_args(Part))
             raise ValueError(f"frozen: must be some of {options}, but got {sorted(unknown)}")
-        if "image_encoder" in self.frozen and self.drop_path:
+        if self.freezes_encoder and self.drop_path:
             raise ValueError(
                 f"drop_path: must be 0 with a frozen image encoder, but got {self.drop_path}"
             )
+
+    @property
+    def freezes_encoder(self) -> bool:
+        """Whether the image encoder stays as it is."""
+        return not {"image_encoder", "masks"}.isdisjoint(self.frozen)
 
     def _check_rounds(self) -> None:
         if len(self.extra_rounds) != len(self.extra_rounds_p) or not self.extra_rounds:

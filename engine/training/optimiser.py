@@ -14,8 +14,17 @@ _ENCODER = "image_encoder."
 
 def freeze(model: PromptableSam, config: TrainingConfig) -> None:
     """Keep the parts that `config` freezes as they are, also their running statistics."""
-    for name in config.frozen:
+    for name in frozen_modules(model, config):
         model.get_submodule(name).eval().requires_grad_(False)
+
+
+def frozen_modules(model: PromptableSam, config: TrainingConfig) -> list[str]:
+    """The names of the modules that `config` freezes."""
+    if "masks" not in config.frozen:
+        return list(config.frozen)
+    decoder = model.mask_decoder
+    makers = (name for name, _ in decoder.named_children() if name not in decoder.estimators)
+    return ["image_encoder", "prompt_encoder", *(f"mask_decoder.{name}" for name in makers)]
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

@@ -1,14 +1,16 @@
 """Make the weights that ship: `make pretrain` trains `nano` on drawn worlds.
 
-No real image and nobody's label is in them, so they may go anywhere. Interrupted, the same command
-goes on from its checkpoint. `torchrun --nproc-per-node N -m engine.training.pretrain` shares each
-batch among N processes.
+No real image and nobody's label is in them, so they may go anywhere. First all of it learns, then
+the estimates of the masks' IoU alone, from masks that no longer change. Interrupted, the same
+command goes on from its checkpoints. `torchrun --nproc-per-node N -m engine.training.pretrain`
+shares each batch among N processes.
 """
 
 import argparse
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,16 +68,42 @@ def main() -> None:
     """Train and write the weights as float16."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--estimate-steps", type=int, default=500)
     parser.add_argument("--worlds", type=int, default=6000)
+    parser.add_argument("--start", type=Path, help="weights to go on from; default: random ones")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/pretrain.safetensors"))
     parser.add_argument("--architecture", default="nano")
     parser.add_argument("--out", type=Path, default=weights.shipped())
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
-    architecture = ModelConfig(architecture=options.architecture)
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    config = TrainingConfig(
-        steps=options.steps,
+    if options.start is None:
+        architecture = ModelConfig(architecture=options.architecture)
+        model = build_model(architecture, seed=0)
+    else:
+        model, architecture = weights.load(options.start)
+    worlds = DrawnWorlds(options.worlds)
+    with joined(options.device) as device:
+        for name, config in _phases(options):
+            checkpoint = options.checkpoint.with_stem(f"{options.checkpoint.stem}-{name}")
+            model = train(
+                model,
+                worlds,
+                config,
+                checkpoint=FileCheckpointer(checkpoint),
+                on_step=_print,
+                device=device,
+            ).model
+        if Team.current().is_first:
+            data = weights.to_bytes(model, architecture, dtype=torch.float16)
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_bytes(data)
+
+
+def _phases(options: argparse.Namespace) -> list[tuple[str, TrainingConfig]]:
+    """What learns first and what then, by name; none of no steps."""
+    masks = TrainingConfig(
+        steps=max(1, options.steps),
         batch_images=6,
         masks_per_image=5,
         background_per_image=1,
@@ -83,23 +111,24 @@ def main() -> None:
         extra_rounds=(1, 2, 4),
         extra_rounds_p=(0.55, 0.3, 0.15),
         learning_rate=2e-3,
-        scratch_steps=min(200, options.steps // 8),
+        scratch_steps=0 if options.start else min(200, options.steps // 8),
         checkpoint_every=100,
         ema=0.998,
     )
-    with joined(options.device) as device:
-        result = train(
-            build_model(architecture, seed=0),
-            DrawnWorlds(options.worlds),
-            config,
-            checkpoint=FileCheckpointer(options.checkpoint),
-            on_step=_print,
-            device=device,
-        )
-        if Team.current().is_first:
-            data = weights.to_bytes(result.model, architecture, dtype=torch.float16)
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_bytes(data)
+    estimates = replace(
+        masks,
+        steps=max(1, options.estimate_steps),
+        masks_per_image=8,
+        frozen=("masks",),
+        scratch_steps=0,
+        ema=0.99,
+    )
+    phases = []
+    if options.steps:
+        phases.append(("masks", masks))
+    if options.estimate_steps:
+        phases.append(("estimates", estimates))
+    return phases
 
 
 def _print(report: StepReport) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from engine.model.sam import PromptableSam
 from engine.training.config import TrainingConfig
 from engine.training.drop_path import drop_paths
-from engine.training.optimiser import freeze, parameter_groups, trainable
+from engine.training.optimiser import freeze, frozen_modules, parameter_groups, trainable
 from engine.training.schedule import learning_rate
 
 _HEADER_KEY = "step"
@@ -120,7 +120,7 @@ class TrainingState:
         self.step = int(json.loads(blob[8 : 8 + length])["__metadata__"][_HEADER_KEY])
 
     def _learnt(self, model: PromptableSam) -> Iterator[tuple[str, Tensor]]:
-        frozen = tuple(f"{part}." for part in self._config.frozen)
+        frozen = tuple(f"{module}." for module in frozen_modules(model, self._config))
         for name, value in model.state_dict().items():
             if not name.startswith(frozen):
                 yield name, value

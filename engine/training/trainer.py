@@ -93,8 +93,7 @@ def train(
     known = [[0]] * len(images) if depths is None else depths
     crops = CropSource(images, model.side, stride)
     batches = BatchSource(crops, image_weights(known, config), config)
-    frozen = "image_encoder" in config.frozen
-    kept = KeptFeatures(config.kept_features_mb) if frozen else None
+    kept = KeptFeatures(config.kept_features_mb) if config.freezes_encoder else None
     with image_workers(len(share)) as workers:
         while state.step < config.steps:
             record = _advance(state, batches, config, workers, team, kept)

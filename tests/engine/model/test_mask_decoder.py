@@ -21,7 +21,12 @@ def test_as_built_it_is_the_decoder_without_refinements() -> None:
     plain, refined = decoder_of(BatchedMaskDecoder), decoder_of(RefinedMaskDecoder)
     missing, unexpected = refined.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected
-    assert {name.split(".")[0] for name in missing} == {"skip_2x", "skip_4x", "refine"}
+    assert {name.split(".")[0] for name in missing} == {
+        "skip_2x",
+        "skip_4x",
+        "refine",
+        "mask_quality",
+    }
     image, pe, dense = (
         torch.randn(2, DIM, 4, 4),
         torch.randn(1, DIM, 4, 4),

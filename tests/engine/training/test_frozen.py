@@ -72,6 +72,16 @@ def test_frozen_parts_stay_and_the_others_learn(
     assert changed == {"image_encoder", "prompt_encoder", "mask_decoder"} - set(frozen)
 
 
+def test_with_frozen_masks_the_estimates_of_their_iou_learn_alone(model: PromptableSam) -> None:
+    before = model.state_dict()
+    after = train(model, Scenes(), replace(CONFIG, frozen=("masks",))).model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {".".join(name.split(".")[:2]) for name in changed} == {
+        "mask_decoder.iou_prediction_head",
+        "mask_decoder.mask_quality",
+    }
+
+
 def test_each_view_is_encoded_once_and_that_changes_nothing(
     model: PromptableSam, encodings: list[bool]
 ) -> None:

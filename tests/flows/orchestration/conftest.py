@@ -34,6 +34,23 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def children_of(pid: int) -> dict[int, list[str]]:
+    """The command line of each process that `pid` has started, by process id."""
+    found = {}
+    # A thread, a child or `pid` itself may end while we look.
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for child in (task / "children").read_text().split():
+                    found[int(child)] = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+    return found
+
+
+def below(pid: int) -> list[int]:
+    """All processes that `pid` and its descendants have started."""
+    return [one for child in children_of(pid) for one in (child, *below(child))]
+
+
 @dataclass(frozen=True)
 class Command:
     """A `maskloop` command that runs."""
@@ -48,13 +65,14 @@ class Command:
     @property
     def children(self) -> dict[int, list[str]]:
         """The command line of each process that this one has started, by process id."""
-        found = {}
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            # A thread, or a child, may end while we look.
-            with suppress(FileNotFoundError, ProcessLookupError):
-                for pid in (task / "children").read_text().split():
-                    found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        return found
+        return children_of(self.process.pid)
+
+    def kill_all(self) -> None:
+        """The command and all processes below it at once, so that none can say goodbye."""
+        for pid in [self.process.pid, *below(self.process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
 
     def until_served(self) -> tuple[int, str]:
         """(process id, API address) of the Prefect server that the command has started."""
@@ -163,6 +181,11 @@ def at_free_ports(set_setting: Callable[[Path, str, str], None]) -> Callable[[Pa
         return ports
 
     return change
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., None]:
+    return until
 
 
 @pytest.fixture
