@@ -3,14 +3,18 @@
 import hashlib
 from dataclasses import asdict
 
+import torch
+
 from engine.identity import config_hash
 from engine.model import weights
+from engine.model.device import device_named
 from engine.model.predictor import Predictor
 from engine.model.registry import ModelConfig
 from flows.errors import StageError, UsageError
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import finish_run, new_run
+from flows.settings import FILE_NAME
 from flows.start_weights import start_weights
 from flows.workspace import Workspace, to_json
 from storage.catalog import models
@@ -42,7 +46,16 @@ def load_predictor(workspace: Workspace, version: str) -> Predictor:
     row = model_row(workspace, version)
     data = workspace.objects.get(row.weights_uri, sha256=row.weights_sha256)
     model, _ = weights.load(data, sha256=row.weights_sha256)
-    return Predictor(model, version=version)
+    return Predictor(model, version=version, device=device(workspace))
+
+
+def device(workspace: Workspace) -> torch.device:
+    """Where models of this workspace compute; raises UsageError where there is no such place."""
+    try:
+        return device_named(workspace.settings.model.device)
+    except ValueError as error:
+        path = workspace.root / FILE_NAME
+        raise UsageError(f"{path}: model.device: {error}") from error
 
 
 def keep_weights(workspace: Workspace, data: bytes) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Where things are: `maskloop.toml` and the environment, read here and nowhere else."""
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -23,7 +24,7 @@ recipe = "nano"          # one of:
 
 [workers]
 kind = "ray"             # "ray": one model load per actor; "local": in this process
-count = 0                # actors; 0: one for each processor core
+count = 0                # actors; 0: one for each GPU, else for each processor core
 timeout_s = 900          # a shard that takes longer goes to another worker
 
 [annotator]
@@ -45,6 +46,7 @@ loop = ""
 [model]
 checkpoint = ""          # what recipes start from, a path or a URL; empty: docs/settings.md
 sha256 = ""              # of the checkpoint; a URL needs it
+device = "auto"          # "auto": a GPU where there is one; "cpu", "cuda", "cuda:1"
 
 [images]
 max_pixels = 200_000_000
@@ -58,12 +60,6 @@ class WorkerSettings:
 
     kind: Literal["ray", "local"] = "ray"
     count: int = 0
-
-    @property
-    def num_actors(self) -> int:
-        """How many actors to start."""
-        return self.count or os.cpu_count() or 1
-
     timeout_s: float = 900.0
 
 
@@ -97,10 +93,14 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The weights that recipes start from, a path or a URL, and the SHA-256 they must have."""
+    """The weights that recipes start from, their SHA-256, and where models compute.
+
+    checkpoint: a path or a URL; device: as `engine.model.device` takes it.
+    """
 
     checkpoint: str = ""
     sha256: str = ""
+    device: str = "auto"
 
     @property
     def source(self) -> Path | str:
@@ -208,6 +208,11 @@ def _check(settings: Settings, path: str) -> None:
             raise UsageError(f"{path}: {name}: must be from {low} to {high}, but got {value}")
     if settings.model.sha256 and not settings.model.checkpoint:
         raise UsageError(f"{path}: model.sha256: is of no checkpoint; name model.checkpoint too")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.model.device):
+        raise UsageError(
+            f'{path}: model.device: must be "auto", "cpu", "cuda" or "cuda:N", '
+            f"but got {settings.model.device!r}"
+        )
     for name, line in asdict(settings.schedules).items():
         _check_cron(f"{path}: schedules.{name}", line)
 

@@ -7,6 +7,7 @@ from engine.generation.config import GenerationConfig
 from engine.generation.generator import Generated, GeneratedMask, MaskGenerator
 from engine.geometry import box_xyxy_to_xywh
 from engine.model import weights
+from engine.model.device import device_named
 from engine.model.predictor import Predictor
 from flows.sources import ImageReader
 from storage.catalog.shards import ShardReceipt, write_shard_files
@@ -50,6 +51,7 @@ class LabellerSpec:
     config_hash: str
     generation_depth: int
     reader: ImageReader
+    device: str
 
 
 class ShardLabeller:
@@ -58,7 +60,8 @@ class ShardLabeller:
     def __init__(self, spec: LabellerSpec) -> None:
         model, _ = weights.load(spec.weights_path, sha256=spec.weights_sha256)
         self._generator = MaskGenerator(
-            Predictor(model, version=spec.model_version), spec.generation
+            Predictor(model, version=spec.model_version, device=device_named(spec.device)),
+            spec.generation,
         )
         self._spec = spec
 

@@ -188,6 +188,7 @@ def _fit(
             depths=labels.depths,
             checkpoint=_checkpointer(workspace, recipe, parent, labels),
             on_step=on_step,
+            device=serving.device(workspace),
         )
     except TrainingError as error:
         names = ", ".join(labels.uris[index] for index in error.images[:3])

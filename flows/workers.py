@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,14 +23,17 @@ def executor(
     workspace: Workspace, recipe: Recipe, version: str, orders: Sequence[ShardOrder]
 ) -> Iterator[Result]:
     """One result per order, in the order in which they finish."""
-    spec = _spec(workspace, recipe, version)
     workers = workspace.settings.workers
     if workers.kind == "local":
+        spec = _spec(workspace, recipe, version, str(serving.device(workspace)))
         return label_here(lambda: ShardLabeller(spec), orders)
-    return label_on_ray(spec, orders, num_actors=workers.num_actors, timeout_s=workers.timeout_s)
+    # Each actor sees the GPU that Ray gives it and no other, whatever its number here.
+    device = workspace.settings.model.device.partition(":")[0]
+    spec = _spec(workspace, recipe, version, device)
+    return label_on_ray(spec, orders, count=workers.count, timeout_s=workers.timeout_s)
 
 
-def _spec(workspace: Workspace, recipe: Recipe, version: str) -> LabellerSpec:
+def _spec(workspace: Workspace, recipe: Recipe, version: str, device: str) -> LabellerSpec:
     row = serving.model_row(workspace, version)
     return LabellerSpec(
         root=workspace.root,
@@ -41,6 +44,7 @@ def _spec(workspace: Workspace, recipe: Recipe, version: str) -> LabellerSpec:
         config_hash=recipe.generation_key(),
         generation_depth=row.generation_depth,
         reader=workspace.reader,
+        device=device,
     )
 
 
@@ -84,13 +88,15 @@ class _Pool:
 
     spec: LabellerSpec
     num_actors: int
+    resources: Mapping[str, int]
     timeout_s: float
     queue: deque[ShardOrder]
     attempts: dict[str, int] = field(default_factory=dict)
     slots: list[_Slot] = field(default_factory=list)
 
     def run(self, ray: Any) -> Iterator[Result]:
-        actor_class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(ShardLabeller)
+        options = {**self.resources, "max_restarts": 0, "max_task_retries": 0}
+        actor_class = ray.remote(**options)(ShardLabeller)
         self.slots = [_Slot(actor_class.remote(self.spec)) for _ in range(self.num_actors)]
         while self.queue or any(slot.task is not None for slot in self.slots):
             self._give_out()
@@ -141,10 +147,28 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
+def _actors(ray: Any, spec: LabellerSpec, count: int) -> tuple[int, dict[str, int]]:
+    """How many actors the cluster has room for, at most `count` unless 0, and what each needs."""
+    there = ray.cluster_resources()
+    gpus = 0 if spec.device == "cpu" else int(there.get("GPU", 0))
+    if gpus:
+        return min(count or gpus, gpus), {"num_cpus": 1, "num_gpus": 1}
+    if spec.device == "cuda":
+        raise StageError(
+            'generate: model.device is "cuda", but Ray sees no GPU; set "auto" or "cpu", or name a '
+            "cluster that has one by RAY_ADDRESS"
+        )
+    return count or int(there["CPU"]), {"num_cpus": 1}
+
+
 def label_on_ray(
-    spec: LabellerSpec, orders: Sequence[ShardOrder], *, num_actors: int, timeout_s: float
+    spec: LabellerSpec, orders: Sequence[ShardOrder], *, count: int, timeout_s: float
 ) -> Iterator[Result]:
-    """Label on Ray actors, one model load each, on this machine unless RAY_ADDRESS says another."""
+    """Label on Ray actors, one model load each, on this machine unless RAY_ADDRESS says another.
+
+    `count` actors; 0: one for each GPU where there are some, else for each processor core. Raises
+    StageError when the model must have a GPU and there is none.
+    """
     # Ray reads these when it is imported; a worker must not phone home nor print banners.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -163,9 +187,11 @@ def label_on_ray(
             **own,
         )
     try:
+        num_actors, resources = _actors(ray, spec, count)
         pool = _Pool(
             spec=spec,
             num_actors=min(num_actors, len(orders)),
+            resources=resources,
             timeout_s=timeout_s,
             queue=deque(orders),
         )

@@ -60,10 +60,16 @@ def to_frame(pixels: npt.NDArray[np.uint8], frame: Frame) -> Tensor:
 
 
 class Predictor:
-    """One model version, ready to answer. Without state between calls; safe to share by threads."""
+    """One model version, ready to answer. Without state between calls; safe to share by threads.
 
-    def __init__(self, model: PromptableSam, *, version: str) -> None:
-        self._model = model.eval()
+    It computes on `device`, to which it moves the model; what goes in and comes out is on the CPU.
+    """
+
+    def __init__(
+        self, model: PromptableSam, *, version: str, device: torch.device | str = "cpu"
+    ) -> None:
+        self._device = torch.device(device)
+        self._model = model.eval().to(self._device)
         self.version = version
 
     @property
@@ -77,7 +83,7 @@ class Predictor:
         digest = hashlib.sha256()
         for name, value in sorted(self._model.image_encoder.state_dict().items()):
             digest.update(name.encode())
-            digest.update(value.float().contiguous().numpy().tobytes())
+            digest.update(value.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @torch.inference_mode()
@@ -88,11 +94,12 @@ class Predictor:
                 f"pixels: must be (H, W, 3) uint8, but got {pixels.shape} {pixels.dtype}"
             )
         frame = Frame(original_hw=(pixels.shape[0], pixels.shape[1]), side=self.frame_side)
-        picture = self._model.normalised(to_frame(pixels, frame))
+        # Resized on the CPU wherever it computes: devices differ in how they round.
+        picture = self._model.normalised(to_frame(pixels, frame).to(self._device))
         height, width = frame.resized_hw
         # Padded after normalising, as in SAM: the border is the mean colour.
         padded = F.pad(picture, (0, frame.side - width, 0, frame.side - height))
-        features = self._model.encode(padded)
+        features = self._model.encode(padded).to(torch.device("cpu"))
         skips = None if features.skips is None else (features.skips[0][0], features.skips[1][0])
         return ImageEmbedding(
             features=features.embedding[0], skips=skips, frame=frame, encoder_id=self.encoder_id
@@ -110,7 +117,10 @@ class Predictor:
             raise ValueError(
                 f"embedding: must be of encoder {self.encoder_id}, but is of {embedding.encoder_id}"
             )
-        tensors = prompts.to_tensors(embedding.frame, self._model.logits_hw)
-        logits, iou = self._model.decode(embedding.batch(), only_image(len(prompts)), tensors)
+        tensors = prompts.to_tensors(embedding.frame, self._model.logits_hw).to(self._device)
+        features = embedding.batch().to(self._device)
+        logits, iou = self._model.decode(features, only_image(len(prompts)), tensors)
         which = slice(1, None) if multimask else slice(0, 1)
-        return Prediction(logits[:, which], iou[:, which].clamp(0.0, 1.0), embedding.frame)
+        return Prediction(
+            logits[:, which].cpu(), iou[:, which].clamp(0.0, 1.0).cpu(), embedding.frame
+        )

@@ -1,7 +1,7 @@
 """Prompt encoders: segment_anything's, for mixed prompts in one batch, and one with click maps."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from segment_anything.modeling import PromptEncoder
@@ -32,6 +32,15 @@ class PromptTensors:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def to(self, device: torch.device) -> Self:
+        """The same on `device`."""
+        return type(self)(
+            points=self.points.to(device),
+            labels=self.labels.to(device),
+            mask_logits=None if self.mask_logits is None else self.mask_logits.to(device),
+            has_mask=None if self.has_mask is None else self.has_mask.to(device),
+        )
 
 
 class PromptEmbedding(NamedTuple):

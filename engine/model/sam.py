@@ -16,6 +16,12 @@ class Features(NamedTuple):
     embedding: Tensor
     skips: tuple[Tensor, Tensor] | None
 
+    def to(self, device: torch.device) -> Self:
+        """The same on `device`."""
+        skips = self.skips
+        moved = None if skips is None else (skips[0].to(device), skips[1].to(device))
+        return type(self)(self.embedding.to(device), moved)
+
     def of(self, image_index: Tensor) -> Self:
         """The features of image `image_index[n]` for each prompt n; an only image's as they are."""
         if len(self.embedding) == 1:

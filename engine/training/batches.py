@@ -33,13 +33,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`."""
-        prompts = PromptTensors(
-            points=self.prompts.points.to(device), labels=self.prompts.labels.to(device)
-        )
         return type(self)(
             frame=self.frame.to(device),
             targets=self.targets.to(device),
-            prompts=prompts,
+            prompts=self.prompts.to(device),
             is_box=self.is_box.to(device),
             is_object=self.is_object.to(device),
             view=self.view,

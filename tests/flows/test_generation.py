@@ -10,14 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from flows import serving
 from flows.checking import fsck
-from flows.errors import UsageError
+from flows.errors import StageError, UsageError
 from flows.generation import generate_stage
 from flows.progress import Silent
 from flows.recipes import Recipe
-from flows.settings import WorkerSettings
+from flows.settings import ModelSettings, WorkerSettings
 from flows.workspace import Workspace, open_workspace
 
 PROJECT = Path(__file__).parents[2]
@@ -50,6 +51,24 @@ def test_every_image_gets_its_set(filled: Workspace, recipe: Recipe) -> None:
         assert row["num_proposed"] == row["num_masks"] + sum(dict(row["rejections"]).values())
     assert outcome.num_masks == sum(row["num_masks"] for row in sets)
     assert fsck(filled) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has the GPU that must be missing here")
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("local", UsageError, r"maskloop\.toml: model\.device: must be a device that is there"),
+        ("ray", StageError, 'model.device is "cuda", but Ray sees no GPU; set "auto" or "cpu"'),
+    ],
+)
+def test_a_gpu_that_must_be_there_and_is_not(
+    filled: Workspace, recipe: Recipe, kind: str, error: type[Exception], message: str
+) -> None:
+    placed = on(filled, kind)
+    settings = replace(placed.settings, model=ModelSettings(device="cuda"))
+    with pytest.raises(error, match=message):
+        generate_stage(replace(placed, settings=settings), recipe, Silent())
+    assert count(filled, "image_sets") == 0
 
 
 def test_without_images_nothing_is_registered(workspace: Workspace, recipe: Recipe) -> None:
@@ -147,7 +166,7 @@ torch.set_num_threads(1)
 from flows.generation import generate_stage
 from flows.progress import Silent
 from flows.recipes import RECIPES
-from flows.settings import WorkerSettings
+from flows.settings import ModelSettings, WorkerSettings
 from flows.workspace import open_workspace
 workspace = open_workspace(Path(sys.argv[1]))
 local = replace(workspace.settings, workers=WorkerSettings(kind="local"))

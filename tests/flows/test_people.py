@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from annotator.client import AnnotatorClient
 from annotator.submission import Submission
 from flows.errors import StageError
 from flows.loop import LoopConfig, review_stage
-from flows.people import annotator_server
+from flows.people import annotator_server, listen
 from flows.prefect_server import free_port
 from flows.progress import Silent
 from flows.recipes import Recipe
@@ -290,3 +291,10 @@ def test_a_simulated_annotator_that_is_too_slow_misses_the_deadline(
     with pytest.raises(StageError, match="nobody reviewed an image before the deadline"):
         simulated(desk, recipe, drawn.truth, Silent(), hours=0)
     assert run_of(desk, "assist")["status"] == "failed"
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with listen(HOST, 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -53,6 +53,10 @@ WRONG = {
     "cron with seconds": ('[schedules]\nloop = "0 0 2 * * *"', r"schedules\.loop: must be a cron"),
     "cron out of range": ('[schedules]\ntrain = "0 25 * * *"', r"schedules\.train: .*\(bad hour\)"),
     "cron in words": ('[schedules]\nassist = "daily"', r"schedules\.assist: must be a cron line"),
+    "a device of another make": (
+        '[model]\ndevice = "mps"',
+        r"model\.device: must be \"auto\", \"cpu\", \"cuda\" or \"cuda:N\", but got 'mps'",
+    ),
     "nan": ("[annotator]\ndeadline_h = nan", r"annotator\.deadline_h: must be from"),
 }
 

@@ -1,0 +1,22 @@
+"""Where a model computes."""
+
+import torch
+
+AUTO = "auto"
+
+
+def device_named(name: str) -> torch.device:
+    """The device that torch calls `name`; `auto` is a GPU where torch sees one, else the CPU.
+
+    Raises ValueError for a GPU that is not there.
+    """
+    if name == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    seen = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= seen:
+        raise ValueError(
+            f"must be a device that is there, but got {name!r} and torch sees {seen} GPUs; "
+            'set "auto" or "cpu", or install a torch that fits the driver'
+        )
+    return device
