@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def _hides_a_gap(item: pytest.Item, report: pytest.TestReport) -> bool:
 def one_torch_thread() -> None:
     """Small tensors gain nothing from threads, and sums keep their order with one."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def hears_ctrl_c() -> None:
+    """Shells ignore SIGINT in what they start in the background, and so would its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
