@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt infra/setup.sh
 
 setup: $(STAMP) ## the virtual environment .venv, and Chromium for the browser tests
 
-demo: $(STAMP) ## the whole loop on drawn images, under 15 minutes on 2 cores; run again to resume
+demo: $(STAMP) ## the whole loop on drawn images, about a quarter of an hour on 2 cores; run again to resume
 	@$(BIN)/maskloop demo
 
 test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
@@ -31,7 +31,7 @@ test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
 test-slow: $(STAMP) ## chaos, fuzz and scale (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
-pretrain: $(STAMP) ## the weights that ship, from nothing, in about an hour on 2 cores; run again to resume
+pretrain: $(STAMP) ## the weights that ship, from nothing, in hours on 2 cores; run again to resume
 	@$(BIN)/python -m engine.training.pretrain
 
 lint: $(STAMP) ## ruff, mypy and the import contracts

@@ -2,15 +2,13 @@
 
 import torch
 
-AUTO = "auto"
-
 
 def device_named(name: str) -> torch.device:
     """The device that torch calls `name`; `auto` is a GPU where torch sees one, else the CPU.
 
     Raises ValueError for a GPU that is not there.
     """
-    if name == AUTO:
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     seen = torch.cuda.device_count()

@@ -166,7 +166,7 @@ torch.set_num_threads(1)
 from flows.generation import generate_stage
 from flows.progress import Silent
 from flows.recipes import RECIPES
-from flows.settings import ModelSettings, WorkerSettings
+from flows.settings import WorkerSettings
 from flows.workspace import open_workspace
 workspace = open_workspace(Path(sys.argv[1]))
 local = replace(workspace.settings, workers=WorkerSettings(kind="local"))
