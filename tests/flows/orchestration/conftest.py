@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prefect.client.base import PrefectHttpxSyncClient
 
 from flows import tether
 from flows.prefect_server import Answer, ask, free_port
@@ -149,6 +150,16 @@ def foreign_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     until(lambda: ask(api_url) is Answer.PREFECT, "a Prefect server")
     yield api_url
     tether.stop(process)
+
+
+@pytest.fixture
+def prefect_api() -> Callable[[str], PrefectHttpxSyncClient]:
+    """A client of the Prefect API at an address; it asks again when the server is too busy."""
+
+    def client(api_url: str) -> PrefectHttpxSyncClient:
+        return PrefectHttpxSyncClient(base_url=api_url, timeout=30)
+
+    return client
 
 
 @pytest.fixture

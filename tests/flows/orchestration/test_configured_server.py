@@ -16,6 +16,7 @@ from flows.prefect_server import Answer, ask
 from flows.workspace import Workspace
 
 Set = Callable[[Path, str, str], None]
+Api = Callable[[str], httpx.Client]
 
 
 class _Pages(BaseHTTPRequestHandler):
@@ -105,7 +106,7 @@ def test_an_address_that_is_none(maskloop: Any, workspace: Workspace) -> None:
 
 @pytest.mark.slow
 def test_a_failing_flow_says_one_line(
-    maskloop: Any, workspace: Workspace, foreign_prefect: str
+    maskloop: Any, workspace: Workspace, foreign_prefect: str, prefect_api: Api
 ) -> None:
     run = maskloop(workspace.root, "train", PREFECT_API_URL=foreign_prefect)
     code, lines = run.end()
@@ -113,13 +114,18 @@ def test_a_failing_flow_says_one_line(
     assert lines[0] == f"Prefect: {foreign_prefect.removesuffix('/api')}"
     assert len(lines) == 2
     assert lines[1].startswith("error: ")
-    logs = httpx.post(f"{foreign_prefect}/logs/filter", json={}, timeout=30).json()
+    logs = prefect_api(foreign_prefect).post("logs/filter", json={}).json()
     assert any("Traceback" in log["message"] for log in logs), "the server has the whole of it"
 
 
 @pytest.mark.slow
 def test_workspaces_of_one_name_have_their_own_deployments(
-    maskloop: Any, empty_root: Path, tmp_path: Path, foreign_prefect: str, at_free_ports: Any
+    maskloop: Any,
+    empty_root: Path,
+    tmp_path: Path,
+    foreign_prefect: str,
+    at_free_ports: Any,
+    prefect_api: Api,
 ) -> None:
     names = set()
     for place in ("here", "there"):
@@ -128,7 +134,7 @@ def test_workspaces_of_one_name_have_their_own_deployments(
         serve = maskloop(root, "serve", PREFECT_API_URL=foreign_prefect)
         serve.until_says("Ctrl+C stops")
         names.add(deployment_name(root, shared=True))
-    answer = httpx.post(f"{foreign_prefect}/deployments/filter", json={}, timeout=30)
+    answer = prefect_api(foreign_prefect).post("deployments/filter", json={})
     assert {item["name"] for item in answer.json()} == names
     assert len(answer.json()) == 10
     assert all(name.startswith("masks-") for name in names)

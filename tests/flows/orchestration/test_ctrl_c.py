@@ -15,20 +15,23 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SOON_S = 20
 STOPPED = "error: stopped; what was committed stays, the same command goes on from there"
 Alive = Callable[[int], bool]
+Api = Callable[[str], httpx.Client]
 
 
-def until_flow_runs(api_url: str) -> None:
+def until_flow_runs(api: httpx.Client) -> None:
     body = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
     deadline = time.monotonic() + 120
-    while httpx.post(f"{api_url}/flow_runs/count", json=body, timeout=30).json() == 0:
+    while api.post("flow_runs/count", json=body).json() == 0:
         assert time.monotonic() < deadline, "no flow run started"
         time.sleep(0.1)
 
 
-def test_ctrl_c_in_a_stage(maskloop: Any, filled: Workspace, still_alive: Alive) -> None:
+def test_ctrl_c_in_a_stage(
+    maskloop: Any, filled: Workspace, still_alive: Alive, prefect_api: Api
+) -> None:
     train = maskloop(filled.root, "train")
     server, api_url = train.until_served()
-    until_flow_runs(api_url)
+    until_flow_runs(prefect_api(api_url))
     train.press_ctrl_c()
     code, lines = train.end(SOON_S)
     assert (code, lines[1:]) == (130, [STOPPED])
@@ -62,10 +65,12 @@ def test_a_service_manager_stops_serve_without_a_word(
     assert not still_alive(server)
 
 
-def test_kill_9_leaves_no_server(maskloop: Any, filled: Workspace, still_alive: Alive) -> None:
+def test_kill_9_leaves_no_server(
+    maskloop: Any, filled: Workspace, still_alive: Alive, prefect_api: Api
+) -> None:
     train = maskloop(filled.root, "train")
     server, api_url = train.until_served()
-    until_flow_runs(api_url)
+    until_flow_runs(prefect_api(api_url))
     os.kill(train.process.pid, signal.SIGKILL)
     deadline = time.monotonic() + SOON_S
     while still_alive(server):

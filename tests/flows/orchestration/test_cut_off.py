@@ -18,21 +18,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 class Deployment:
     """A deployment at a Prefect server."""
 
-    api_url: str
+    api: httpx.Client
     flow: str
     name: str
 
     def run(self, recipe: str) -> str:
         """The id of a new run, which starts as soon as it may."""
-        own = httpx.get(f"{self.api_url}/deployments/name/{self.flow}/{self.name}", timeout=30)
+        own = self.api.get(f"deployments/name/{self.flow}/{self.name}").json()
         body = {"parameters": {"recipe": recipe}, "state": {"type": "SCHEDULED"}}
-        path = f"deployments/{own.raise_for_status().json()['id']}/create_flow_run"
-        answer = httpx.post(f"{self.api_url}/{path}", json=body, timeout=30)
-        return str(answer.raise_for_status().json()["id"])
+        answer = self.api.post(f"deployments/{own['id']}/create_flow_run", json=body)
+        return str(answer.json()["id"])
 
     def state(self, run: str) -> str:
-        answer = httpx.get(f"{self.api_url}/flow_runs/{run}", timeout=30)
-        return str(answer.raise_for_status().json()["state_type"])
+        return str(self.api.get(f"flow_runs/{run}").json()["state_type"])
 
 
 def expire(leases: Path) -> None:
@@ -46,9 +44,10 @@ def test_the_next_run_starts_once_the_lease_has_expired(
     filled: Workspace,
     at_free_ports: Callable[[Path], list[int]],
     until: Callable[..., None],
+    prefect_api: Callable[[str], httpx.Client],
 ) -> None:
     port, _ = at_free_ports(filled.root)
-    train = Deployment(f"http://127.0.0.1:{port}/api", "train", filled.root.name)
+    train = Deployment(prefect_api(f"http://127.0.0.1:{port}/api"), "train", filled.root.name)
     first = maskloop(filled.root, "serve")
     first.until_says("Ctrl+C stops")
     cut_off = train.run("nano")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,10 @@ class Served:
     root: Path
     prefect: str
     annotator: str
+    api: httpx.Client
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = httpx.post(f"{self.prefect}/api/{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        return self.api.post(path, json=body).json()
 
     def finished_run(self, flow: str, *, scheduled: bool) -> dict[str, Any]:
         """The first run of `flow` that completed, on schedule or by hand."""
@@ -65,7 +64,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def served(filled: Workspace) -> Iterator[Served]:
+def served(filled: Workspace, prefect_api: Callable[[str], httpx.Client]) -> Iterator[Served]:
     ports = free_port(), free_port()
     configure(filled.root, *ports)
     process = subprocess.Popen(
@@ -75,7 +74,8 @@ def served(filled: Workspace) -> Iterator[Served]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    found = Served(filled.root, *(f"http://127.0.0.1:{port}" for port in ports))
+    prefect, annotator = (f"http://127.0.0.1:{port}" for port in ports)
+    found = Served(filled.root, prefect, annotator, prefect_api(f"{prefect}/api"))
     try:
         wait_for(f"{found.prefect}/api/deployments/name/loop/{filled.root.name}", process)
         yield found
