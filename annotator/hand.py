@@ -9,7 +9,7 @@ from annotator.item import Proposal
 from annotator.messages import Logits, PredictAnswer, PredictedMask, PredictRequest
 from annotator.submission import Click
 from engine import rle
-from engine.geometry import Mask
+from engine.geometry import Mask, Window
 from engine.rle import Rle
 from engine.training.clicks import next_click
 
@@ -59,6 +59,7 @@ class Attempt:
     labels: tuple[int, ...] = ()
     box: tuple[float, float, float, float] | None = None
     logits: Logits | None = None
+    window: Window | None = None
     segmentation: Rle | None = None
     drawn: bool = False
 
@@ -94,7 +95,8 @@ class Hand:
             attempt = replace(attempt, box=(x, y, x + width, y + height))
         answers = self._ask(_request(attempt, multimask=True)).masks
         ious = rle.iou_matrix([answer.segmentation for answer in answers], [proposal.segmentation])
-        return replace(attempt, logits=answers[int(ious[:, 0].argmax())].logits)
+        nearest = answers[int(ious[:, 0].argmax())]
+        return replace(attempt, logits=nearest.logits, window=nearest.window)
 
     def _finish(self, attempt: Attempt, truth: Rle, target: Mask) -> Attempt | None:
         skill, effort = self._skill, self._effort
@@ -132,6 +134,7 @@ class Hand:
             iou=_iou(mask, target),
             clicks=(*attempt.clicks, click),
             logits=answer.logits,
+            window=answer.window,
             segmentation=answer.segmentation,
         )
 
@@ -152,6 +155,7 @@ def _request(attempt: Attempt, *, multimask: bool | None = None) -> PredictReque
         labels=attempt.labels,
         box=attempt.box,
         logits=attempt.logits,
+        window=attempt.window,
         multimask=multimask,
     )
 

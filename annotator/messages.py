@@ -11,7 +11,16 @@ from pydantic import ConfigDict, Field, model_validator
 
 from annotator.item import Proposal
 from annotator.submission import Submission
-from annotator.wire import EXAMPLE_MASK, AnnotatorName, FromList, Label, Score, Segmentation, Wire
+from annotator.wire import (
+    EXAMPLE_MASK,
+    MAX_SIDE,
+    AnnotatorName,
+    FromList,
+    Label,
+    Score,
+    Segmentation,
+    Wire,
+)
 
 _MAX_POINTS = 256
 _MAX_LOGITS_SIDE = 1024
@@ -237,13 +246,20 @@ class Logits(Wire):
 _Coordinate = Annotated[float, Field(ge=0)]
 _Point = Annotated[tuple[_Coordinate, _Coordinate], FromList]
 _Box = Annotated[tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate], FromList]
+_Side = Annotated[int, Field(ge=0, le=MAX_SIDE)]
+_Window = Annotated[
+    tuple[_Side, _Side, _Side, _Side],
+    FromList,
+    Field(description="The part (x0, y0, x1, y1) of the image that the logits show; null: all."),
+]
 
 
 class PredictRequest(Wire):
     """A prompt in pixels of the original image: clicks, a box (x0, y0, x1, y1), or both.
 
-    `logits` is the mask so far, as an earlier answer gave it. Without `multimask`, one click alone
-    is ambiguous and gets three masks (whole, part, subpart); anything more gets one.
+    `logits` and `window` are the mask so far, as an earlier answer gave them. Without `multimask`,
+    one click alone is ambiguous and gets three masks (whole, part, subpart); anything more gets
+    one.
     """
 
     model_config = _example(points=[[120.5, 80.0], [96.0, 88.0]], labels=[1, 0])
@@ -252,6 +268,7 @@ class PredictRequest(Wire):
     labels: Annotated[tuple[Label, ...], FromList, Field(max_length=_MAX_POINTS)] = ()
     box: _Box | None = None
     logits: Logits | None = None
+    window: _Window | None = None
     multimask: bool | None = None
 
     @model_validator(mode="after")
@@ -262,6 +279,8 @@ class PredictRequest(Wire):
             )
         if not self.points and self.box is None:
             raise ValueError("points: must have at least one point, or give a box")
+        if self.window is not None and self.logits is None:
+            raise ValueError("window: must come with the logits of the same answer")
         if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
             raise ValueError(f"box: must be (x0, y0, x1, y1) with x0 < x1, y0 < y1, got {self.box}")
         return self
@@ -287,11 +306,15 @@ class PredictRequest(Wire):
 
 
 class PredictedMask(Wire):
-    """One mask, how good the model thinks it is, and its logits to go on from."""
+    """One mask, how good the model thinks it is, and its logits to go on from.
+
+    Of a small object the model takes a closer look; then the logits are those of a `window`.
+    """
 
     segmentation: Segmentation
     predicted_iou: Score
     logits: Logits
+    window: _Window | None = None
 
 
 class PredictAnswer(Wire):

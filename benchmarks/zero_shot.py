@@ -28,6 +28,7 @@ from engine.images import DEFAULT_LIMITS
 from engine.metrics.bootstrap import image_draws, interval, resampled_ratio
 from engine.metrics.interactive import click_traces
 from engine.model import weights
+from engine.model.interactive import InteractivePredictor
 from engine.model.predictor import Predictor
 from engine.training.clicks import next_click
 from engine.training.samples import LabelledImage
@@ -92,8 +93,7 @@ def superpixel_ious(pixels: npt.NDArray[np.uint8], truths: Mask) -> Values:
 def measure(predictor: Predictor, labelled: LabelledImage, truths: Mask) -> Values:
     """(N, 5) numbers of each mask, in the order of NAMES."""
     traces = click_traces(
-        predictor,
-        predictor.embed(labelled.image),
+        InteractivePredictor.on(predictor, labelled.image, predictor.embed(labelled.image)),
         truths,
         num_clicks=NUM_CLICKS,
         num_needed=NUM_CLICKS,

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Boxes = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Window = tuple[int, int, int, int]
+"""A part of an image: (x0, y0, x1, y1) in whole pixels, half-open."""
 
 
 def box_xyxy_to_xywh(boxes: npt.ArrayLike) -> Boxes:

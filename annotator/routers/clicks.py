@@ -1,5 +1,6 @@
 """POST /api/items/{item_id}/predict: a prompt in, masks out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ from annotator.ports import ClickModels
 from annotator.problems import invalid, unknown
 from annotator.routers.items import REFUSALS, ItemId
 from engine import rle
-from engine.model.predictor import Prediction
+from engine.model.interactive import Answer
 from engine.model.prompts import Prompts
 
 
@@ -38,34 +39,39 @@ def _answer(
     subject = subjects.find(item_id)
     try:
         request.check_inside(subject.hw)
-        prediction = _predict(models, subject, request)
+        answers = _predict(models, subject, request)
     except ValueError as error:
         raise invalid(str(error)) from error
     except LookupError as error:
         raise unknown(f"item {item_id}: its image or its model is gone") from error
-    return PredictAnswer(model_version=subject.model_version, masks=_masks(prediction))
+    return PredictAnswer(model_version=subject.model_version, masks=_masks(answers))
 
 
-def _predict(models: ClickModels, subject: Subject, request: PredictRequest) -> Prediction:
-    prompts = Prompts(
+def _predict(models: ClickModels, subject: Subject, request: PredictRequest) -> Sequence[Answer]:
+    prompt = Prompts(
         points=np.array([request.points], dtype=np.float32) if request.points else None,
         labels=np.array([request.labels], dtype=np.int64) if request.labels else None,
         boxes=None if request.box is None else np.array([request.box], dtype=np.float32),
         mask_logits=None if request.logits is None else request.logits.to_array()[None],
     )
-    return models.predict(subject.image_id, subject.model_version, prompts, request.wants_multimask)
-
-
-def _masks(prediction: Prediction) -> tuple[PredictedMask, ...]:
-    """The masks of the only prompt."""
-    shapes = rle.encode(_numpy(prediction.masks())[0])
-    scores = np.clip(_numpy(prediction.iou)[0], 0.0, 1.0)
-    logits = _numpy(prediction.logits)[0]
-    return tuple(
-        PredictedMask(segmentation=shape, predicted_iou=float(score), logits=Logits.of(low))
-        for shape, score, low in zip(shapes, scores, logits, strict=True)
+    return models.predict(
+        subject.image_id,
+        subject.model_version,
+        prompt,
+        window=request.window,
+        multimask=request.wants_multimask,
     )
 
 
-def _numpy(array: Any) -> Any:
-    return np.asarray(array)
+def _masks(answers: Sequence[Answer]) -> tuple[PredictedMask, ...]:
+    """In the model's order."""
+    shapes = rle.encode(np.stack([answer.mask() for answer in answers]))
+    return tuple(
+        PredictedMask(
+            segmentation=shape,
+            predicted_iou=answer.iou,
+            logits=Logits.of(answer.logits.numpy()),
+            window=None if answer.look.is_whole else answer.look.window,
+        )
+        for shape, answer in zip(shapes, answers, strict=True)
+    )

@@ -5,15 +5,14 @@ IoU counts; each further click is in the middle of the largest error, with the l
 before. IoU is of the whole image at its own resolution.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from engine.geometry import Mask
-from engine.model.embedding import ImageEmbedding
-from engine.model.predictor import Prediction, Predictor, upscale_logits
+from engine.model.interactive import Answer, InteractivePredictor
 from engine.model.prompts import Prompts
 from engine.training.clicks import next_click
 
@@ -41,13 +40,12 @@ class ClickTrace:
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What a click gave: mask (H, W), logits (h, w), what the model expects, the best of all."""
+class _Given:
+    """What a click gave: the answer that counts, its mask and IoU, and the best IoU of all."""
 
+    answer: Answer
     mask: Mask
-    logits: Tensor
     iou: float
-    expected_iou: float
     oracle_iou: float
 
 
@@ -59,8 +57,8 @@ class _State:
     points: list[tuple[float, float]]
     labels: list[int]
     ious: list[float]
-    first: _Answer | None = None
-    last: _Answer | None = None
+    first: _Given | None = None
+    last: _Given | None = None
 
     @property
     def perfect(self) -> bool:
@@ -71,30 +69,29 @@ class _State:
         self.points.append((x, y))
         self.labels.append(label)
 
-    def answer(self, answer: _Answer) -> None:
-        self.first = self.first or answer
-        self.last = answer
-        self.ious.append(answer.iou)
+    def take(self, answers: Sequence[Answer]) -> None:
+        self.last = _given(answers, self.truth)
+        self.first = self.first or self.last
+        self.ious.append(self.last.iou)
 
     def trace(self) -> ClickTrace:
         assert self.first is not None, "every object gets a first click"
         return ClickTrace(
             ious=np.array(self.ious),
-            expected_iou=self.first.expected_iou,
+            expected_iou=self.first.answer.iou,
             oracle_iou=self.first.oracle_iou,
         )
 
 
 def click_traces(
-    predictor: Predictor,
-    embedding: ImageEmbedding,
+    predictor: InteractivePredictor,
     truths: Mask,
     *,
     num_clicks: int,
     num_needed: int,
     target: float,
 ) -> list[ClickTrace]:
-    """Click on each object of one image, all of them in one call a round.
+    """Click on each object of one image.
 
     truths: (N, H, W) bool, none empty. All objects get `num_needed` clicks; of the others up to
     `num_clicks` only those that have not reached `target`, since nobody asks for the rest: the last
@@ -106,20 +103,20 @@ def click_traces(
             state for state in states if not _finished(state, round_number, num_needed, target)
         ]
         if active:
-            _round(predictor, embedding, active)
+            _round(predictor, active)
         for state in states:
             state.ious += state.ious[-1:] * (round_number + 1 - len(state.ious))
     return [state.trace() for state in states]
 
 
 def random_click_ious(
-    predictor: Predictor, embedding: ImageEmbedding, truths: Mask, random: np.random.Generator
+    predictor: InteractivePredictor, truths: Mask, random: np.random.Generator
 ) -> npt.NDArray[np.float64]:
     """(N,) the IoU after one click at a random pixel of each object; truths as `click_traces`."""
     points = np.array([[_random_point(truth, random)] for truth in truths], dtype=np.float32)
     prompts = Prompts(points=points, labels=np.ones((len(truths), 1), dtype=np.int64))
-    prediction = predictor.predict(embedding, prompts, multimask=True)
-    return np.array([_answer(prediction, row, truth).iou for row, truth in enumerate(truths)])
+    answers = predictor.first(prompts, multimask=True)
+    return np.array([_given(each, truth).iou for each, truth in zip(answers, truths, strict=True)])
 
 
 def _random_point(truth: Mask, random: np.random.Generator) -> tuple[float, float]:
@@ -131,38 +128,28 @@ def _finished(state: _State, round_number: int, num_needed: int, target: float) 
     return state.perfect or (round_number >= num_needed and max(state.ious) >= target)
 
 
-def _round(predictor: Predictor, embedding: ImageEmbedding, states: list[_State]) -> None:
-    """One click on each, one answer for all: three masks for a first click, then one."""
-    multimask = states[0].first is None
+def _round(predictor: InteractivePredictor, states: list[_State]) -> None:
+    """One click on each, in one call: three masks for a first click, then one."""
     for state in states:
         state.click()
-    prediction = predictor.predict(embedding, _prompts(states), multimask=multimask)
-    for row, state in enumerate(states):
-        state.answer(_answer(prediction, row, state.truth))
-
-
-def _prompts(states: list[_State]) -> Prompts:
-    earlier = [state.last.logits.float().numpy() for state in states if state.last is not None]
-    return Prompts(
+    prompts = Prompts(
         points=np.array([state.points for state in states], dtype=np.float32),
         labels=np.array([state.labels for state in states], dtype=np.int64),
-        mask_logits=np.stack(earlier) if earlier else None,
     )
+    earlier = [state.last.answer for state in states if state.last is not None]
+    found = (
+        predictor.again(prompts, earlier) if earlier else predictor.first(prompts, multimask=True)
+    )
+    for state, answers in zip(states, found, strict=True):
+        state.take(answers)
 
 
-def _answer(prediction: Prediction, row: int, truth: Mask) -> _Answer:
-    """What prompt `row` got; enlarged one by one, for a photograph's logits fill megabytes."""
-    logits = prediction.logits[row]
-    masks: Mask = (upscale_logits(logits, prediction.frame) > 0).numpy()
+def _given(answers: Sequence[Answer], truth: Mask) -> _Given:
+    """Enlarged one by one, for a photograph's masks fill megabytes."""
+    chosen = max(range(len(answers)), key=lambda number: answers[number].iou)
+    masks = [answer.mask() for answer in answers]
     ious = [_iou(truth, mask) for mask in masks]
-    chosen = int(prediction.iou[row].argmax())
-    return _Answer(
-        mask=masks[chosen],
-        logits=logits[chosen],
-        iou=ious[chosen],
-        expected_iou=float(prediction.iou[row, chosen]),
-        oracle_iou=max(ious),
-    )
+    return _Given(answers[chosen], masks[chosen], ious[chosen], max(ious))
 
 
 def _iou(a: Mask, b: Mask) -> float:

@@ -27,7 +27,7 @@ from engine.metrics.detection import (
     resampled_precision,
 )
 from engine.metrics.interactive import click_traces, random_click_ious
-from engine.model.embedding import ImageEmbedding
+from engine.model.interactive import InteractivePredictor
 from engine.model.predictor import Predictor
 from engine.training.samples import LabelledImage, LabelledImages
 
@@ -228,9 +228,10 @@ def _measure(
     embedding = predictor.embed(labelled.image)
     truths = _clicked_on(labelled, index, config)
     generated = generator.generate(labelled.image, embedding)
+    interactive = InteractivePredictor.on(predictor, labelled.image, embedding)
     return ImageScores(
         index=index,
-        by_mask=_by_mask(predictor, embedding, truths, index, config) if len(truths) else {},
+        by_mask=_by_mask(interactive, truths, index, config) if len(truths) else {},
         matches=match_image(
             [mask.rle for mask in generated.masks],
             [mask.predicted_iou for mask in generated.masks],
@@ -247,22 +248,20 @@ def _clicked_on(labelled: LabelledImage, index: int, config: EvaluationConfig) -
 
 
 def _by_mask(
-    predictor: Predictor,
-    embedding: ImageEmbedding,
+    predictor: InteractivePredictor,
     truths: Mask,
     index: int,
     config: EvaluationConfig,
 ) -> dict[str, npt.NDArray[np.float64]]:
     traces = click_traces(
         predictor,
-        embedding,
         truths,
         num_clicks=config.max_clicks,
         num_needed=max(_CLICKS),
         target=max(_NOC.values()),
     )
     random = np.random.default_rng((config.seed, index, 1))
-    at_random = random_click_ious(predictor, embedding, truths, random)
+    at_random = random_click_ious(predictor, truths, random)
     numbers = {
         **{name: [trace.at(click) for trace in traces] for click, name in _CLICKS.items()},
         "iou_1_random_click": at_random,

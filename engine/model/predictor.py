@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.geometry import Frame, Mask
+from engine.model.closer_look import CloserLook
 from engine.model.embedding import ImageEmbedding, as_pixels
 from engine.model.prompts import Prompts
 from engine.model.sam import PromptableSam, only_image
@@ -77,6 +79,11 @@ class Predictor:
         """The longest side of an image as the model sees it."""
         return int(self._model.side)
 
+    @property
+    def closer_look(self) -> CloserLook | None:
+        """What to look at again, for a model that is quick enough."""
+        return cast("CloserLook | None", self._model.closer_look)
+
     @cached_property
     def encoder_id(self) -> str:
         """16 hex digits that name the image encoder's weights."""
@@ -87,13 +94,16 @@ class Predictor:
         return digest.hexdigest()[:16]
 
     @torch.inference_mode()
-    def embed(self, pixels: npt.NDArray[np.uint8]) -> ImageEmbedding:
-        """(H, W, 3) uint8 RGB -> its embedding; raises ValueError for another array."""
+    def embed(self, pixels: npt.NDArray[np.uint8], *, side: int | None = None) -> ImageEmbedding:
+        """(H, W, 3) uint8 RGB -> its embedding; raises ValueError for another array.
+
+        `side`: of a frame smaller than the model's own, for a model with a `closer_look`.
+        """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
             raise ValueError(
                 f"pixels: must be (H, W, 3) uint8, but got {pixels.shape} {pixels.dtype}"
             )
-        frame = Frame(original_hw=(pixels.shape[0], pixels.shape[1]), side=self.frame_side)
+        frame = Frame(original_hw=(pixels.shape[0], pixels.shape[1]), side=side or self.frame_side)
         # Resized on the CPU wherever it computes: devices differ in how they round.
         picture = self._model.normalised(to_frame(pixels, frame).to(self._device))
         height, width = frame.resized_hw
@@ -117,10 +127,17 @@ class Predictor:
             raise ValueError(
                 f"embedding: must be of encoder {self.encoder_id}, but is of {embedding.encoder_id}"
             )
-        tensors = prompts.to_tensors(embedding.frame, self._model.logits_hw).to(self._device)
+        tensors = prompts.to_tensors(embedding.frame, self.logits_hw(embedding.frame)).to(
+            self._device
+        )
         features = embedding.batch().to(self._device)
         logits, iou = self._model.decode(features, only_image(len(prompts)), tensors)
         which = slice(1, None) if multimask else slice(0, 1)
         return Prediction(
             logits[:, which].cpu(), iou[:, which].clamp(0.0, 1.0).cpu(), embedding.frame
         )
+
+    def logits_hw(self, frame: Frame) -> tuple[int, int]:
+        """The size of the masks that it gives and takes for a frame."""
+        height, width = self._model.logits_hw
+        return height * frame.side // self.frame_side, width * frame.side // self.frame_side

@@ -62,10 +62,17 @@ class MixedPromptEncoder(PromptEncoder):
     not pixel indices, so the half pixel that the original adds is theirs already.
     """
 
-    def embed(self, prompts: PromptTensors) -> PromptEmbedding:
-        """Raises nothing: `PromptTensors` are checked where they are made."""
+    def embed(self, prompts: PromptTensors, cells: int) -> PromptEmbedding:
+        """For an embedding of `cells` a side; one of fewer than usual is of a smaller frame.
+
+        Raises nothing: `PromptTensors` are checked where they are made.
+        """
         sparse = self._sparse(prompts.points, prompts.labels)
-        return PromptEmbedding(sparse, self._dense(prompts), self._fine(prompts))
+        return PromptEmbedding(sparse, self._dense(prompts, cells), self._fine(prompts, cells))
+
+    def places(self, cells: int) -> Tensor:
+        """(1, C, cells, cells) where each cell of an embedding is."""
+        return torch.as_tensor(self.get_dense_pe()[..., :cells, :cells])
 
     def _sparse(self, points: Tensor, labels: Tensor) -> Tensor:
         encoded = self.pe_layer.forward_with_coords(points, self.input_image_size)
@@ -75,17 +82,16 @@ class MixedPromptEncoder(PromptEncoder):
         known = (labels != PADDING).unsqueeze(-1)
         return torch.as_tensor(encoded * known + table[labels + 1])
 
-    def _dense(self, prompts: PromptTensors) -> Tensor:
+    def _dense(self, prompts: PromptTensors, cells: int) -> Tensor:
         empty = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
         if prompts.mask_logits is None:
-            height, width = self.image_embedding_size
-            return torch.as_tensor(empty.expand(len(prompts), -1, height, width))
+            return torch.as_tensor(empty.expand(len(prompts), -1, cells, cells))
         dense: Tensor = self.mask_downscaling(prompts.mask_logits)
         if prompts.has_mask is None:
             return dense
         return torch.where(prompts.has_mask.reshape(-1, 1, 1, 1), dense, empty)
 
-    def _fine(self, _prompts: PromptTensors) -> Tensor | None:
+    def _fine(self, _prompts: PromptTensors, _cells: int) -> Tensor | None:
         return None
 
 
@@ -108,14 +114,14 @@ class ClickMapPromptEncoder(MixedPromptEncoder):
         half = embed_dim // 4
         self.pe_layer.positional_encoding_gaussian_matrix[:, half:] *= 4.0
 
-    def _dense(self, prompts: PromptTensors) -> Tensor:
-        centres = _centres(self.image_embedding_size[0], self._stride, prompts.points)
+    def _dense(self, prompts: PromptTensors, cells: int) -> Tensor:
+        centres = _centres(cells, self._stride, prompts.points)
         sigmas = [sigma * self._stride for sigma in _SIGMAS]
         maps = [*_click_maps(prompts, centres, sigmas), self._box_map(prompts, centres)]
-        return super()._dense(prompts) + _projected(maps, self.map_proj)
+        return super()._dense(prompts, cells) + _projected(maps, self.map_proj)
 
-    def _fine(self, prompts: PromptTensors) -> Tensor:
-        centres = _centres(2 * self.image_embedding_size[0], self._stride / 2, prompts.points)
+    def _fine(self, prompts: PromptTensors, cells: int) -> Tensor:
+        centres = _centres(2 * cells, self._stride / 2, prompts.points)
         maps = _click_maps(prompts, centres, [_FINE_SIGMA * self._stride])
         return _projected([*maps, self._mask_map(prompts, maps[0])], self.fine_proj)
 

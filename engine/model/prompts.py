@@ -69,6 +69,10 @@ class Prompts:
         return cls(points=array, labels=np.ones(array.shape[:2], dtype=np.int64))
 
     def __getitem__(self, which: slice) -> Self:
+        return self.at(which)
+
+    def at(self, which: slice | Sequence[int]) -> Self:
+        """Those prompts, also one several times."""
         parts = {name: getattr(self, name) for name in ("points", "labels", "boxes", "mask_logits")}
         return type(self)(**{name: None if v is None else v[which] for name, v in parts.items()})
 

@@ -10,6 +10,7 @@ from segment_anything.modeling import Sam
 from torch import nn
 
 from engine.model.allocator import keep_freed_memory
+from engine.model.closer_look import CloserLook
 from engine.model.encoder import ConvEncoder
 from engine.model.fast import use_fast_layers
 from engine.model.mask_decoder import BatchedMaskDecoder, RefinedMaskDecoder
@@ -55,6 +56,7 @@ class _Nano:
     depths: tuple[int, ...]
     dim: int
     heads: int
+    closer_look: CloserLook | None = None
 
     def __call__(self) -> PromptableSam:
         decoder = RefinedMaskDecoder(
@@ -73,6 +75,7 @@ class _Nano:
             side=self.side,
             pixel_mean=[127.5] * 3,
             pixel_std=[63.75] * 3,
+            closer_look=self.closer_look,
         )
 
 
@@ -148,7 +151,12 @@ def with_batches(sam: Sam) -> PromptableSam:
 
 ARCHITECTURES: dict[str, Callable[[], PromptableSam]] = {
     "nano": _Nano(
-        side=512, widths=(32, 64, 128, 192, 256), depths=(0, 1, 2, 2, 1), dim=64, heads=4
+        side=512,
+        widths=(32, 64, 128, 192, 256),
+        depths=(0, 1, 2, 2, 1),
+        dim=64,
+        heads=4,
+        closer_look=CloserLook(max_area=1500, side=256),
     ),
     "nano_tiny": _Nano(
         side=256, widths=(16, 16, 32, 32, 48), depths=(0, 0, 1, 1, 0), dim=32, heads=2

@@ -6,6 +6,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
+from engine.model.closer_look import CloserLook
 from engine.model.mask_decoder import BatchedMaskDecoder
 from engine.model.prompt_encoder import MixedPromptEncoder, PromptTensors
 
@@ -35,7 +36,8 @@ class Features(NamedTuple):
 class PromptableSam(Sam):
     """A `Sam` whose three parts are called for batches, with gradients where torch keeps them.
 
-    segment_anything's own `forward` is `no_grad` and takes one image a call.
+    segment_anything's own `forward` is `no_grad` and takes one image a call. `closer_look`: for a
+    model that is quick enough to encode a window of an image for one click.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class PromptableSam(Sam):
         side: int,
         pixel_mean: list[float],
         pixel_std: list[float],
+        closer_look: CloserLook | None = None,
     ) -> None:
         super().__init__(image_encoder, prompt_encoder, mask_decoder, pixel_mean, pixel_std)
         self.side = side
+        self.closer_look = closer_look
 
     def encode(self, frames: Tensor) -> Features:
-        """(B, 3, side, side) normalised frames -> their features."""
+        """(B, 3, S, S) normalised frames -> their features; S is `side`, or a closer look's."""
         encoded = self.image_encoder(frames.contiguous(memory_format=torch.channels_last))
         if isinstance(encoded, tuple):
             return Features(*encoded)
@@ -61,10 +65,14 @@ class PromptableSam(Sam):
     def decode(
         self, features: Features, image_index: Tensor, prompts: PromptTensors
     ) -> tuple[Tensor, Tensor]:
-        """N prompts on images `image_index` (N,) -> logits (N, 4, h, w), predicted IoU (N, 4)."""
-        embedded = self.prompt_encoder.embed(prompts)
+        """N prompts on images `image_index` (N,) -> logits (N, 4, h, w), predicted IoU (N, 4).
+
+        (h, w) are `logits_hw` for frames of `side`, and as much smaller as the frames are.
+        """
+        cells = features.embedding.shape[-1]
+        embedded = self.prompt_encoder.embed(prompts, cells)
         own = features.of(image_index)
-        image_pe = self.prompt_encoder.get_dense_pe()
+        image_pe = self.prompt_encoder.places(cells)
         logits, iou = self.mask_decoder.decode(own.embedding, image_pe, embedded, own.skips)
         return logits, iou
 

@@ -23,8 +23,9 @@ from annotator.config import AnnotatorConfig
 from annotator.item import ItemPayload, Proposal
 from engine import coco, rle
 from engine.coco import CocoImage, CocoMask
-from engine.geometry import Frame, Mask
-from engine.model.predictor import Prediction
+from engine.geometry import Frame, Mask, Window
+from engine.model.embedding import ImageEmbedding
+from engine.model.interactive import Answer, Look
 from engine.model.prompts import Prompts
 from engine.rle import Rle
 from storage.queue.items import NewItem
@@ -91,9 +92,29 @@ def new_item(picture: Picture, masks: Sequence[Mask], **changes: Any) -> NewItem
     return NewItem(**{**values, **changes})
 
 
+def looking_at(window: Window | None) -> Look:
+    """At a window or the whole of a picture, whose pixels are the frame's."""
+    x0, y0, x1, y1 = window or (0, 0, HW[1], HW[0])
+    frame = Frame(original_hw=(y1 - y0, x1 - x0), side=max(x1 - x0, y1 - y0))
+    nothing = torch.zeros(1, 1, 1)
+    embedding = ImageEmbedding(features=nothing, skips=None, frame=frame, encoder_id="disks")
+    return Look((x0, y0, x1, y1), HW, embedding)
+
+
+def logits_of(mask: Mask, look: Look) -> torch.Tensor:
+    """Those that give the part of a mask (H, W) that the look shows."""
+    x0, y0, x1, y1 = look.window
+    side = look.embedding.frame.side
+    logits = np.full((side, side), -8.0, dtype=np.float32)
+    logits[: y1 - y0, : x1 - x0][mask[y0:y1, x0:x1]] = 8.0
+    return torch.from_numpy(logits)
+
+
 @dataclass
 class DiskModel:
     """A stand-in for a model: it finds the disk under the last positive click.
+
+    It answers in the window that it is asked in, and looks closer where `closer` says so.
 
     The first click on a disk gives it too small by 4 pixels, the second by 2, from the third on it
     is exact. A mask number in `stubborn` never gets better than its first answer.
@@ -101,33 +122,39 @@ class DiskModel:
 
     pictures: dict[str, Picture]
     stubborn: set[int] = field(default_factory=set)
+    closer: Window | None = None
     asked: list[tuple[str, bool]] = field(default_factory=list)
 
     def predict(
-        self, image_id: str, model_version: str, prompts: Prompts, multimask: bool
-    ) -> Prediction:
+        self,
+        image_id: str,
+        model_version: str,
+        prompt: Prompts,
+        *,
+        window: Window | None,
+        multimask: bool,
+    ) -> list[Answer]:
         if image_id not in self.pictures:
             raise LookupError(image_id)
         self.asked.append((model_version, multimask))
         picture = self.pictures[image_id]
-        mask = self._mask(picture, prompts)
+        mask = self._mask(picture, prompt)
         shapes = [mask]
         if multimask:
             shapes = [binary_dilation(mask, iterations=3), mask, binary_erosion(mask, iterations=3)]
-        side = max(HW)
-        logits = np.full((1, len(shapes), side, side), -8.0, dtype=np.float32)
-        for index, shape in enumerate(shapes):
-            logits[0, index, : HW[0], : HW[1]][shape] = 8.0
-        scores = torch.tensor([[0.6, 0.8, 0.4][: len(shapes)]], dtype=torch.float32)
-        return Prediction(torch.from_numpy(logits), scores, Frame(original_hw=HW, side=side))
+        look = looking_at(window or self.closer)
+        return [
+            Answer(logits=logits_of(shape, look), iou=iou, look=look)
+            for shape, iou in zip(shapes, (0.6, 0.8, 0.4), strict=False)
+        ]
 
-    def _mask(self, picture: Picture, prompts: Prompts) -> Mask:
-        if prompts.points is None:
-            assert prompts.boxes is not None
-            x0, y0, x1, y1 = np.asarray(prompts.boxes)[0]
+    def _mask(self, picture: Picture, prompt: Prompts) -> Mask:
+        if prompt.points is None:
+            assert prompt.boxes is not None
+            x0, y0, x1, y1 = np.asarray(prompt.boxes)[0]
             clicks = [((x0 + x1) / 2, (y0 + y1) / 2, 1)]
         else:
-            points, labels = np.asarray(prompts.points)[0], np.asarray(prompts.labels)[0]
+            points, labels = np.asarray(prompt.points)[0], np.asarray(prompt.labels)[0]
             clicks = [(x, y, label) for (x, y), label in zip(points, labels, strict=True)]
         for x, y, label in reversed(clicks):
             for index, mask in enumerate(picture.masks):

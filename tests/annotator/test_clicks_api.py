@@ -64,9 +64,9 @@ def test_logits_go_back_as_they_came(api: httpx.Client, item_id: str, desk: Any)
     seen = []
     original = desk.models.predict
 
-    def watching(image_id: str, version: str, prompts: Any, multimask: bool) -> Any:
-        seen.append(prompts.mask_logits)
-        return original(image_id, version, prompts, multimask)
+    def watching(image_id: str, version: str, prompt: Any, **how: Any) -> Any:
+        seen.append(prompt.mask_logits)
+        return original(image_id, version, prompt, **how)
 
     desk.models.predict = watching
     first = predict(api, item_id, points=[[30, 30]], labels=[1]).json()["masks"][1]
@@ -77,6 +77,22 @@ def test_logits_go_back_as_they_came(api: httpx.Client, item_id: str, desk: Any)
     assert len(second.json()["masks"]) == 1, "a click on a mask is not ambiguous"
     assert seen[0] is None
     np.testing.assert_array_equal(np.asarray(seen[1]), raw[None].astype(np.float32))
+
+
+def test_a_closer_look_says_its_window_and_is_gone_on_from(
+    api: httpx.Client, item_id: str, desk: Any
+) -> None:
+    desk.models.closer = (8, 8, 56, 56)
+    first = predict(api, item_id, points=[[30, 30]], labels=[1]).json()["masks"][1]
+    assert first["window"] == [8, 8, 56, 56]
+    assert first["logits"]["size"] == [48, 48]
+    assert mask_of(first)[30, 30]
+    assert mask_of(first).shape == (96, 128)
+    desk.models.closer = None
+    again = {"points": [[30, 30], [33, 30]], "labels": [1, 1]}
+    kept = {"logits": first["logits"], "window": first["window"]}
+    [second] = predict(api, item_id, **again, **kept).json()["masks"]
+    assert second["window"] == [8, 8, 56, 56]
 
 
 def encoded(values: list[float]) -> str:
@@ -115,6 +131,8 @@ def encoded(values: list[float]) -> str:
             "logits.size[1]",
             id="huge",
         ),
+        pytest.param({"box": [1, 1, 9, 9], "window": [0, 0, 9, 9]}, "window", id="no logits"),
+        pytest.param({"box": [1, 1, 9, 9], "window": [0, 0, 9]}, "window[3]", id="three numbers"),
     ],
 )
 def test_a_prompt_that_makes_no_sense_names_the_field(
@@ -130,7 +148,7 @@ def test_a_prompt_that_makes_no_sense_names_the_field(
 def test_what_the_model_cannot_take_is_the_callers_mistake(
     api: httpx.Client, item_id: str, desk: Any
 ) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise ValueError("mask_logits: must be (1, 64, 64), got (1, 1, 1)")
 
     desk.models.predict = refuse
@@ -153,10 +171,10 @@ def test_slow_clicks_do_not_hold_up_the_queue(desk: Any) -> None:
     blocked, go_on = threading.Semaphore(0), threading.Event()
     original = desk.models.predict
 
-    def slow(*arguments: Any) -> Any:
+    def slow(*arguments: Any, **how: Any) -> Any:
         blocked.release()
         assert go_on.wait(10)
-        return original(*arguments)
+        return original(*arguments, **how)
 
     desk.models.predict = slow
     with desk.open(clicks_at_once=2) as api:

@@ -20,7 +20,7 @@ HEADERS = {
 def broken_api(desk: Any) -> Iterator[httpx.Client]:
     """An API whose models fail in a way nobody foresaw."""
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("a secret about the inside")
 
     desk.models.predict = fail

@@ -1,6 +1,7 @@
 """The simulated annotator as a client of a real server: what it decides, and what it costs."""
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from annotator.truth import Truth, TruthError
 from annotator.visit import SimulationConfig
 from engine import coco, rle
 from engine.coco import CocoImage, CocoMask
+from engine.geometry import Window
 from engine.model import weights
-from engine.model.predictor import Prediction, Predictor
+from engine.model.interactive import Answer, InteractivePredictor
+from engine.model.predictor import Predictor
 from engine.model.prompts import Prompts
 from engine.rle import Rle
 
@@ -173,11 +176,18 @@ class RealModel:
         self._images = images
 
     def predict(
-        self, image_id: str, model_version: str, prompts: Prompts, multimask: bool
-    ) -> Prediction:
+        self,
+        image_id: str,
+        model_version: str,
+        prompt: Prompts,
+        *,
+        window: Window | None,
+        multimask: bool,
+    ) -> Sequence[Answer]:
         assert model_version == "v1"
-        embedding = self._predictor.embed(self._images.pixels(image_id))
-        return self._predictor.predict(embedding, prompts, multimask=multimask)
+        pixels = self._images.pixels(image_id)
+        clicks = InteractivePredictor.on(self._predictor, pixels, self._predictor.embed(pixels))
+        return clicks.answer(prompt, window, multimask=multimask)
 
 
 def test_an_item_without_its_truth_is_given_back(desk: Any) -> None:
@@ -201,7 +211,7 @@ def test_a_truth_of_another_size_is_refused(desk: Any) -> None:
 def test_an_item_that_went_to_another_is_counted_as_lost(desk: Any) -> None:
     original, taken = desk.models.predict, []
 
-    def stolen(*arguments: Any) -> Any:
+    def stolen(*arguments: Any, **how: Any) -> Any:
         if not taken:
             (holder,) = desk.queue.holders()
             # Behind its back, as if its lease had run out long ago.
@@ -211,7 +221,7 @@ def test_an_item_that_went_to_another_is_counted_as_lost(desk: Any) -> None:
             others = [desk.queue.claim(name) for name in ("bob", "cy", "dee")]
             taken.append(others[-1].item.item_id)
             assert taken == [holder.item_id]
-        return original(*arguments)
+        return original(*arguments, **how)
 
     desk.models.predict = stolen
     with desk.open():

@@ -10,6 +10,7 @@ import torch
 
 from engine import rle
 from engine.geometry import Frame, Mask
+from engine.model.closer_look import CloserLook
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import Prediction
 from engine.model.prompts import Prompts
@@ -31,6 +32,7 @@ class BandModel:
     growth: tuple[int, ...]
     overshoot: int = 0
     version: str = "bands"
+    closer_look: CloserLook | None = None
     asked: list[tuple[int, int, bool]] = field(default_factory=list)
     points_seen: list[npt.NDArray[np.float32]] = field(default_factory=list)
     logits_seen: list[npt.NDArray[np.float32] | None] = field(default_factory=list)

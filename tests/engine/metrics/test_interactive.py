@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 
 from engine.metrics.interactive import ClickTrace, click_traces, random_click_ious
+from engine.model.interactive import InteractivePredictor
 
 BANDS = [(2, 22), (30, 40)]
+
+
+def on(model: Any) -> InteractivePredictor:
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    return InteractivePredictor.on(model, pixels, model.embed(pixels))
 
 
 def traces(bands: Any, model: Any, **changes: Any) -> list[ClickTrace]:
     truths = np.stack([bands.mask(*band) for band in model.bands])
     settings = {"num_clicks": 10, "num_needed": 5, "target": 0.85} | changes
-    return click_traces(model, model.embed(np.zeros((64, 64, 3), np.uint8)), truths, **settings)
+    return click_traces(on(model), truths, **settings)
 
 
 def test_iou_follows_the_clicks(bands: Any) -> None:
@@ -92,12 +98,12 @@ def test_a_random_click_is_inside_and_asks_for_three_answers(bands: Any) -> None
     model = bands.model([(2, 22), (30, 40)], growth=(5,))
     shape = np.zeros((64, 64), dtype=bool)
     shape[7, [3, 5]] = shape[20, 9] = True
-    embedding = model.embed(np.zeros((64, 64, 3), np.uint8))
+    clicks = on(model)
     for seed in range(20):
-        random_click_ious(model, embedding, shape[None], np.random.default_rng(seed))
+        random_click_ious(clicks, shape[None], np.random.default_rng(seed))
     clicked = {tuple(points[0, 0].tolist()) for points in model.points_seen}
     assert clicked == {(3.5, 7.5), (5.5, 7.5), (9.5, 20.5)}
     assert model.asked == [(1, 1, True)] * 20
     both = np.stack([bands.mask(*band) for band in model.bands])
-    ious = random_click_ious(model, embedding, both, np.random.default_rng(0))
+    ious = random_click_ious(clicks, both, np.random.default_rng(0))
     assert ious.tolist() == [0.25, 0.5]
