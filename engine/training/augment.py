@@ -74,6 +74,39 @@ def choose_crop(
     return Crop(box=(x0, y0, x1, y1), left=left, top=top, right=right, bottom=bottom)
 
 
+def close_crop(
+    hw: tuple[int, ...],
+    cells: int,
+    box: npt.NDArray[np.float32],
+    context: float,
+    random: np.random.Generator,
+) -> Crop:
+    """A square window around a box (4,) xyxy, about as a closer look at the object would take it.
+
+    Its side is `context` times the box's, up to a half more or less; the box's middle lies up to a
+    sixth of the side off its own.
+    """
+    x0, y0, x1, y1 = (float(value) for value in box)
+    nearness = float(np.exp(random.uniform(np.log(1 / 1.5), np.log(1.5))))
+    side = min(float(max(hw)), max(4.0, context * nearness * max(x1 - x0, y1 - y0)))
+    x, y = np.array([x0 + x1, y0 + y1]) / 2 + random.uniform(-side / 6, side / 6, 2)
+    left, right, begin_x, end_x = _close_span(hw[1], side, cells, x)
+    top, bottom, begin_y, end_y = _close_span(hw[0], side, cells, y)
+    return Crop(
+        box=(begin_x, begin_y, end_x, end_y), left=left, top=top, right=right, bottom=bottom
+    )
+
+
+def _close_span(
+    length: int, side: float, cells: int, middle: float
+) -> tuple[int, int, float, float]:
+    """As `_span`, of a window of that side that is moved into the image."""
+    if side >= length:
+        return 0, max(1, round(cells * length / side)), 0.0, float(length)
+    begin = min(max(0.0, middle - side / 2), length - side)
+    return 0, cells, begin, begin + side
+
+
 def _span(
     length: int, zoom: float, cells: int, random: np.random.Generator, around: float | None
 ) -> tuple[int, int, float, float]:

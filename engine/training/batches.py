@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from engine.model.closer_look import CloserLook
 from engine.model.prompt_encoder import BOTTOM_RIGHT, PADDING, POSITIVE, TOP_LEFT, PromptTensors
 from engine.training.config import TrainingConfig
 from engine.training.kept import View
@@ -47,11 +48,21 @@ class BatchSource:
     """The images of step `step` of a training; the same numbers always give the same batch."""
 
     def __init__(
-        self, crops: CropSource, weights: npt.NDArray[np.float64], config: TrainingConfig
+        self,
+        crops: CropSource,
+        weights: npt.NDArray[np.float64],
+        config: TrainingConfig,
+        closer_look: CloserLook | None = None,
     ) -> None:
         self._crops = crops
         self._weights = weights
         self._config = config
+        self._closer_look = closer_look
+        if config.close_images and closer_look is None:
+            raise ValueError(
+                "close_images: must be 0 for a model without a closer look, "
+                f"but got {config.close_images}"
+            )
 
     def batch(self, step: int, place: int, *, background: bool) -> Batch:
         """Image number `place` of `config.batch_images` of step `step`."""
@@ -71,6 +82,7 @@ class BatchSource:
             max_cover=config.max_cover,
             scale_law=config.crop_scale_law,
             augment=config.augment,
+            closer=self._closer_look if place < config.close_images else None,
         )
         return _assemble(sample, config, random, view)
 

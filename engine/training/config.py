@@ -39,6 +39,7 @@ _RANGES: tuple[tuple[str, _Rule, tuple[str, ...]], ...] = (
         "at least 0",
         lambda value: value >= 0,
         (
+            "close_images",
             "background_per_image",
             "warmup_steps",
             "scratch_steps",
@@ -71,8 +72,9 @@ class TrainingConfig:
 
     Crops: `crop_scale` times "longest side is the frame", drawn log-uniform or uniform; masks of
     less than `min_area` frame pixels or of over `max_cover` of their image are left out; `augment`
-    turns and recolours. With `views` each image has that many crops, which take turns; else a
-    new one each time.
+    turns and recolours. `close_images` of the `batch_images` are seen as the model's closer look
+    sees an object, in its smaller frame. With `views` each image has that many crops, which take
+    turns; else a new one each time.
 
     `frozen` parts stay as they are; "masks" is all that makes them, so that only the estimates of
     their IoU learn. The features that a frozen image encoder makes of a view are kept, up to
@@ -103,6 +105,7 @@ class TrainingConfig:
 
     steps: int = 120
     batch_images: int = 4
+    close_images: int = 0
     depth_weight: float = 0.5
     masks_per_image: int = 8
     background_per_image: int = 2
@@ -163,6 +166,11 @@ class TrainingConfig:
                     raise ValueError(f"{name}: must be {words}, but got {value}")
         self._check_rounds()
         self._check_frozen()
+        if self.close_images > self.batch_images:
+            raise ValueError(
+                f"close_images: must be at most batch_images ({self.batch_images}), "
+                f"but got {self.close_images}"
+            )
         low, high = self.crop_scale
         if not 0 < low <= high:
             raise ValueError(f"crop_scale: must be 0 < low <= high, but got {self.crop_scale}")

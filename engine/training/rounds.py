@@ -72,7 +72,7 @@ def image_loss(
         if not len(active.targets):
             break
         if click:
-            active = _clicked(active, model.side, generator)
+            active = _clicked(active, batch.frame.shape[-1], generator)
         active, round_loss = _correct(model, features, active, weight, config)
         loss = loss + round_loss / divisor
         found = hard_iou(active.logits, active.targets)

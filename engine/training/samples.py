@@ -11,8 +11,9 @@ from PIL import Image
 
 from engine import rle
 from engine.geometry import box_area, masks_to_boxes
+from engine.model.closer_look import CloserLook
 from engine.rle import Rle
-from engine.training.augment import Crop, choose_crop, recolour, turn
+from engine.training.augment import Crop, choose_crop, close_crop, recolour, turn
 from engine.training.config import ScaleLaw
 
 Pixels = npt.NDArray[np.uint8]
@@ -73,8 +74,12 @@ class _Kept:
         """The middle (x, y) of one object's box, None without objects."""
         if not self.boxes:
             return None
-        x0, y0, x1, y1 = self.boxes[int(random.integers(len(self.boxes)))]
+        x0, y0, x1, y1 = self.box(random)
         return float(x0 + x1) / 2, float(y0 + y1) / 2
+
+    def box(self, random: np.random.Generator) -> npt.NDArray[np.float32]:
+        """That of one object, of which there must be some."""
+        return self.boxes[int(random.integers(len(self.boxes)))]
 
     def shuffled(self, random: np.random.Generator, size_bias: float) -> list[int]:
         """The objects in an order drawn without replacement, by box area to the `size_bias`."""
@@ -116,6 +121,7 @@ class CropSource:
         max_cover: float = 1.0,
         scale_law: ScaleLaw = "log",
         augment: bool = True,
+        closer: CloserLook | None = None,
     ) -> Sample:
         """A crop of image `index` with at most `num_masks` objects of `min_area` pixels or more.
 
@@ -125,16 +131,21 @@ class CropSource:
         Of objects whose boxes have areas a and b, the first is chosen (a / b) ** `size_bias` times
         as often; objects of over `max_cover` of the image are left out.
         The window holds the middle of one object's box, so that few crops are empty also where few
-        objects have masks.
+        objects have masks. `closer`: the window is about that of a closer look at the object, in
+        the frame of such a look.
         """
         picks = random if picks is None else picks
         kept = self._kept(index)
         labelled = kept.labelled
-        cells = self._side // self._stride
+        side = self._side if closer is None else closer.side
+        cells = side // self._stride
         hw = labelled.image.shape[:2]
-        crop = choose_crop(hw, cells, scale, random, law=scale_law, around=kept.place(random))
+        if closer is None or not kept.boxes:
+            crop = choose_crop(hw, cells, scale, random, law=scale_law, around=kept.place(random))
+        else:
+            crop = close_crop(hw, cells, kept.box(random), closer.context, random)
         # As at prediction: what lies outside the image has the mean colour.
-        image = np.full((self._side, self._side, 3), 127, dtype=np.uint8)
+        image = np.full((side, side, 3), 127, dtype=np.uint8)
         crop.paste(labelled.image, image, Image.Resampling.BILINEAR, stride=self._stride)
         order = [
             i
@@ -142,14 +153,15 @@ class CropSource:
             if kept.shares[i] <= max_cover and crop.meets(kept.boxes[i])
         ]
         least = 255 * min_area / self._stride**2
-        chosen, covers = self._covers(labelled, crop, order[: 4 * num_masks], num_masks, least)
+        few = order[: 4 * num_masks]
+        chosen, covers = _covers(labelled, crop, few, cells, num_masks, least)
         count = num_background if labelled.complete else 0
-        background = self._background(kept, crop, count, picks)
+        places = _background(kept, crop, cells, count, picks)
         made = Sample(
             image=image,
             targets=covers.astype(np.float32) / np.float32(255),
             boxes=self._boxes(kept, crop, chosen, covers),
-            background=background,
+            background=places * self._stride,
         )
         return _augmented(made, random) if augment else made
 
@@ -165,25 +177,6 @@ class CropSource:
                 self._cache.popitem(last=False)
         return kept
 
-    def _covers(
-        self, labelled: LabelledImage, crop: Crop, order: list[int], num_masks: int, least: float
-    ) -> tuple[list[int], Pixels]:
-        """Of the masks in `order` those that cover enough: which, and how much of each cell."""
-        cells = self._side // self._stride
-        chosen: list[int] = []
-        covers: list[Pixels] = []
-        for index in order:
-            cover = np.zeros((cells, cells), dtype=np.uint8)
-            whole = rle.decode(labelled.masks[index]).view(np.uint8) * np.uint8(255)
-            crop.paste(whole, cover, Image.Resampling.BOX)
-            # Of an object that covers no cell by half, no mask could be right.
-            if cover.sum() >= least and cover.max() >= 128:
-                chosen.append(index)
-                covers.append(cover)
-            if len(chosen) == num_masks:
-                break
-        return chosen, np.stack(covers) if covers else np.zeros((0, cells, cells), dtype=np.uint8)
-
     def _boxes(
         self, kept: _Kept, crop: Crop, chosen: list[int], covers: Pixels
     ) -> npt.NDArray[np.float32]:
@@ -197,19 +190,44 @@ class CropSource:
         cut = np.any((whole[:, :2] < low) | (whole[:, 2:] > high), axis=1, keepdims=True)
         return np.where(cut, seen, moved).astype(np.float32) * self._stride
 
-    def _background(
-        self, kept: _Kept, crop: Crop, count: int, random: np.random.Generator
-    ) -> npt.NDArray[np.float32]:
-        cells = self._side // self._stride
-        covered = np.full((cells, cells), 255, dtype=np.uint8)
-        if count:
-            crop.paste(kept.covered, covered, Image.Resampling.BOX)
-        places = np.flatnonzero(covered == 0)
-        if not len(places):
-            return np.zeros((0, 2), dtype=np.float32)
-        flat = random.choice(places, size=count)
-        cell = np.stack([flat % cells, flat // cells], axis=1) + random.random((count, 2))
-        return np.asarray(cell * self._stride, dtype=np.float32)
+
+def _covers(
+    labelled: LabelledImage,
+    crop: Crop,
+    order: list[int],
+    cells: int,
+    num_masks: int,
+    least: float,
+) -> tuple[list[int], Pixels]:
+    """Of the masks in `order` those that cover enough: which, and how much of each cell."""
+    chosen: list[int] = []
+    covers: list[Pixels] = []
+    for index in order:
+        cover = np.zeros((cells, cells), dtype=np.uint8)
+        whole = rle.decode(labelled.masks[index]).view(np.uint8) * np.uint8(255)
+        crop.paste(whole, cover, Image.Resampling.BOX)
+        # Of an object that covers no cell by half, no mask could be right.
+        if cover.sum() >= least and cover.max() >= 128:
+            chosen.append(index)
+            covers.append(cover)
+        if len(chosen) == num_masks:
+            break
+    return chosen, np.stack(covers) if covers else np.zeros((0, cells, cells), dtype=np.uint8)
+
+
+def _background(
+    kept: _Kept, crop: Crop, cells: int, count: int, random: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """(count, 2) positions (x, y), in cells, where no object is; none if objects are everywhere."""
+    covered = np.full((cells, cells), 255, dtype=np.uint8)
+    if count:
+        crop.paste(kept.covered, covered, Image.Resampling.BOX)
+    places = np.flatnonzero(covered == 0)
+    if not len(places):
+        return np.zeros((0, 2), dtype=np.float32)
+    flat = random.choice(places, size=count)
+    cell = np.stack([flat % cells, flat // cells], axis=1) + random.random((count, 2))
+    return cell.astype(np.float32)
 
 
 def _augmented(made: Sample, random: np.random.Generator) -> Sample:

@@ -92,7 +92,7 @@ def train(
     stride = model.side // model.logits_hw[0]
     known = [[0]] * len(images) if depths is None else depths
     crops = CropSource(images, model.side, stride)
-    batches = BatchSource(crops, image_weights(known, config), config)
+    batches = BatchSource(crops, image_weights(known, config), config, model.closer_look)
     kept = KeptFeatures(config.kept_features_mb) if config.freezes_encoder else None
     with image_workers(len(share)) as workers:
         while state.step < config.steps:

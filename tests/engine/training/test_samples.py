@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engine import rle
+from engine.model.closer_look import CloserLook
 from engine.training.augment import choose_crop, recolour, turn
 from engine.training.samples import CropSource, LabelledImage, Sample, shrink
 
@@ -139,6 +140,42 @@ def test_a_crop_shows_an_object_however_lonely() -> None:
     options = {"scale": (2.0, 2.0), "num_masks": 4, "num_background": 0, "min_area": 1}
     for seed in range(20):
         assert len(source.sample(0, np.random.default_rng(seed), **options).targets) == 1
+
+
+def test_a_closer_look_shows_one_object_in_its_frame() -> None:
+    class Two(Painted):
+        def load(self, _: int) -> LabelledImage:
+            masks = np.zeros((2, *self.hw), dtype=bool)
+            masks[0, 0:20, 380:400] = True
+            masks[1, 200:230, 100:120] = True
+            image = np.repeat(masks.any(axis=0)[..., None], 3, axis=2).astype(np.uint8) * 255
+            return LabelledImage(image=image, masks=rle.encode(masks))
+
+    source = CropSource(Two((300, 400)), SIDE, STRIDE)
+    closer = CloserLook(max_area=500, side=32, context=3.0)
+    options = {"scale": (1.0, 1.0), "num_masks": 4, "num_background": 2, "min_area": 1}
+    shares = []
+    for seed in range(40):
+        made = source.sample(0, np.random.default_rng(seed), closer=closer, **options)
+        assert made.image.shape == (32, 32, 3)
+        [target] = made.targets
+        assert target.shape == (16, 16)
+        assert (made.background < 32).all()
+        [[x0, y0, x1, y1]] = made.boxes
+        shares.append(max(x1 - x0, y1 - y0) / 32)
+    assert 1 / 4.6 < min(shares) < 1 / 3.5
+    assert 1 / 2.5 < max(shares) < 1 / 1.9
+
+
+@pytest.mark.parametrize("hw", [(500, 640), (20, 200)])
+@pytest.mark.usefixtures("without_colours")
+def test_masks_cover_the_pixels_of_their_objects_also_close(hw: tuple[int, int]) -> None:
+    closer = CloserLook(max_area=500, side=SIDE)
+    for seed in range(12):
+        made = sample(hw, seed, closer=closer)
+        white = made.image[..., 0].reshape(SIDE // STRIDE, STRIDE, -1, STRIDE).mean(axis=(1, 3))
+        covered = made.targets.sum(axis=0)
+        assert np.abs(np.where(white == 127, 0, white / 255) - covered).mean() < 0.06
 
 
 def test_turns_take_pixels_masks_and_points_along() -> None:
