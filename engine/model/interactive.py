@@ -40,16 +40,21 @@ class Look:
         """Whether it shows all of the image."""
         return self.embedding.frame.original_hw == self.image_hw
 
-    def prompts(self, prompts: Prompts, mask_logits: Tensor | None) -> Prompts:
-        """Prompts in pixels of the image -> in pixels of the window, with these logits."""
+    def prompts(self, prompts: Prompts, mask_logits: Tensor) -> Prompts:
+        """Prompts in pixels of the image -> of the window, with these logits (N, h, w)."""
         corner = np.array(self.window[:2], dtype=np.float32)
         points, boxes = prompts.points, prompts.boxes
         return replace(
             prompts,
             points=None if points is None else points - corner,
             boxes=None if boxes is None else boxes - np.tile(corner, 2),
-            mask_logits=None if mask_logits is None else mask_logits.float().numpy(),
+            mask_logits=mask_logits.float().numpy(),
         )
+
+    @property
+    def corners(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(x0, y0), (x1, y1) of the window."""
+        return self.window[:2], self.window[2:]
 
     def holds(self, box: Boxes) -> bool:
         """Whether a box (4,) xyxy lies in the window."""
@@ -84,8 +89,11 @@ class Answer:
     def box(self) -> Boxes:
         """(4,) xyxy around the mask in the image, to a cell; zeros for an empty mask."""
         cells = mask_to_box((self.logits > 0).numpy())
-        pixels = cells * (self._stride / self.look.embedding.frame.scale)
-        return pixels + np.tile(np.array(self.look.window[:2], np.float32), 2) * cells.any()
+        if not cells.any():
+            return cells
+        low, high = (np.tile(np.array(corner, np.float32), 2) for corner in self.look.corners)
+        # The last cells reach beyond the picture.
+        return np.minimum(low + cells * (self._stride / self.look.embedding.frame.scale), high)
 
     @property
     def _stride(self) -> float:

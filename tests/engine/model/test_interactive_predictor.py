@@ -109,6 +109,16 @@ def test_the_closer_look_starts_from_the_first_answer() -> None:
     assert iou(start.mask(), coarse.mask()) > 0.9
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (483, 0), (0, 385), (483, 385)])
+def test_an_object_at_the_edge_is_seen_closer_as_well(corner: tuple[int, int]) -> None:
+    x, y = corner
+    pixels, truth = scene(x, y, x + 17, y + 15)
+    click = Prompts.single_points([[x + 8.0, y + 7.0]])
+    [[best, *_]] = on(BrightModel(CLOSER), pixels).first(click, multimask=True)
+    assert not best.look.is_whole
+    assert iou(best.mask(), truth) > 0.8
+
+
 def test_a_large_object_is_not_looked_at_again() -> None:
     pixels, _ = scene(100, 100, 300, 300)
     model = BrightModel(CLOSER)
