@@ -39,6 +39,8 @@ def prepare(workspace: Workspace) -> str:
     # Its runs stay in the workspace, where `maskloop serve` shows them.
     os.environ.setdefault("PREFECT_HOME", str(workspace.folder(".prefect")))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    # Its workers log under names that the level above does not reach.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     _start_temporary(workspace)
     return "Prefect: no server configured, running here (maskloop serve starts one with a UI)"
 

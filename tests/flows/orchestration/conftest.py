@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,13 +153,14 @@ def foreign_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def prefect_api() -> Callable[[str], PrefectHttpxSyncClient]:
+def prefect_api() -> Iterator[Callable[[str], PrefectHttpxSyncClient]]:
     """A client of the Prefect API at an address; it asks again when the server is too busy."""
+    with ExitStack() as opened:
 
-    def client(api_url: str) -> PrefectHttpxSyncClient:
-        return PrefectHttpxSyncClient(base_url=api_url, timeout=30)
+        def client(api_url: str) -> PrefectHttpxSyncClient:
+            return opened.enter_context(PrefectHttpxSyncClient(base_url=api_url, timeout=30))
 
-    return client
+        yield client
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from flows.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-SOON_S = 20
+SOON_S = 60
 STOPPED = "error: stopped; what was committed stays, the same command goes on from there"
 Alive = Callable[[int], bool]
 Api = Callable[[str], httpx.Client]
