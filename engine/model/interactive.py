@@ -197,7 +197,7 @@ class InteractivePredictor:
             rows = [row for row, look in enumerate(looks) if look.window == window]
             look = looks[rows[0]]
             logits = torch.stack([previous[row].seen_in(look) for row in rows])
-            asked = look.prompts(prompts.at(rows), logits)
+            asked = look.prompts(prompts[rows], logits)
             answers |= dict(zip(rows, self._answers(look, asked, multimask=multimask), strict=True))
         return [
             self._closer(answers[row], single) if looks[row].is_whole else answers[row]
@@ -225,7 +225,7 @@ class InteractivePredictor:
         if look.is_whole:
             return answers
         logits = torch.stack([answer.seen_in(look) for answer in answers])
-        repeated = look.prompts(prompt.at([0] * len(answers)), logits)
+        repeated = look.prompts(prompt[[0] * len(answers)], logits)
         nearer = self._answers(look, repeated, multimask=False)
         # A whole that does not fit would be cut.
         return tuple(

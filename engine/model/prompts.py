@@ -68,11 +68,7 @@ class Prompts:
         array = np.asarray(points, dtype=np.float32).reshape(-1, 1, 2)
         return cls(points=array, labels=np.ones(array.shape[:2], dtype=np.int64))
 
-    def __getitem__(self, which: slice) -> Self:
-        return self.at(which)
-
-    def at(self, which: slice | Sequence[int]) -> Self:
-        """Those prompts, also one several times."""
+    def __getitem__(self, which: slice | list[int]) -> Self:
         parts = {name: getattr(self, name) for name in ("points", "labels", "boxes", "mask_logits")}
         return type(self)(**{name: None if v is None else v[which] for name, v in parts.items()})
 

@@ -171,6 +171,9 @@ class TrainingConfig:
                 f"close_images: must be at most batch_images ({self.batch_images}), "
                 f"but got {self.close_images}"
             )
+        if self.close_images and self.views is not None:
+            # A view's kept features would be those of either frame.
+            raise ValueError(f"close_images: must be 0 with views, but got {self.close_images}")
         low, high = self.crop_scale
         if not 0 < low <= high:
             raise ValueError(f"crop_scale: must be 0 < low <= high, but got {self.crop_scale}")

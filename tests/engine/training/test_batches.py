@@ -56,6 +56,8 @@ def test_the_first_images_of_a_step_are_close() -> None:
         BatchSource(crops, np.ones(2), config)
     with pytest.raises(ValueError, match=r"close_images: must be at most batch_images \(1\)"):
         replace(CONFIG, close_images=2)
+    with pytest.raises(ValueError, match="close_images: must be 0 with views"):
+        replace(config, views=2)
 
 
 def test_an_image_counts_less_the_more_models_are_behind_its_masks() -> None:
