@@ -23,7 +23,7 @@ from engine.model.registry import ModelConfig, build_model
 from engine.model.sam import PromptableSam
 from engine.training.batches import BatchSource
 from engine.training.pretrain import world
-from engine.training.rounds import image_loss
+from engine.training.rounds import image_losses
 from engine.training.samples import CropSource, LabelledImage
 from engine.training.trainer import train
 from flows.recipes import NANO
@@ -84,11 +84,11 @@ class PlainLoop:
         began = time.perf_counter()
         instances = 0
         for place in range(self.config.batch_images):
-            batch = self._batches.batch(number, place, background=True)
+            batch = self._batches.batch(number, place)
             instances += int(batch.is_object.sum())
             with patch("engine.training.rounds.has_bfloat16", return_value=False):
-                result = image_loss(self._model, batch, self.config, number, place)
-            (result.loss / self.config.batch_images).backward()
+                (loss,) = image_losses(self._model, batch, self.config, number).losses
+            (loss / self.config.batch_images).backward()
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimiser.step()
         self._optimiser.zero_grad()

@@ -1,5 +1,8 @@
 """Where a model computes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -18,3 +21,18 @@ def device_named(name: str) -> torch.device:
             'set "auto" or "cpu", or install a torch that fits the driver'
         )
     return device
+
+
+@contextmanager
+def quick_products(device: torch.device) -> Iterator[None]:
+    """A GPU's float32 matrix products keep 10 bits of each factor (TF32), which is enough to learn.
+
+    For training only: answers are computed in full.
+    """
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -153,7 +153,7 @@ ARCHITECTURES: dict[str, Callable[[], PromptableSam]] = {
     "nano": _Nano(
         side=512,
         widths=(32, 64, 128, 192, 256),
-        depths=(0, 1, 2, 2, 1),
+        depths=(0, 1, 2, 4, 2),
         dim=64,
         heads=4,
         closer_look=CloserLook(max_area=1500, side=256),

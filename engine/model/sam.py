@@ -1,5 +1,6 @@
 """A promptable model as training and generation call it: encode once, decode many prompts."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -16,6 +17,18 @@ class Features(NamedTuple):
 
     embedding: Tensor
     skips: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def joined(cls, each: Sequence[Self]) -> Self:
+        """Those of several images, of one encoder, in one."""
+        if len(each) == 1:
+            return each[0]
+        embedding = torch.cat([features.embedding for features in each])
+        skips = [features.skips for features in each if features.skips is not None]
+        if not skips:
+            return cls(embedding, None)
+        twice, four_times = (torch.cat(levels) for levels in zip(*skips, strict=True))
+        return cls(embedding, (twice, four_times))
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`."""
@@ -70,7 +83,9 @@ class PromptableSam(Sam):
         (h, w) are `logits_hw` for frames of `side`, and as much smaller as the frames are.
         """
         cells = features.embedding.shape[-1]
-        embedded = self.prompt_encoder.embed(prompts, cells)
+        # Positions need float32 whatever the rest is computed in.
+        with torch.autocast(prompts.points.device.type, enabled=False):
+            embedded = self.prompt_encoder.embed(prompts, cells)
         own = features.of(image_index)
         image_pe = self.prompt_encoder.places(cells)
         logits, iou = self.mask_decoder.decode(own.embedding, image_pe, embedded, own.skips)

@@ -1,7 +1,7 @@
 """Batches: a crop of an image, and the first prompts on its objects and background."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -18,29 +18,52 @@ from engine.training.samples import CropSource, Sample
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One frame and N prompts on it.
+    """B frames and N prompts on them.
 
-    frame (1, 3, S, S) float32 in 0..255; targets (N, h, w) float32 in [0, 1], all zero for
-    background; prompts, in frame pixels; is_box and is_object (N,) bool; view, which crop of which
-    image it is, None for one that never returns.
+    frames (B, 3, S, S) uint8; targets (N, h, w) float32 in [0, 1], all zero for
+    background; prompts, in frame pixels; is_box and is_object (N,) bool; image_index (N,) int64,
+    which frame a prompt is on, rising; places, which images of their step the frames are; views,
+    which crops of which images, None for one that never returns.
+
+    `is_object` and `image_index` stay on the CPU: who computes on a GPU need not wait for it to
+    learn which prompts go on.
     """
 
-    frame: Tensor
+    frames: Tensor
     targets: Tensor
     prompts: PromptTensors
     is_box: Tensor
     is_object: Tensor
-    view: View | None = None
+    image_index: Tensor
+    places: tuple[int, ...]
+    views: tuple[View | None, ...]
+
+    @classmethod
+    def joined(cls, batches: Sequence[Self]) -> Self:
+        """The same frames and prompts in one batch; the frames are of one size."""
+        index = [torch.full_like(batch.image_index, i) for i, batch in enumerate(batches)]
+        return cls(
+            frames=torch.cat([batch.frames for batch in batches]),
+            targets=torch.cat([batch.targets for batch in batches]),
+            prompts=PromptTensors(
+                points=torch.cat([batch.prompts.points for batch in batches]),
+                labels=torch.cat([batch.prompts.labels for batch in batches]),
+            ),
+            is_box=torch.cat([batch.is_box for batch in batches]),
+            is_object=torch.cat([batch.is_object for batch in batches]),
+            image_index=torch.cat(index),
+            places=tuple(place for batch in batches for place in batch.places),
+            views=tuple(view for batch in batches for view in batch.views),
+        )
 
     def to(self, device: torch.device) -> Self:
-        """The same on `device`."""
-        return type(self)(
-            frame=self.frame.to(device),
+        """The same, to be computed on `device`."""
+        return replace(
+            self,
+            frames=self.frames.to(device),
             targets=self.targets.to(device),
             prompts=self.prompts.to(device),
             is_box=self.is_box.to(device),
-            is_object=self.is_object.to(device),
-            view=self.view,
         )
 
 
@@ -64,9 +87,10 @@ class BatchSource:
                 f"but got {config.close_images}"
             )
 
-    def batch(self, step: int, place: int, *, background: bool) -> Batch:
+    def batch(self, step: int, place: int) -> Batch:
         """Image number `place` of `config.batch_images` of step `step`."""
         config = self._config
+        background = step >= config.scratch_steps
         index, epoch = self._turn(step, place)
         random = np.random.default_rng([config.seed, step, place, 1])
         view = None if config.views is None else (index, epoch % config.views)
@@ -84,7 +108,7 @@ class BatchSource:
             augment=config.augment,
             closer=self._closer_look if place < config.close_images else None,
         )
-        return _assemble(sample, config, random, view)
+        return _assemble(sample, config, random, place, view)
 
     def index(self, step: int, place: int) -> int:
         """Which of the images it is."""
@@ -117,25 +141,31 @@ def image_weights(
 
 
 def _assemble(
-    sample: Sample, config: TrainingConfig, random: np.random.Generator, view: View | None
+    sample: Sample,
+    config: TrainingConfig,
+    random: np.random.Generator,
+    place: int,
+    view: View | None,
 ) -> Batch:
     stride = sample.image.shape[0] / sample.targets.shape[-1]
     first = [
         _first_prompt(target, box, stride, config, random)
         for target, box in zip(sample.targets, sample.boxes, strict=True)
     ]
-    first += [(_point(place), (POSITIVE, PADDING)) for place in sample.background]
+    first += [(_point(middle), (POSITIVE, PADDING)) for middle in sample.background]
     points = np.array([points for points, _ in first], dtype=np.float32).reshape(-1, 2, 2)
     kinds = np.array([kinds for _, kinds in first], dtype=np.int64).reshape(-1, 2)
     num_background = len(sample.background)
     nothing = np.zeros((num_background, *sample.targets.shape[1:]), dtype=np.float32)
     return Batch(
-        frame=torch.from_numpy(sample.image).permute(2, 0, 1)[None].float(),
+        frames=torch.from_numpy(sample.image).permute(2, 0, 1)[None],
         targets=torch.from_numpy(np.concatenate([sample.targets, nothing])),
         prompts=PromptTensors(points=torch.from_numpy(points), labels=torch.from_numpy(kinds)),
         is_box=torch.from_numpy(kinds[:, 0] == TOP_LEFT),
         is_object=torch.arange(len(first)) < len(first) - num_background,
-        view=view,
+        image_index=torch.zeros(len(first), dtype=torch.int64),
+        places=(place,),
+        views=(view,),
     )
 
 

@@ -41,19 +41,22 @@ def _deepest(region: Mask) -> tuple[float, float, float] | None:
 
 
 def random_clicks(
-    truth: Tensor, logits: Tensor, generator: torch.Generator
+    truth: Tensor, logits: Tensor, draws: npt.NDArray[np.float64]
 ) -> tuple[Tensor, Tensor]:
     """A click anywhere in the error, as SAM trains: cells (N, 2) as (x, y) centres, labels (N,).
 
-    truth (N, h, w) bool, logits (N, h, w). Where nothing is wrong, a click inside the mask, and
+    truth (N, h, w) bool, logits (N, h, w); draws (N,) in [0, 1), which of a prompt's wrong cells it
+    is, so that every device clicks alike. Where nothing is wrong, a click inside the mask, and
     where there is no mask either, anywhere at all, negative.
     """
     num, _, width = truth.shape
     wrong = (logits > 0) != truth
     nothing_wrong = ~wrong.flatten(1).any(dim=1)
-    candidates = torch.where(nothing_wrong[:, None, None], truth, wrong).flatten(1).float()
-    candidates[candidates.sum(dim=1) == 0] = 1.0
-    flat = torch.multinomial(candidates, 1, generator=generator).squeeze(1)
+    candidates = torch.where(nothing_wrong[:, None, None], truth, wrong).flatten(1)
+    candidates = candidates | ~candidates.any(dim=1, keepdim=True)
+    counted = candidates.cumsum(dim=1)
+    rank = (torch.from_numpy(draws).to(truth.device) * counted[:, -1]).long() + 1
+    flat = torch.searchsorted(counted, rank[:, None]).squeeze(1)
     labels = truth.flatten(1)[torch.arange(num, device=flat.device), flat].to(torch.int64)
     cells = torch.stack([flat % width, flat // width], dim=1)
     return cells.float() + 0.5, labels

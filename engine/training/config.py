@@ -28,6 +28,7 @@ _RANGES: tuple[tuple[str, _Rule, tuple[str, ...]], ...] = (
         (
             "steps",
             "batch_images",
+            "images_at_once",
             "masks_per_image",
             "late_masks_per_image",
             "min_area",
@@ -67,8 +68,9 @@ _RANGES: tuple[tuple[str, _Rule, tuple[str, ...]], ...] = (
 class TrainingConfig:
     """Steps, batch, prompts, loss and optimiser. Raises ValueError for what makes no sense.
 
-    A batch is computed image by image and added up, so `batch_images` costs no memory. A mask
-    behind which there are n models makes its image come up `depth_weight` to the n times as often.
+    A batch is computed image by image and added up, so `batch_images` costs no memory; a GPU takes
+    `images_at_once` together. A mask behind which there are n models makes its image come up
+    `depth_weight` to the n times as often.
 
     Crops: `crop_scale` times "longest side is the frame", drawn log-uniform or uniform; masks of
     less than `min_area` frame pixels or of over `max_cover` of their image are left out; `augment`
@@ -105,6 +107,7 @@ class TrainingConfig:
 
     steps: int = 120
     batch_images: int = 4
+    images_at_once: int = 1
     close_images: int = 0
     depth_weight: float = 0.5
     masks_per_image: int = 8

@@ -5,17 +5,19 @@ Hooks on the residual branches, so no module and no weight has another name. The
 dropped depends on the image's key alone, never on a generator that they share.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from engine.model.depth import residual_branches
 
-_key: ContextVar[tuple[int, ...] | None] = ContextVar("key", default=None)
+Key = tuple[int, ...]
+_keys: ContextVar[Sequence[Key] | None] = ContextVar("keys", default=None)
 
 
 def drop_paths(encoder: nn.Module, rate: float) -> None:
@@ -33,22 +35,24 @@ def drop_paths(encoder: nn.Module, rate: float) -> None:
 
 
 @contextmanager
-def dropping_by(*key: int) -> Iterator[None]:
-    """Whatever this thread encodes meanwhile, one image, loses the branches that `key` draws."""
-    token = _key.set(key)
+def dropping_by(*keys: Key) -> Iterator[None]:
+    """Of the images that this thread encodes meanwhile, each loses the branches its key draws."""
+    token = _keys.set(keys)
     try:
         yield
     finally:
-        _key.reset(token)
+        _keys.reset(token)
 
 
 def _scaled(
     number: int, rate: float, _module: nn.Module, _inputs: object, output: Tensor
 ) -> Tensor | None:
     """The branch's output, or nothing, at the same mean; None lets it be."""
-    key = _key.get()
-    if key is None or rate == 0:
+    keys = _keys.get()
+    if keys is None or rate == 0:
         return None
-    if np.random.default_rng([*key, number, 4]).random() < rate:
-        return output * 0
-    return output / (1 - rate)
+    kept = [np.random.default_rng([*key, number, 4]).random() >= rate for key in keys]
+    factors = torch.tensor(kept, dtype=output.dtype, device=output.device) / (1 - rate)
+    # A branch that works in windows has several rows of each image, one image after the other.
+    rows = factors.repeat_interleave(len(output) // len(keys))
+    return output * rows.reshape(-1, *[1] * (output.ndim - 1))

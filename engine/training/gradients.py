@@ -1,16 +1,16 @@
-"""Gradients image by image, as many at once as there are cores, added up in a fixed order.
+"""Gradients of a step's images, added up in a fixed order.
 
-One image's prompts fit the cache of a core, which a whole batch's do not, and a core computes on
-its own faster than two share one product. The sum does not depend on the number of cores.
+On a CPU image by image, as many at once as there are cores: one image's prompts fit the cache of a
+core, which a whole batch's do not, and a core computes on its own faster than two share one
+product. The sum does not depend on the number of cores. On a GPU `images_at_once` together, since
+it has more units than one image keeps busy.
 """
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -18,50 +18,62 @@ from torch import Tensor, nn
 from engine.model.sam import Features, PromptableSam
 from engine.training.batches import Batch, BatchSource
 from engine.training.config import TrainingConfig
+from engine.training.feed import Group, Groups, in_order, made_ahead
 from engine.training.kept import KeptFeatures
 from engine.training.optimiser import trainable
-from engine.training.rounds import encode, image_loss
-
-Result = TypeVar("Result")
+from engine.training.rounds import encode, image_losses
 
 
 @dataclass(frozen=True)
-class ImageGradient:
-    """One image's loss, IoU, and the slope of each parameter (None where it plays no part).
+class ImageOutcome:
+    """How a step's image at `place` went: no loss without a prompt, no IoU without an object."""
 
-    Without a prompt there is no loss, without an object no IoU.
-    """
-
+    place: int
     loss: float | None
     iou: float | None
+
+
+@dataclass(frozen=True)
+class GroupGradient:
+    """How a group's images went, and the slopes of their losses' sum by each parameter.
+
+    A slope is None where the parameter plays no part.
+    """
+
+    images: tuple[ImageOutcome, ...]
     slopes: tuple[Tensor | None, ...]
 
 
-def image_gradient(
+def group_gradient(
     model: PromptableSam,
     parameters: Sequence[nn.Parameter],
-    batch: Batch,
+    group: Group,
     config: TrainingConfig,
     step: int,
-    place: int,
     kept: KeptFeatures | None,
-) -> ImageGradient:
-    """The gradient of one image's loss; changes nothing of the model, so threads may share it.
-
-    A crop without a prompt, as of an image whose objects are too small and whose background is
-    unknown, teaches nothing.
-    """
-    if not len(batch.targets):
-        return ImageGradient(None, None, (None,) * len(parameters))
-    features = None if kept is None else _frozen_features(model, batch, kept)
-    result = image_loss(model, batch, config, step, place, features=features)
-    slopes = torch.autograd.grad(result.loss, parameters, allow_unused=True)
-    return ImageGradient(float(result.loss.detach()), result.iou, slopes)
+) -> GroupGradient:
+    """The gradient of a group's losses; changes nothing of the model, so threads may share it."""
+    outcomes = {place: ImageOutcome(place, None, None) for place in group.places}
+    slopes: tuple[Tensor | None, ...] = (None,) * len(parameters)
+    if group.batch is not None:
+        batch = group.batch.to(parameters[0].device)
+        features = None if kept is None else _frozen_features(model, batch, kept)
+        result = image_losses(model, batch, config, step, features=features)
+        slopes = torch.autograd.grad(result.losses.sum(), parameters, allow_unused=True)
+        numbers = torch.stack([result.losses.detach(), result.ious]).T.tolist()
+        for place, (loss, iou) in zip(batch.places, numbers, strict=True):
+            # Not a number is how `image_losses` says that there is no object.
+            outcomes[place] = ImageOutcome(place, loss, iou if iou == iou else None)
+    return GroupGradient(tuple(outcomes.values()), slopes)
 
 
 def _frozen_features(model: PromptableSam, batch: Batch, kept: KeptFeatures) -> Features:
     with torch.no_grad():
-        return kept.of(batch.view, lambda: encode(model, batch.frame))
+        each = [
+            kept.of(view, partial(encode, model, batch.frames[number : number + 1]))
+            for number, view in enumerate(batch.views)
+        ]
+    return Features.joined(each)
 
 
 class GradientSum:
@@ -72,7 +84,7 @@ class GradientSum:
         self.totals: list[Tensor | None] = [None] * len(parameters)
 
     def add(self, slopes: Sequence[Tensor | None]) -> None:
-        """One image more; the order of images decides the last bits."""
+        """One image or group more; the order decides the last bits."""
         for i, slope in enumerate(slopes):
             if slope is None:
                 continue
@@ -88,61 +100,38 @@ def divided(totals: Sequence[Tensor | None], count: int) -> list[Tensor | None]:
     return [None if total is None else total.div_(count) for total in totals]
 
 
-def image_gradients(
+GradientsOfStep = Callable[[int], Iterator[GroupGradient]]
+
+
+def gradients_by_step(
     model: PromptableSam,
     batches: BatchSource,
     config: TrainingConfig,
-    step: int,
-    places: Sequence[int],
+    *,
+    share: Sequence[int],
+    steps: range,
     workers: Executor,
+    data_processes: int = 0,
     kept: KeptFeatures | None = None,
-) -> Iterator[ImageGradient]:
-    """The gradients of `places` of a step by the parameters that learn, in order.
+) -> GradientsOfStep:
+    """What gives the gradients of the images `share` of each of `steps`, asked for in turn.
 
-    On a CPU each thread computes an image; a GPU computes one after the other, while the threads
-    prepare the next ones.
+    On a CPU each of the threads `workers` computes an image; a GPU computes a group of images after
+    the other, while threads or `data_processes` prepare the next ones.
     """
     parameters = trainable(model)
-    device = parameters[0].device
-    background = step >= config.scratch_steps
+    on_cpu = parameters[0].device.type == "cpu"
+    at_once = 1 if on_cpu else config.images_at_once
+    groups = Groups(batches, config, share=share, steps=steps, at_once=at_once)
 
-    def prepared(place: int) -> tuple[int, Batch]:
-        return place, batches.batch(step, place, background=background)
+    def computed(group: Group, step: int) -> GroupGradient:
+        return group_gradient(model, parameters, group, config, step, kept)
 
-    def computed(work: tuple[int, Batch]) -> ImageGradient:
-        place, batch = work
-        return image_gradient(model, parameters, batch.to(device), config, step, place, kept)
-
-    if device.type == "cpu":
-        return in_order(workers, lambda place: computed(prepared(place)), places)
-    return map(computed, in_order(workers, prepared, places))
-
-
-def in_order(
-    workers: Executor, function: Callable[[int], Result], items: Sequence[int]
-) -> Iterator[Result]:
-    """`function` of each item, in order; only as many wait to be taken as keep the threads busy."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(workers.submit(function, item))
-        if len(waiting) >= 2 * _cores():
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-@contextmanager
-def image_workers(most: int) -> Iterator[Executor]:
-    """At most `most` threads, each computing on one core; torch's own threads rest meanwhile."""
-    before = torch.get_num_threads()
-    count = max(1, min(most, _cores()))
-    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as workers:
-        torch.set_num_threads(1)
-        try:
-            yield workers
-        finally:
-            torch.set_num_threads(before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    if on_cpu:
+        return lambda step: in_order(
+            workers, lambda number: computed(groups[number], step), groups.of_step(step)
+        )
+    stream = made_ahead(groups, workers, data_processes)
+    return lambda step: (
+        computed(group, step) for group in islice(stream, len(groups.of_step(step)))
+    )

@@ -8,6 +8,7 @@ shares each batch among N processes.
 
 import argparse
 import multiprocessing
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -27,7 +28,7 @@ from engine.training.distributed import Team, joined
 from engine.training.samples import LabelledImage
 from engine.training.trainer import StepReport, train
 
-_SIZES = ((320, 320), (256, 256), (240, 360), (360, 240))
+_SIZES = ((320, 320), (256, 256), (240, 360), (360, 240), (320, 480), (480, 320), (448, 448))
 # Far from the seeds of tests.
 _FIRST = 1_000_000
 _PARTS_KEPT = 0.5
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--estimate-steps", type=int, default=500)
     parser.add_argument("--worlds", type=int, default=6000)
+    parser.add_argument("--batch", type=int, default=6, help="images a step; all at once on a GPU")
     parser.add_argument("--start", type=Path, help="weights to go on from; default: random ones")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/pretrain.safetensors"))
     parser.add_argument("--architecture", default="nano")
@@ -93,6 +95,7 @@ def main() -> None:
                 checkpoint=FileCheckpointer(checkpoint),
                 on_step=_print,
                 device=device,
+                data_processes=_data_processes(device),
             ).model
         if Team.current().is_first:
             data = weights.to_bytes(model, architecture, dtype=torch.float16)
@@ -100,11 +103,17 @@ def main() -> None:
             options.out.write_bytes(data)
 
 
+def _data_processes(device: torch.device) -> int:
+    """One for each core, but for those that feed the GPU."""
+    return 0 if device.type == "cpu" else max(1, len(os.sched_getaffinity(0)) - 3)
+
+
 def _phases(options: argparse.Namespace) -> list[tuple[str, TrainingConfig]]:
     """What learns first and what then, by name; none of no steps."""
     masks = TrainingConfig(
         steps=max(1, options.steps),
-        batch_images=6,
+        batch_images=options.batch,
+        images_at_once=options.batch,
         masks_per_image=5,
         background_per_image=1,
         size_bias=0.3,
@@ -113,6 +122,7 @@ def _phases(options: argparse.Namespace) -> list[tuple[str, TrainingConfig]]:
         learning_rate=2e-3,
         scratch_steps=0 if options.start else min(200, options.steps // 8),
         checkpoint_every=100,
+        warmup_steps=100,
         ema=0.998,
     )
     estimates = replace(

@@ -4,22 +4,18 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import torch
 
+from engine.model.device import quick_products
 from engine.model.sam import PromptableSam
 from engine.training.batches import BatchSource, image_weights
 from engine.training.config import TrainingConfig
 from engine.training.distributed import Team
-from engine.training.gradients import (
-    GradientSum,
-    divided,
-    image_gradients,
-    image_workers,
-)
+from engine.training.feed import image_workers
+from engine.training.gradients import GradientsOfStep, GradientSum, divided, gradients_by_step
 from engine.training.kept import KeptFeatures
 from engine.training.optimiser import trainable
 from engine.training.samples import CropSource, LabelledImages
@@ -71,8 +67,11 @@ def train(
     checkpoint: Checkpointer | None = None,
     on_step: Callable[[StepReport], None] = lambda _: None,
     device: torch.device | str = "cpu",
+    data_processes: int = 0,
 ) -> TrainResult:
     """Train a copy of `model` for `config.steps` steps on `images`, on `device`.
+
+    A GPU's batches are made by threads, or by `data_processes`, forks, where `images` allow that.
 
     `depths` are the generation depths of each image's masks: images with masks that a model helped
     with are taken less often. Goes on from `checkpoint` where there is one. In processes that have
@@ -93,10 +92,21 @@ def train(
     known = [[0]] * len(images) if depths is None else depths
     crops = CropSource(images, model.side, stride)
     batches = BatchSource(crops, image_weights(known, config), config, model.closer_look)
-    kept = KeptFeatures(config.kept_features_mb) if config.freezes_encoder else None
-    with image_workers(len(share)) as workers:
+    returning = config.freezes_encoder and config.views is not None
+    kept = KeptFeatures(config.kept_features_mb) if returning else None
+    with image_workers(len(share)) as workers, quick_products(state.model.device):
+        gradients = gradients_by_step(
+            state.model,
+            batches,
+            config,
+            share=share,
+            steps=range(state.step, config.steps),
+            workers=workers,
+            data_processes=data_processes,
+            kept=kept,
+        )
         while state.step < config.steps:
-            record = _advance(state, batches, config, workers, team, kept)
+            record = _advance(state, batches, gradients, team)
             if not team.is_first:
                 continue
             on_step(StepReport(num_steps=config.steps, **asdict(record)))
@@ -117,23 +127,19 @@ class _Outcome:
 
 
 def _advance(
-    state: TrainingState,
-    batches: BatchSource,
-    config: TrainingConfig,
-    workers: Executor,
-    team: Team,
-    kept: KeptFeatures | None,
+    state: TrainingState, batches: BatchSource, gradients: GradientsOfStep, team: Team
 ) -> StepRecord:
     started = time.monotonic()
     step = state.step
-    places = team.share(config.batch_images)
     parameters = trainable(state.model)
     total = GradientSum(parameters)
     own: list[_Outcome] = []
-    images = image_gradients(state.model, batches, config, step, places, workers, kept)
-    for place, image in zip(places, images, strict=True):
-        total.add(image.slopes)
-        own.append(_Outcome(place, batches.index(step, place), image.loss, image.iou))
+    for group in gradients(step):
+        total.add(group.slopes)
+        own += [
+            _Outcome(image.place, batches.index(step, image.place), image.loss, image.iou)
+            for image in group.images
+        ]
     outcomes = sorted(team.gather(own))
     wrong = [each for each in outcomes if each.loss is not None and not math.isfinite(each.loss)]
     if wrong:

@@ -50,7 +50,7 @@ def test_the_first_images_of_a_step_are_close() -> None:
     config = TrainingConfig(batch_images=3, close_images=2, min_area=1)
     crops, closer = CropSource(Squares(), 64, 4), CloserLook(max_area=100, side=32)
     source = BatchSource(crops, np.ones(2), config, closer)
-    sides = [source.batch(5, place, background=True).frame.shape[-1] for place in range(3)]
+    sides = [source.batch(5, place).frames.shape[-1] for place in range(3)]
     assert sides == [32, 32, 64]
     with pytest.raises(ValueError, match="close_images: must be 0 for a model without"):
         BatchSource(crops, np.ones(2), config)

@@ -50,9 +50,9 @@ def test_what_is_right_needs_no_click() -> None:
 def test_random_clicks_lie_in_the_error_with_its_label() -> None:
     truth = torch.from_numpy(np.stack([disk(20, 20, 8), disk(30, 30, 9)]))
     logits = torch.where(torch.from_numpy(np.stack([disk(24, 20, 8)] * 2)), 3.0, -3.0)
-    generator = torch.Generator().manual_seed(0)
+    random = np.random.default_rng(0)
     for _ in range(20):
-        places, labels = random_clicks(truth, logits, generator)
+        places, labels = random_clicks(truth, logits, random.random(2))
         for row in range(2):
             x, y = (int(value) for value in places[row])
             assert bool(truth[row, y, x]) == (labels[row] == POSITIVE)
@@ -61,8 +61,6 @@ def test_random_clicks_lie_in_the_error_with_its_label() -> None:
 
 def test_random_clicks_on_a_perfect_mask_confirm_it() -> None:
     truth = torch.from_numpy(disk(20, 20, 8))[None]
-    places, labels = random_clicks(
-        truth, torch.where(truth, 3.0, -3.0), torch.Generator().manual_seed(0)
-    )
+    places, labels = random_clicks(truth, torch.where(truth, 3.0, -3.0), np.array([0.5]))
     assert labels.tolist() == [POSITIVE]
     assert bool(truth[0, int(places[0, 1]), int(places[0, 0])])

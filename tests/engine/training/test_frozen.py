@@ -120,12 +120,12 @@ def test_a_view_returns_with_other_prompts(model: PromptableSam) -> None:
     seen: dict[object, list[Batch]] = {}
     for step in range(2 * NUM_IMAGES):
         for place in range(CONFIG.batch_images):
-            batch = source.batch(step, place, background=True)
-            seen.setdefault(batch.view, []).append(batch)
+            batch = source.batch(step, place)
+            seen.setdefault(batch.views, []).append(batch)
     assert len(seen) == NUM_IMAGES * VIEWS
     for first, *others in seen.values():
         assert others
-        assert all(torch.equal(first.frame, other.frame) for other in others)
+        assert all(torch.equal(first.frames, other.frames) for other in others)
         assert not all(torch.equal(first.prompts.points, o.prompts.points) for o in others)
 
 

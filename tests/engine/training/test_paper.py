@@ -179,14 +179,14 @@ def dropping() -> ImageEncoderViT:
 def test_outside_of_a_training_step_nothing_is_dropped(dropping: ImageEncoderViT) -> None:
     assert list(dropping.state_dict()) == list(tiny_vit().state_dict())
     assert torch.equal(dropping(FRAME), tiny_vit()(FRAME))
-    with dropping_by(0, 0, 0):
+    with dropping_by((0, 0, 0)):
         assert not torch.equal(dropping(FRAME), tiny_vit()(FRAME))
     assert torch.equal(dropping(FRAME), tiny_vit()(FRAME))
 
 
 def test_what_is_dropped_depends_on_the_key_alone(dropping: ImageEncoderViT) -> None:
     def encoded(place: int) -> torch.Tensor:
-        with dropping_by(0, 0, place), torch.no_grad():
+        with dropping_by((0, 0, place)), torch.no_grad():
             return dropping(FRAME)
 
     alone = [encoded(place) for place in range(8)]
@@ -216,7 +216,7 @@ def test_the_deeper_a_block_the_more_of_it_is_dropped_at_the_same_mean() -> None
     ]
     dropped = np.zeros((4, 2))
     for key in range(2000):
-        with dropping_by(0, key, 0):
+        with dropping_by((0, key, 0)):
             for hook, row, column in hooks:
                 answer = hook(None, None, ones)
                 factor = 1.0 if answer is None else float(answer)

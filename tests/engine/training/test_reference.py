@@ -16,7 +16,7 @@ from engine.training.batches import Batch, BatchSource
 from engine.training.clicks import random_clicks
 from engine.training.config import TrainingConfig
 from engine.training.paper import PAPER
-from engine.training.rounds import image_loss
+from engine.training.rounds import image_losses
 from engine.training.samples import CropSource, LabelledImage
 
 # The small encoder knows neither layers nor paths; the batch is what one image needs.
@@ -157,21 +157,20 @@ def rounds_of(config: TrainingConfig, step: int) -> list[str]:
 def reference(model: PromptableSam, batch: Batch, config: TrainingConfig, step: int) -> Tensor:
     scratch = step < config.scratch_steps
     weight = config.scratch_mask_loss_weight if scratch else config.mask_loss_weight
-    seed = (config.seed * 1_000_003 + step) * max(64, config.batch_images) + PLACE
-    generator = torch.Generator().manual_seed(seed)
-    features = model.encode((batch.frame - model.pixel_mean) / model.pixel_std)
+    random = np.random.default_rng([config.seed, step, PLACE, 6])
+    features = model.encode((batch.frames - model.pixel_mean) / model.pixel_std)
     talks = [Talk(batch, number) for number in range(len(batch.targets))]
     first = first_round(model, features, talks, weight, config)
     talks = [talk for talk in talks if talk.is_object]
     later = []
     for number, kind in enumerate([] if scratch else rounds_of(config, step)):
         if number >= 2 and len(talks) > config.late_masks_per_image:
-            order = torch.randperm(len(talks), generator=generator).tolist()
+            order = random.permutation(len(talks)).tolist()
             talks = [talks[i] for i in sorted(order[: config.late_masks_per_image])]
         if kind == "click":
             truth = torch.stack([talk.target for talk in talks]) > 0.5
             logits = torch.stack([talk.previous for talk in talks if talk.previous is not None])
-            cells, labels = random_clicks(truth, logits, generator)
+            cells, labels = random_clicks(truth, logits, random.random(len(talks)))
             for talk, cell, label in zip(talks, cells, labels, strict=True):
                 talk.points.append(cell * model.side / truth.shape[-1])
                 talk.labels.append(label)
@@ -195,10 +194,10 @@ def test_loss_and_gradients_are_the_reference_s(
     model: PromptableSam, config: TrainingConfig
 ) -> None:
     crops = CropSource(Scene(), model.side, model.side // model.logits_hw[0])
-    batch = BatchSource(crops, np.ones(1), config).batch(STEP, PLACE, background=True)
+    batch = BatchSource(crops, np.ones(1), config).batch(STEP, PLACE)
     assert len({*batch.is_box.tolist()}) == 2, "boxes and points"
     names, parameters = zip(*model.named_parameters(), strict=True)
-    loss = image_loss(model, batch, config, STEP, PLACE).loss
+    (loss,) = image_losses(model, batch, config, STEP).losses
     wanted = reference(model, batch, config, STEP)
     torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-6)
     slopes = torch.autograd.grad(loss, parameters, allow_unused=True)

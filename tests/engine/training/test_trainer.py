@@ -17,7 +17,7 @@ from engine.model.sam import Features, PromptableSam
 from engine.training.batches import Batch, BatchSource
 from engine.training.config import TrainingConfig
 from engine.training.paper import PAPER
-from engine.training.rounds import ImageLoss, image_loss
+from engine.training.rounds import ImageLosses, image_losses
 from engine.training.samples import LabelledImage
 from engine.training.schedule import learning_rate
 from engine.training.trainer import StepReport, TrainingError, train
@@ -144,17 +144,16 @@ def test_the_image_that_broke_the_training_is_named_and_the_last_checkpoint_kept
         batch: Batch,
         config: TrainingConfig,
         step: int,
-        place: int,
         features: Features | None,
-    ) -> ImageLoss:
-        result = image_loss(model, batch, config, step, place, features=features)
+    ) -> ImageLosses:
+        result = image_losses(model, batch, config, step, features=features)
         uncut = BatchSource(None, np.ones(len(scenes)), config)  # type: ignore[arg-type] # no crop is cut
-        index = uncut.index(step, place)
+        index = uncut.index(step, batch.places[0])
         if index == bad_image and step >= bad_step:
-            return replace(result, loss=result.loss * value)
+            return replace(result, losses=result.losses * value)
         return result
 
-    monkeypatch.setattr("engine.training.gradients.image_loss", broken)
+    monkeypatch.setattr("engine.training.gradients.image_losses", broken)
     memory, config = Memory(), replace(SHORT, checkpoint_every=1)
     reports: list[StepReport] = []
     with pytest.raises(TrainingError, match=rf"on image {bad_image} of the labelled") as caught:
