@@ -31,7 +31,7 @@ test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
 test-slow: $(STAMP) ## chaos, fuzz and scale (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
-pretrain: $(STAMP) ## the weights that ship, from nothing, in hours on 2 cores; run again to resume
+pretrain: $(STAMP) ## the weights that ship, from nothing: minutes on a GPU, a day on 2 cores; run again to resume
 	@$(BIN)/python -m engine.training.pretrain
 
 lint: $(STAMP) ## ruff, mypy and the import contracts

@@ -1,6 +1,6 @@
 """How good the weights that ship are on images they never saw, beside a classical superpixel.
 
-`python benchmarks/zero_shot.py [--json] [--quick] [--weights FILE]`. Two sets, found at
+`python benchmarks/zero_shot.py [--json] [--quick] [--weights FILE] [--card]`. Two sets, found at
 `../shared/data` or where MASKLOOP_DATA says: `segments`, photographs with human segments, and
 `nuclei`, those images that no shipped weight may learn from (the first 32 bits of the file's
 SHA-256 divide by 5). Model and baseline get the same masks and the same first click, in the middle
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from engine.images import DEFAULT_LIMITS
 from engine.metrics.bootstrap import image_draws, interval, resampled_ratio
 from engine.metrics.interactive import click_traces
 from engine.model import weights
+from engine.model.card import Score, read_card, write_card
 from engine.model.interactive import InteractivePredictor
 from engine.model.predictor import Predictor
 from engine.training.clicks import next_click
@@ -155,11 +156,22 @@ def show(found: dict[str, dict[str, float]]) -> None:
             print(f"  {answer:13}{cells}".rstrip())
 
 
+def scores_of(found: dict[str, dict[str, float]]) -> Iterator[Score]:
+    """The model's numbers as its card has them."""
+    for data, values in found.items():
+        for name in NAMES:
+            if name.startswith("model_"):
+                value, low, high = (round(values[name + end], 4) for end in ("", "_low", "_high"))
+                metric = f"IoU, {name.removeprefix('model_').replace('_', ' ')}"
+                yield Score(data=data, metric=metric, value=value, low=low, high=high)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--weights", type=Path, default=weights.shipped())
+    parser.add_argument("--card", action="store_true", help="also write the scores into the card")
     options = parser.parse_args()
     missing = [name for name in ("segments", "nuclei") if not (data_folder() / name).is_dir()]
     if missing:
@@ -177,6 +189,9 @@ def main() -> None:
             name: score(predictor, name, progress, quick=options.quick)
             for name in ("segments", "nuclei")
         }
+    if options.card:
+        card = replace(read_card(options.weights), scores=tuple(scores_of(found)))
+        write_card(options.weights, card)
     if options.json:
         print(json.dumps({"weights": options.weights.name, **found}))
     else:

@@ -88,7 +88,9 @@ _PROPOSALS = ProposalConfig(min_predicted_iou=0.6, min_stability_score=0.7)
 
 NANO = Recipe(
     name="nano",
-    training=TrainingConfig(steps=240, warmup_steps=20, learning_rate=5e-4, ema=0.99),
+    training=TrainingConfig(
+        steps=240, warmup_steps=20, learning_rate=5e-4, ema=0.99, images_at_once=4
+    ),
     evaluation=EvaluationConfig(max_images=128, max_masks_per_image=8),
     evaluation_generation=_LIGHT_GRID,
     assist=AssistConfig(num_images=32, pool=48, generation=_LIGHT_GRID, proposals=_PROPOSALS),
@@ -108,6 +110,7 @@ DEMO = replace(
         learning_rate=6e-4,
         ema=0.97,
         batch_images=2,
+        images_at_once=2,
         masks_per_image=6,
         background_per_image=1,
     ),

@@ -1,12 +1,14 @@
 """Make the weights that ship: `make pretrain` trains `nano` on drawn worlds.
 
 No real image and nobody's label is in them, so they may go anywhere. First all of it learns, then
-the estimates of the masks' IoU alone, from masks that no longer change. Interrupted, the same
-command goes on from its checkpoints. `torchrun --nproc-per-node N -m engine.training.pretrain`
-shares each batch among N processes.
+the estimates of the masks' IoU alone, from masks that no longer change. The weights get a card;
+`benchmarks/zero_shot.py --card` adds how good they are. Interrupted, the same command goes on from
+its checkpoints. `torchrun --nproc-per-node N -m engine.training.pretrain` shares each batch among N
+processes.
 """
 
 import argparse
+import hashlib
 import multiprocessing
 import os
 import sys
@@ -21,6 +23,8 @@ from rich.progress import track
 from engine import rle
 from engine.drawing.worlds import WorldStyle, draw_world
 from engine.model import weights
+from engine.model.card import ModelCard, TrainingData, write_card
+from engine.model.device import device_named
 from engine.model.registry import ModelConfig, build_model
 from engine.training.checkpoint import FileCheckpointer
 from engine.training.config import TrainingConfig
@@ -66,17 +70,17 @@ class DrawnWorlds:
 
 
 def main() -> None:
-    """Train and write the weights as float16."""
+    """Train, and write the weights as float16 with their card."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--estimate-steps", type=int, default=500)
-    parser.add_argument("--worlds", type=int, default=6000)
-    parser.add_argument("--batch", type=int, default=6, help="images a step; all at once on a GPU")
+    parser.add_argument("--steps", type=int, default=3400)
+    parser.add_argument("--estimate-steps", type=int, default=300)
+    parser.add_argument("--worlds", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=64, help="images a step; at once on a GPU")
     parser.add_argument("--start", type=Path, help="weights to go on from; default: random ones")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/pretrain.safetensors"))
     parser.add_argument("--architecture", default="nano")
     parser.add_argument("--out", type=Path, default=weights.shipped())
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args()
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if options.start is None:
@@ -85,7 +89,7 @@ def main() -> None:
     else:
         model, architecture = weights.load(options.start)
     worlds = DrawnWorlds(options.worlds)
-    with joined(options.device) as device:
+    with joined(device_named(options.device).type) as device:
         for name, config in _phases(options):
             checkpoint = options.checkpoint.with_stem(f"{options.checkpoint.stem}-{name}")
             model = train(
@@ -101,6 +105,27 @@ def main() -> None:
             data = weights.to_bytes(model, architecture, dtype=torch.float16)
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_bytes(data)
+            write_card(options.out, _card(options, architecture, data))
+
+
+def _card(options: argparse.Namespace, architecture: ModelConfig, data: bytes) -> ModelCard:
+    """What the weights are; nothing yet of how good."""
+    learnt = [f"{options.steps} steps for the masks", f"{options.estimate_steps} for the estimates"]
+    begun = f" from {options.start.name}" if options.start else ""
+    return ModelCard(
+        config=architecture,
+        sha256=hashlib.sha256(data).hexdigest(),
+        trained_on=(
+            TrainingData(
+                name="drawn worlds (engine.drawing.worlds)",
+                license="Apache-2.0",
+                num_images=options.worlds,
+                description="drawn by the project from seeds, with exact masks; no real image",
+            ),
+        ),
+        description=f"{' and '.join(learnt)}, {options.batch} crops each{begun}",
+        made_by=" ".join(["python -m engine.training.pretrain", *sys.argv[1:]]),
+    )
 
 
 def _data_processes(device: torch.device) -> int:
