@@ -173,6 +173,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=weights.shipped())
     parser.add_argument("--card", action="store_true", help="also write the scores into the card")
     options = parser.parse_args()
+    if options.card and options.quick:
+        parser.error("--card: needs all images, so leave out --quick")
+    card = read_card(options.weights) if options.card else None
     missing = [name for name in ("segments", "nuclei") if not (data_folder() / name).is_dir()]
     if missing:
         print(
@@ -189,9 +192,8 @@ def main() -> None:
             name: score(predictor, name, progress, quick=options.quick)
             for name in ("segments", "nuclei")
         }
-    if options.card:
-        card = replace(read_card(options.weights), scores=tuple(scores_of(found)))
-        write_card(options.weights, card)
+    if card is not None:
+        write_card(options.weights, replace(card, scores=tuple(scores_of(found))))
     if options.json:
         print(json.dumps({"weights": options.weights.name, **found}))
     else:

@@ -27,7 +27,7 @@ def device_named(name: str) -> torch.device:
 def quick_products(device: torch.device) -> Iterator[None]:
     """A GPU's float32 matrix products keep 10 bits of each factor (TF32), which is enough to learn.
 
-    For training only: answers are computed in full.
+    For training only; elsewhere torch's default holds, by which convolutions alone may do so.
     """
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":

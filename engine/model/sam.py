@@ -83,9 +83,7 @@ class PromptableSam(Sam):
         (h, w) are `logits_hw` for frames of `side`, and as much smaller as the frames are.
         """
         cells = features.embedding.shape[-1]
-        # Positions need float32 whatever the rest is computed in.
-        with torch.autocast(prompts.points.device.type, enabled=False):
-            embedded = self.prompt_encoder.embed(prompts, cells)
+        embedded = self.prompt_encoder.embed(prompts, cells)
         own = features.of(image_index)
         image_pe = self.prompt_encoder.places(cells)
         logits, iou = self.mask_decoder.decode(own.embedding, image_pe, embedded, own.skips)

@@ -52,7 +52,6 @@ def _scaled(
     if keys is None or rate == 0:
         return None
     kept = [np.random.default_rng([*key, number, 4]).random() >= rate for key in keys]
-    factors = torch.tensor(kept, dtype=output.dtype, device=output.device) / (1 - rate)
     # A branch that works in windows has several rows of each image, one image after the other.
-    rows = factors.repeat_interleave(len(output) // len(keys))
-    return output * rows.reshape(-1, *[1] * (output.ndim - 1))
+    rows = torch.tensor(kept, device=output.device).repeat_interleave(len(output) // len(keys))
+    return output / (1 - rate) * rows.reshape(-1, *[1] * (output.ndim - 1))

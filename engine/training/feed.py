@@ -17,6 +17,41 @@ from engine.training.config import TrainingConfig
 Result = TypeVar("Result")
 
 
+class ImageWorkers:
+    """Threads, `count` of them."""
+
+    def __init__(self, threads: Executor, count: int) -> None:
+        self._threads = threads
+        self._count = count
+
+    def in_order(self, function: Callable[[int], Result], items: Sequence[int]) -> Iterator[Result]:
+        """`function` of each item, in order; only as many wait to be taken as keep all busy."""
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(self._threads.submit(function, item))
+            if len(waiting) >= 2 * self._count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextmanager
+def image_workers(most: int) -> Iterator[ImageWorkers]:
+    """At most `most` threads, each computing on one core; torch's own threads rest meanwhile.
+
+    What waits when they are left is not done any more.
+    """
+    before = torch.get_num_threads()
+    count = max(1, min(most, len(os.sched_getaffinity(0))))
+    threads = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    torch.set_num_threads(1)
+    try:
+        yield ImageWorkers(threads, count)
+    finally:
+        threads.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """Images of a step that are computed together.
@@ -30,7 +65,10 @@ class Group:
 
 
 class Groups(Dataset[Group]):
-    """All groups of `steps` for the images `share` of each step, at most `at_once` in a group."""
+    """All groups of `steps` for the images `share` of each step, at most `at_once` in a group.
+
+    places: those of a step's groups.
+    """
 
     def __init__(
         self,
@@ -46,19 +84,19 @@ class Groups(Dataset[Group]):
         # Close images have a smaller frame, so they are no group with others.
         close = [place for place in share if place < config.close_images]
         others = share[len(close) :]
-        self._places = [*_parts(close, at_once), *_parts(others, at_once)]
+        self.places = (*_parts(close, at_once), *_parts(others, at_once))
 
     def __len__(self) -> int:
-        return len(self._steps) * len(self._places)
+        return len(self._steps) * len(self.places)
 
     def of_step(self, step: int) -> range:
-        """Their numbers."""
-        first = self._steps.index(step) * len(self._places)
-        return range(first, first + len(self._places))
+        """The numbers of a step's groups; raises ValueError for another step."""
+        first = self._steps.index(step) * len(self.places)
+        return range(first, first + len(self.places))
 
     def __getitem__(self, number: int) -> Group:
-        turn, part = divmod(number, len(self._places))
-        places = self._places[part]
+        turn, part = divmod(number, len(self.places))
+        places = self.places[part]
         made = [self._batches.batch(self._steps[turn], place) for place in places]
         full = [batch for batch in made if len(batch.targets)]
         return Group(places=places, batch=Batch.joined(full) if full else None)
@@ -68,14 +106,16 @@ def _parts(places: Sequence[int], size: int) -> list[tuple[int, ...]]:
     return [tuple(places[first : first + size]) for first in range(0, len(places), size)]
 
 
-def made_ahead(groups: Groups, workers: Executor, processes: int) -> Iterator[Group]:
+def made_ahead(groups: Groups, workers: ImageWorkers, processes: int) -> Iterator[Group]:
     """All groups, made by the threads `workers`, or by so many processes of their own.
 
     Processes are quicker where they can be had: much of a crop is Python. They are forks, so the
     images must not hang on anything that a fork loses, such as a connection.
     """
     if not processes:
-        return in_order(workers, groups.__getitem__, range(len(groups)))
+        return workers.in_order(groups.__getitem__, range(len(groups)))
+    if not len(groups):
+        return iter(())
     return iter(
         DataLoader(
             groups,
@@ -85,33 +125,3 @@ def made_ahead(groups: Groups, workers: Executor, processes: int) -> Iterator[Gr
             multiprocessing_context="fork",
         )
     )
-
-
-def in_order(
-    workers: Executor, function: Callable[[int], Result], items: Sequence[int]
-) -> Iterator[Result]:
-    """`function` of each item, in order; only as many wait to be taken as keep the threads busy."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(workers.submit(function, item))
-        if len(waiting) >= 2 * _cores():
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-@contextmanager
-def image_workers(most: int) -> Iterator[Executor]:
-    """At most `most` threads, each computing on one core; torch's own threads rest meanwhile."""
-    before = torch.get_num_threads()
-    count = max(1, min(most, _cores()))
-    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as workers:
-        torch.set_num_threads(1)
-        try:
-            yield workers
-        finally:
-            torch.set_num_threads(before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

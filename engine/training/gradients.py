@@ -6,8 +6,8 @@ product. The sum does not depend on the number of cores. On a GPU `images_at_onc
 it has more units than one image keeps busy.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from engine.model.sam import Features, PromptableSam
 from engine.training.batches import Batch, BatchSource
 from engine.training.config import TrainingConfig
-from engine.training.feed import Group, Groups, in_order, made_ahead
+from engine.training.feed import Group, Groups, ImageWorkers, made_ahead
 from engine.training.kept import KeptFeatures
 from engine.training.optimiser import trainable
 from engine.training.rounds import encode, image_losses
@@ -62,8 +62,7 @@ def group_gradient(
         slopes = torch.autograd.grad(result.losses.sum(), parameters, allow_unused=True)
         numbers = torch.stack([result.losses.detach(), result.ious]).T.tolist()
         for place, (loss, iou) in zip(batch.places, numbers, strict=True):
-            # Not a number is how `image_losses` says that there is no object.
-            outcomes[place] = ImageOutcome(place, loss, iou if iou == iou else None)
+            outcomes[place] = ImageOutcome(place, loss, None if math.isnan(iou) else iou)
     return GroupGradient(tuple(outcomes.values()), slopes)
 
 
@@ -77,7 +76,7 @@ def _frozen_features(model: PromptableSam, batch: Batch, kept: KeptFeatures) -> 
 
 
 class GradientSum:
-    """Slopes added up as they come, so that a batch takes no more memory than one image."""
+    """Slopes added up as they come, so that a batch takes no more memory than one group."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
@@ -110,14 +109,14 @@ def gradients_by_step(
     *,
     share: Sequence[int],
     steps: range,
-    workers: Executor,
+    workers: ImageWorkers,
     data_processes: int = 0,
     kept: KeptFeatures | None = None,
 ) -> GradientsOfStep:
     """What gives the gradients of the images `share` of each of `steps`, asked for in turn.
 
-    On a CPU each of the threads `workers` computes an image; a GPU computes a group of images after
-    the other, while threads or `data_processes` prepare the next ones.
+    On a CPU each of the threads `workers` computes an image; a GPU computes one group of images
+    after the other, while the threads or `data_processes` prepare the next ones.
     """
     parameters = trainable(model)
     on_cpu = parameters[0].device.type == "cpu"
@@ -128,8 +127,8 @@ def gradients_by_step(
         return group_gradient(model, parameters, group, config, step, kept)
 
     if on_cpu:
-        return lambda step: in_order(
-            workers, lambda number: computed(groups[number], step), groups.of_step(step)
+        return lambda step: workers.in_order(
+            lambda number: computed(groups[number], step), groups.of_step(step)
         )
     stream = made_ahead(groups, workers, data_processes)
     return lambda step: (

@@ -22,10 +22,12 @@ from rich.progress import track
 
 from engine import rle
 from engine.drawing.worlds import WorldStyle, draw_world
+from engine.identity import config_hash
 from engine.model import weights
 from engine.model.card import ModelCard, TrainingData, write_card
 from engine.model.device import device_named
 from engine.model.registry import ModelConfig, build_model
+from engine.model.sam import PromptableSam
 from engine.training.checkpoint import FileCheckpointer
 from engine.training.config import TrainingConfig
 from engine.training.distributed import Team, joined
@@ -34,7 +36,7 @@ from engine.training.trainer import StepReport, train
 
 _SIZES = ((320, 320), (256, 256), (240, 360), (360, 240), (320, 480), (480, 320), (448, 448))
 # Far from the seeds of tests.
-_FIRST = 1_000_000
+FIRST = 1_000_000
 _PARTS_KEPT = 0.5
 _AT_ONCE = 50
 
@@ -45,7 +47,7 @@ def world(index: int) -> LabelledImage:
     Half of the parts are left out, or most of what a photograph's world asks for is a part.
     """
     style = WorldStyle(hw=_SIZES[index % len(_SIZES)], nucleus_radius=(4.0, 30.0))
-    drawn = draw_world(_FIRST + index, style)
+    drawn = draw_world(FIRST + index, style)
     kinds = np.array(drawn.kinds)
     kept = (kinds != "part") | (np.random.default_rng(index).random(len(kinds)) < _PARTS_KEPT)
     complete = bool(np.isin(kinds, ("nucleus", "cell")).all())
@@ -53,7 +55,7 @@ def world(index: int) -> LabelledImage:
 
 
 class DrawnWorlds:
-    """Worlds 0 to `count` - 1, all drawn beforehand: 0.3 MB and, on one core, 0.04 s each."""
+    """Worlds 0 to `count` - 1, all drawn beforehand: half a megabyte each."""
 
     def __init__(self, count: int) -> None:
         # Processes, since drawing is Python; as threads they would keep the training waiting.
@@ -75,7 +77,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--estimate-steps", type=int, default=300)
     parser.add_argument("--worlds", type=int, default=8000)
-    parser.add_argument("--batch", type=int, default=64, help="images a step; at once on a GPU")
+    parser.add_argument("--batch", type=int, default=64, help="images a step")
+    parser.add_argument("--at-once", type=int, default=64, help="of them together on a GPU")
     parser.add_argument("--start", type=Path, help="weights to go on from; default: random ones")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/pretrain.safetensors"))
     parser.add_argument("--architecture", default="nano")
@@ -83,15 +86,20 @@ def main() -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args()
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    known: tuple[TrainingData, ...] = ()
     if options.start is None:
         architecture = ModelConfig(architecture=options.architecture)
         model = build_model(architecture, seed=0)
     else:
-        model, architecture = weights.load(options.start)
+        model, card = weights.load_with_card(options.start)
+        architecture, known = card.config, card.trained_on
     worlds = DrawnWorlds(options.worlds)
     with joined(device_named(options.device).type) as device:
         for name, config in _phases(options):
-            checkpoint = options.checkpoint.with_stem(f"{options.checkpoint.stem}-{name}")
+            # Named by what is trained on what from where, so that another training starts anew.
+            parts = (config_hash(config), str(len(worlds)), _sha256(model, architecture))
+            key = hashlib.sha256("/".join(parts).encode()).hexdigest()[:8]
+            checkpoint = options.checkpoint.with_stem(f"{options.checkpoint.stem}-{name}-{key}")
             model = train(
                 model,
                 worlds,
@@ -105,32 +113,46 @@ def main() -> None:
             data = weights.to_bytes(model, architecture, dtype=torch.float16)
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_bytes(data)
-            write_card(options.out, _card(options, architecture, data))
+            write_card(options.out, _card(options, architecture, known, data))
 
 
-def _card(options: argparse.Namespace, architecture: ModelConfig, data: bytes) -> ModelCard:
-    """What the weights are; nothing yet of how good."""
-    learnt = [f"{options.steps} steps for the masks", f"{options.estimate_steps} for the estimates"]
-    begun = f" from {options.start.name}" if options.start else ""
+def _sha256(model: PromptableSam, architecture: ModelConfig) -> str:
+    return hashlib.sha256(weights.to_bytes(model, architecture)).hexdigest()
+
+
+def _card(
+    options: argparse.Namespace,
+    architecture: ModelConfig,
+    known: tuple[TrainingData, ...],
+    data: bytes,
+) -> ModelCard:
+    """What the weights are, and that they saw `known` before; nothing yet of how good they are."""
+    drawn = TrainingData(
+        name="drawn worlds (engine.drawing.worlds)",
+        license="Apache-2.0",
+        num_images=options.worlds,
+        description="drawn by the project from seeds, with exact masks; no real image",
+    )
+    size = Team.current().size
+    python = "python" if size == 1 else f"torchrun --nproc-per-node {size}"
     return ModelCard(
         config=architecture,
         sha256=hashlib.sha256(data).hexdigest(),
-        trained_on=(
-            TrainingData(
-                name="drawn worlds (engine.drawing.worlds)",
-                license="Apache-2.0",
-                num_images=options.worlds,
-                description="drawn by the project from seeds, with exact masks; no real image",
-            ),
+        trained_on=(*known, drawn),
+        description=(
+            f"{options.steps} steps for the masks and {options.estimate_steps} for the estimates "
+            f"of their IoU, {options.batch} crops each"
         ),
-        description=f"{' and '.join(learnt)}, {options.batch} crops each{begun}",
-        made_by=" ".join(["python -m engine.training.pretrain", *sys.argv[1:]]),
+        made_by=" ".join([f"{python} -m engine.training.pretrain", *sys.argv[1:]]),
     )
 
 
 def _data_processes(device: torch.device) -> int:
-    """One for each core, but for those that feed the GPU."""
-    return 0 if device.type == "cpu" else max(1, len(os.sched_getaffinity(0)) - 3)
+    """One for each core, but for those that feed the GPUs; processes of a machine share them."""
+    if device.type == "cpu":
+        return 0
+    sharers = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, len(os.sched_getaffinity(0)) // sharers - 3)
 
 
 def _phases(options: argparse.Namespace) -> list[tuple[str, TrainingConfig]]:
@@ -138,7 +160,7 @@ def _phases(options: argparse.Namespace) -> list[tuple[str, TrainingConfig]]:
     masks = TrainingConfig(
         steps=max(1, options.steps),
         batch_images=options.batch,
-        images_at_once=options.batch,
+        images_at_once=options.at_once,
         masks_per_image=5,
         background_per_image=1,
         size_bias=0.3,

@@ -27,8 +27,11 @@ _LOGIT_LIMIT = 16.0
 
 @dataclass(frozen=True)
 class ImageLosses:
-    """losses (B,): of each image, what to minimise; ious (B,): the mean IoU of its objects after
-    the last round, NaN without one."""
+    """How B images went.
+
+    losses (B,): what to minimise; ious (B,): the mean IoU of an image's objects after the last
+    round, NaN without one.
+    """
 
     losses: Tensor
     ious: Tensor

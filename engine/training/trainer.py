@@ -71,7 +71,8 @@ def train(
 ) -> TrainResult:
     """Train a copy of `model` for `config.steps` steps on `images`, on `device`.
 
-    A GPU's batches are made by threads, or by `data_processes`, forks, where `images` allow that.
+    With `data_processes` so many forks make a GPU's batches, instead of threads; `images` must
+    survive a fork. A CPU ignores it.
 
     `depths` are the generation depths of each image's masks: images with masks that a model helped
     with are taken less often. Goes on from `checkpoint` where there is one. In processes that have

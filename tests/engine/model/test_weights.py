@@ -147,9 +147,11 @@ def test_a_published_checkpoint_has_an_address_and_a_sha(architecture: str) -> N
     assert ModelConfig(architecture=architecture)
 
 
-def test_the_shipped_weights_load() -> None:
-    model, config = weights.load(weights.shipped())
-    assert config.architecture == "nano"
+def test_the_shipped_weights_load_and_their_card_says_how_good_they_are() -> None:
+    model, card = weights.load_with_card(weights.shipped())
+    assert card.config.architecture == "nano"
+    assert {score.data for score in card.scores} == {"segments", "nuclei"}
+    assert "engine.training.pretrain" in card.made_by
     assert all(bool(p.isfinite().all()) for p in model.parameters())
 
 

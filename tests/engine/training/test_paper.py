@@ -203,6 +203,19 @@ def test_what_is_dropped_depends_on_the_key_alone(dropping: ImageEncoderViT) -> 
     assert len({tuple(one.flatten().tolist()) for one in alone}) > 4
 
 
+def test_images_together_lose_what_each_loses_alone() -> None:
+    encoder = tiny_vit()
+    drop_paths(encoder, 0.6)
+    frames = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        with dropping_by((0, 0, 0), (0, 0, 1), (0, 0, 2)):
+            together = encoder(frames)
+        for place in range(3):
+            with dropping_by((0, 0, place)):
+                alone = encoder(frames[place : place + 1])
+            torch.testing.assert_close(together[place : place + 1], alone, atol=1e-5, rtol=1e-4)
+
+
 def test_the_deeper_a_block_the_more_of_it_is_dropped_at_the_same_mean() -> None:
     encoder = tiny_vit()
     drop_paths(encoder, 0.6)

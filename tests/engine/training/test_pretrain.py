@@ -1,18 +1,21 @@
 """`make pretrain`, as small as it goes: weights with their card, and on again after a stop."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engine.drawing.worlds import WorldStyle
 from engine.model import weights
 from engine.training import pretrain
 
 
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *, steps: int = 2) -> None:
     options = {
         "architecture": "nano_tiny",
-        "steps": 2,
+        "steps": steps,
         "estimate-steps": 1,
         "worlds": 2,
         "batch": 2,
@@ -37,6 +40,8 @@ def test_it_writes_weights_with_a_card_and_goes_on_from_its_checkpoints(
     assert "--steps 2 --estimate-steps 1" in card.made_by
     first = out.read_bytes()
     out.unlink()
+    # Once is enough of processes, which take seconds to start.
+    monkeypatch.setattr(pretrain, "ProcessPoolExecutor", lambda **_: ThreadPoolExecutor(1))
 
     def trained(*_: object) -> None:
         raise AssertionError("nothing was left to train")
@@ -44,11 +49,16 @@ def test_it_writes_weights_with_a_card_and_goes_on_from_its_checkpoints(
     monkeypatch.setattr("engine.training.trainer._advance", trained)
     run(monkeypatch, tmp_path)
     assert out.read_bytes() == first
+    with pytest.raises(AssertionError, match="nothing was left"):
+        run(monkeypatch, tmp_path, steps=3)
 
 
 def test_worlds_are_the_same_each_time_and_nuclei_alone_are_complete() -> None:
-    worlds = [pretrain.world(index) for index in range(12)]
+    drawn = {index: pretrain.world(index) for index in range(12)}
     again = pretrain.world(3)
-    assert (worlds[3].image == again.image).all()
-    assert worlds[3].masks == again.masks
-    assert {world.complete for world in worlds} == {True, False}
+    assert (drawn[3].image == again.image).all()
+    assert drawn[3].masks == again.masks
+    for index, world in drawn.items():
+        style = WorldStyle(hw=world.image.shape[:2], nucleus_radius=(4.0, 30.0))
+        family = style.family(np.random.default_rng([pretrain.FIRST + index, 31]))
+        assert world.complete == (family not in {"natural", "objects"}), family
