@@ -148,11 +148,10 @@ def _card(
 
 
 def _data_processes(device: torch.device) -> int:
-    """One for each core, but for those that feed the GPUs; processes of a machine share them."""
+    """For each of the team one for each core it has, but for those that feed the GPU."""
     if device.type == "cpu":
         return 0
-    sharers = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, len(os.sched_getaffinity(0)) // sharers - 3)
+    return max(1, len(os.sched_getaffinity(0)) // Team.current().size - 3)
 
 
 def _phases(options: argparse.Namespace) -> list[tuple[str, TrainingConfig]]:
