@@ -77,7 +77,7 @@ class Recipe:
 # from and on nuclei of the public set's training part.
 _GRID = GenerationConfig(
     points_per_side=20,
-    pred_iou_thresh=0.4,
+    pred_iou_thresh=0.45,
     stability_score_thresh=0.7,
     box_nms_thresh=0.5,
     mask_nms_thresh=0.5,
@@ -107,7 +107,7 @@ DEMO = replace(
     training=TrainingConfig(
         steps=40,
         warmup_steps=5,
-        learning_rate=6e-4,
+        learning_rate=3e-4,
         ema=0.97,
         batch_images=2,
         images_at_once=2,
