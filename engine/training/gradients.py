@@ -24,7 +24,7 @@ from engine.training.optimiser import trainable
 from engine.training.rounds import encode, image_losses
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class ImageOutcome:
     """How a step's image at `place` went: no loss without a prompt, no IoU without an object."""
 

@@ -15,7 +15,13 @@ from engine.training.batches import BatchSource, image_weights
 from engine.training.config import TrainingConfig
 from engine.training.distributed import Team
 from engine.training.feed import image_workers
-from engine.training.gradients import GradientsOfStep, GradientSum, divided, gradients_by_step
+from engine.training.gradients import (
+    GradientsOfStep,
+    GradientSum,
+    ImageOutcome,
+    divided,
+    gradients_by_step,
+)
 from engine.training.kept import KeptFeatures
 from engine.training.optimiser import trainable
 from engine.training.samples import CropSource, LabelledImages
@@ -117,16 +123,6 @@ def train(
     return TrainResult(model=state.averaged(), steps=tuple(state.records))
 
 
-@dataclass(frozen=True, order=True)
-class _Outcome:
-    """How the image at `place` of a step went; `index` is its number among the labelled images."""
-
-    place: int
-    index: int
-    loss: float | None
-    iou: float | None
-
-
 def _advance(
     state: TrainingState, batches: BatchSource, gradients: GradientsOfStep, team: Team
 ) -> StepRecord:
@@ -134,20 +130,17 @@ def _advance(
     step = state.step
     parameters = trainable(state.model)
     total = GradientSum(parameters)
-    own: list[_Outcome] = []
+    own: list[ImageOutcome] = []
     for group in gradients(step):
         total.add(group.slopes)
-        own += [
-            _Outcome(image.place, batches.index(step, image.place), image.loss, image.iou)
-            for image in group.images
-        ]
+        own += group.images
     outcomes = sorted(team.gather(own))
     wrong = [each for each in outcomes if each.loss is not None and not math.isfinite(each.loss)]
     if wrong:
-        raise _error(f"the loss is {wrong[0].loss}", state, wrong)
+        raise _error(f"the loss is {wrong[0].loss}", state, batches, wrong)
     sums = team.add_up(parameters, total.totals)
     if not state.descend(divided(sums, len(outcomes))):
-        raise _error("the gradient is no number", state, outcomes)
+        raise _error("the gradient is no number", state, batches, outcomes)
     record = StepRecord(
         step=state.step,
         loss=_mean(outcome.loss for outcome in outcomes),
@@ -164,8 +157,11 @@ def _mean(values: Iterable[float | None]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
-def _error(what: str, state: TrainingState, outcomes: list[_Outcome]) -> TrainingError:
-    indices = tuple(dict.fromkeys(outcome.index for outcome in outcomes))
+def _error(
+    what: str, state: TrainingState, batches: BatchSource, outcomes: list[ImageOutcome]
+) -> TrainingError:
+    each = (batches.index(state.step, outcome.place) for outcome in outcomes)
+    indices = tuple(dict.fromkeys(each))
     names = ", ".join(str(index) for index in indices)
     return TrainingError(
         f"{what} at step {state.step}, learning rate {state.learning_rate:g}, on image"
