@@ -1,15 +1,24 @@
 """Random crops, turns and colours."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageChops
 
 from engine.training.config import ScaleLaw
 
 Pixels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float32]
+_QUARTERS = {
+    1: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.ROTATE_180,
+    3: Image.Transpose.ROTATE_270,
+}
+_MIDDLE = 128
+# What a random byte stands for: the middles of 256 equally likely parts of a normal distribution.
+_NORMAL = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +41,13 @@ class Crop:
         return bool(box[0] < x1 and x0 < box[2] and box[1] < y1 and y0 < box[3])
 
     def paste(
-        self, source: Pixels, square: Pixels, how: Image.Resampling, *, stride: int = 1
+        self, source: Image.Image, square: Image.Image, how: Image.Resampling, *, stride: int = 1
     ) -> None:
         """Resize the window of `source` into its place in `square`, of `stride` pixels a cell."""
-        rows = slice(self.top * stride, self.bottom * stride)
-        columns = slice(self.left * stride, self.right * stride)
-        size = (columns.stop - columns.start, rows.stop - rows.start)
-        square[rows, columns] = np.asarray(Image.fromarray(source).resize(size, how, box=self.box))
+        size = ((self.right - self.left) * stride, (self.bottom - self.top) * stride)
+        square.paste(
+            source.resize(size, how, box=self.box), (self.left * stride, self.top * stride)
+        )
 
     def move(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(N, 4) xyxy of the image -> the part in the window, in cells."""
@@ -124,40 +133,48 @@ def _span(
 
 
 def turn(
-    image: Pixels, masks: Points, points: Points, random: np.random.Generator
-) -> tuple[Pixels, Points, Points]:
+    image: Image.Image, masks: Points, points: Points, random: np.random.Generator
+) -> tuple[Image.Image, Points, Points]:
     """One of the eight symmetries of the square, for all of them alike.
 
-    image (S, S, 3); masks (N, h, h); points (..., 2) as (x, y) in pixels of the image.
+    image, S x S; masks (N, h, h); points (..., 2) as (x, y) in pixels of the image.
     """
-    side = image.shape[0]
+    side = image.width
     if random.random() < 0.5:
-        image, masks = image[:, ::-1], masks[:, :, ::-1]
+        image, masks = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), masks[:, :, ::-1]
         points = np.stack([side - points[..., 0], points[..., 1]], axis=-1)
-    for _ in range(int(random.integers(4))):
-        # rot90 takes (x, y) to (y, side - x).
-        image, masks = np.rot90(image), np.rot90(masks, axes=(1, 2))
+    quarters = int(random.integers(4))
+    if quarters:
+        image, masks = image.transpose(_QUARTERS[quarters]), np.rot90(masks, quarters, axes=(1, 2))
+    for _ in range(quarters):
+        # A quarter takes (x, y) to (y, side - x).
         points = np.stack([points[..., 1], side - points[..., 0]], axis=-1)
-    return np.ascontiguousarray(image), np.ascontiguousarray(masks), points
+    return image, np.ascontiguousarray(masks), points
 
 
-def recolour(image: Pixels, random: np.random.Generator) -> Pixels:
+def recolour(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """Contrast, brightness and gamma most times; inverted, grey, swapped or noisy sometimes."""
-    image = _toned(image, random)
+    image = image.point(_tones(random))
     if random.random() < 0.15:
-        grey = image.mean(axis=2, dtype=np.float32).astype(np.uint8)
-        image = np.repeat(grey[..., None], 3, axis=2)
+        image = image.convert("L").convert("RGB")
     if random.random() < 0.15:
-        image = np.ascontiguousarray(image[:, :, random.permutation(3)])
+        bands = image.split()
+        image = Image.merge("RGB", [bands[band] for band in random.permutation(3)])
     if random.random() < 0.2:
         spread = 255 * random.uniform(0.01, 0.06)
-        noise = random.standard_normal(image.shape, dtype=np.float32) * np.float32(spread)
-        image = np.clip(image + noise + 0.5, 0, 255).astype(np.uint8)
+        image = ImageChops.add(image, _noise(image.size, spread, random), offset=-_MIDDLE)
     return image
 
 
-def _toned(image: Pixels, random: np.random.Generator) -> Pixels:
-    """The same curve for every pixel, so a table of 256 values."""
+def _noise(size: tuple[int, int], spread: float, random: np.random.Generator) -> Image.Image:
+    """Around the middle grey, normal with standard deviation `spread`."""
+    levels = np.clip(np.rint(_MIDDLE + spread * _NORMAL), 0, 255).astype(int).tolist()
+    noise = Image.frombytes("RGB", size, random.bytes(3 * size[0] * size[1]))
+    return noise.point(3 * levels)
+
+
+def _tones(random: np.random.Generator) -> list[int]:
+    """One curve for all pixels and colours, as a table of 256 values for each colour."""
     x = np.linspace(0, 1, 256, dtype=np.float32)
     if random.random() < 0.8:
         gamma = np.exp(random.uniform(-0.4, 0.4))
@@ -165,5 +182,5 @@ def _toned(image: Pixels, random: np.random.Generator) -> Pixels:
         x = np.clip((x - 0.5) * contrast + 0.5 + brightness, 0, 1) ** gamma
     if random.random() < 0.1:
         x = 1 - x
-    table: Pixels = (x * 255 + 0.5).astype(np.uint8)
-    return table[image]
+    table: list[int] = (x * 255 + 0.5).astype(int).tolist()
+    return 3 * table

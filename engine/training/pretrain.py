@@ -55,19 +55,19 @@ def world(index: int) -> LabelledImage:
 
 
 class DrawnWorlds:
-    """Worlds 0 to `count` - 1, all drawn beforehand: half a megabyte each."""
+    """`count` worlds from number `first` on, all drawn beforehand: half a megabyte each."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, first: int = 0) -> None:
         # Processes, since drawing is Python; as threads they would keep the training waiting.
         with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-            drawn = pool.map(world, range(count), chunksize=_AT_ONCE)
+            drawn = pool.map(world, range(first, first + count), chunksize=_AT_ONCE)
             self._worlds = list(track(drawn, "worlds drawn", total=count))
 
     def __len__(self) -> int:
         return len(self._worlds)
 
     def load(self, index: int) -> LabelledImage:
-        """World `index`."""
+        """The world that is number `index` of these."""
         return self._worlds[index]
 
 
@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--estimate-steps", type=int, default=300)
     parser.add_argument("--worlds", type=int, default=8000)
+    parser.add_argument("--first-world", type=int, default=0, help="others than --start knows")
     parser.add_argument("--batch", type=int, default=64, help="images a step")
     parser.add_argument("--at-once", type=int, default=64, help="of them together on a GPU")
     parser.add_argument("--start", type=Path, help="weights to go on from; default: random ones")
@@ -93,11 +94,12 @@ def main() -> None:
     else:
         model, card = weights.load_with_card(options.start)
         architecture, known = card.config, card.trained_on
-    worlds = DrawnWorlds(options.worlds)
+    worlds = DrawnWorlds(options.worlds, options.first_world)
     with joined(device_named(options.device).type) as device:
         for name, config in _phases(options):
             # Named by what is trained on what from where, so that another training starts anew.
-            parts = (config_hash(config), str(len(worlds)), _sha256(model, architecture))
+            seen = f"{options.first_world}+{len(worlds)}"
+            parts = (config_hash(config), seen, _sha256(model, architecture))
             key = hashlib.sha256("/".join(parts).encode()).hexdigest()[:8]
             checkpoint = options.checkpoint.with_stem(f"{options.checkpoint.stem}-{name}-{key}")
             model = train(

@@ -145,8 +145,9 @@ class CropSource:
         else:
             crop = close_crop(hw, cells, kept.box(random), closer.context, random)
         # As at prediction: what lies outside the image has the mean colour.
-        image = np.full((side, side, 3), 127, dtype=np.uint8)
-        crop.paste(labelled.image, image, Image.Resampling.BILINEAR, stride=self._stride)
+        image = Image.new("RGB", (side, side), (127, 127, 127))
+        picture = Image.fromarray(labelled.image)
+        crop.paste(picture, image, Image.Resampling.BILINEAR, stride=self._stride)
         order = [
             i
             for i in kept.shuffled(picks, size_bias)
@@ -157,13 +158,17 @@ class CropSource:
         chosen, covers = _covers(labelled, crop, few, cells, num_masks, least)
         count = num_background if labelled.complete else 0
         places = _background(kept, crop, cells, count, picks)
-        made = Sample(
-            image=image,
-            targets=covers.astype(np.float32) / np.float32(255),
-            boxes=self._boxes(kept, crop, chosen, covers),
-            background=places * self._stride,
-        )
-        return _augmented(made, random) if augment else made
+        targets = covers.astype(np.float32) / np.float32(255)
+        boxes = self._boxes(kept, crop, chosen, covers)
+        places *= self._stride
+        if augment:
+            points = np.concatenate([boxes.reshape(-1, 2), places])
+            image, targets, points = turn(image, targets, points, random)
+            image = recolour(image, random)
+            ends = points[: 2 * len(boxes)].reshape(-1, 2, 2)
+            boxes = np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1)
+            places = points[2 * len(boxes) :]
+        return Sample(image=np.array(image), targets=targets, boxes=boxes, background=places)
 
     def _kept(self, index: int) -> _Kept:
         with self._lock:
@@ -203,9 +208,8 @@ def _covers(
     chosen: list[int] = []
     covers: list[Pixels] = []
     for index in order:
-        cover = np.zeros((cells, cells), dtype=np.uint8)
         whole = rle.decode(labelled.masks[index]).view(np.uint8) * np.uint8(255)
-        crop.paste(whole, cover, Image.Resampling.BOX)
+        cover = _cover(crop, whole, cells, outside=0)
         # Of an object that covers no cell by half, no mask could be right.
         if cover.sum() >= least and cover.max() >= 128:
             chosen.append(index)
@@ -215,33 +219,26 @@ def _covers(
     return chosen, np.stack(covers) if covers else np.zeros((0, cells, cells), dtype=np.uint8)
 
 
+def _cover(crop: Crop, whole: Pixels, cells: int, *, outside: int) -> Pixels:
+    """How much of each cell `whole`, 255 where something is, covers, up to 255."""
+    square = Image.new("L", (cells, cells), outside)
+    crop.paste(Image.fromarray(whole), square, Image.Resampling.BOX)
+    return np.asarray(square)
+
+
 def _background(
     kept: _Kept, crop: Crop, cells: int, count: int, random: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """(count, 2) positions (x, y), in cells, where no object is; none if objects are everywhere."""
-    covered = np.full((cells, cells), 255, dtype=np.uint8)
-    if count:
-        crop.paste(kept.covered, covered, Image.Resampling.BOX)
-    places = np.flatnonzero(covered == 0)
+    nowhere = np.zeros((0, 2), dtype=np.float32)
+    if not count:
+        return nowhere
+    places = np.flatnonzero(_cover(crop, kept.covered, cells, outside=255) == 0)
     if not len(places):
-        return np.zeros((0, 2), dtype=np.float32)
+        return nowhere
     flat = random.choice(places, size=count)
     cell = np.stack([flat % cells, flat // cells], axis=1) + random.random((count, 2))
     return cell.astype(np.float32)
-
-
-def _augmented(made: Sample, random: np.random.Generator) -> Sample:
-    """Turned and recoloured."""
-    corners = made.boxes.reshape(-1, 2)
-    points = np.concatenate([corners, made.background])
-    image, targets, points = turn(made.image, made.targets, points, random)
-    ends = points[: len(corners)].reshape(-1, 2, 2)
-    return Sample(
-        image=recolour(image, random),
-        targets=targets,
-        boxes=np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1),
-        background=points[len(corners) :],
-    )
 
 
 def shrink(labelled: LabelledImage, longest: int) -> LabelledImage:

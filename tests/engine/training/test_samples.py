@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from engine import rle
 from engine.model.closer_look import CloserLook
@@ -180,15 +181,16 @@ def test_masks_cover_the_pixels_of_their_objects_also_close(hw: tuple[int, int])
 
 def test_turns_take_pixels_masks_and_points_along() -> None:
     image = np.zeros((8, 8, 3), dtype=np.uint8)
-    image[2, 6] = 200
+    image[2, 6, 0] = 200
     masks = (image[..., 0] > 0)[None].astype(np.float32)
     seen = set()
     for seed in range(40):
         points = np.array([[6.5, 2.5]], dtype=np.float32)
-        turned, moved, places = turn(image, masks, points, np.random.default_rng(seed))
+        random = np.random.default_rng(seed)
+        turned, moved, places = turn(Image.fromarray(image), masks, points, random)
         (x, y), (row, column) = places[0], np.argwhere(moved[0])[0]
         assert (int(y), int(x)) == (row, column)
-        assert turned[row, column, 0] == 200
+        assert turned.getpixel((int(column), int(row))) == (200, 0, 0)
         seen.add((int(row), int(column)))
     assert len(seen) == 8, "all symmetries of the square"
 
@@ -209,8 +211,23 @@ def test_a_crop_stays_inside_the_image_and_the_frame() -> None:
         assert 0 <= crop.top < crop.bottom <= SIDE
 
 
-def test_colours_stay_in_range() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
-    for seed in range(30):
-        again = recolour(image, np.random.default_rng(seed))
-        assert (again.dtype, again.shape) == (np.uint8, image.shape)
+def test_colours_change_and_the_size_does_not() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8)
+    made = [recolour(Image.fromarray(pixels), np.random.default_rng(seed)) for seed in range(30)]
+    assert {(image.mode, image.size) for image in made} == {("RGB", (24, 16))}
+    assert len({image.tobytes() for image in made}) > 25
+
+
+def test_noise_is_normal_about_the_colour() -> None:
+    grey = Image.new("RGB", (256, 256), (100, 100, 100))
+    spreads = []
+    for seed in range(60):
+        values = np.asarray(recolour(grey, np.random.default_rng(seed)), dtype=np.float64)
+        # Without noise one colour stays one colour.
+        if values[..., 0].std() and values.min() > 0 and values.max() < 255:
+            spreads.append(values.std())
+            assert abs(np.median(values) - values.mean()) < 0.7
+            within = np.abs(values - values.mean()) < values.std()
+            assert 0.6 < within.mean() < 0.76, "two thirds lie within one standard deviation"
+    assert len(spreads) > 3
+    assert 2 < min(spreads) < max(spreads) < 16
