@@ -109,7 +109,9 @@ class SimulatedAnnotator:
         visit = Visit(self._client, work, truth, self._config)
         decisions = visit.decide()
         added = visit.add_missing()
-        return Submission(decisions=decisions, added=added, seconds=visit.seconds)
+        return Submission(
+            decisions=decisions, added=added, complete=visit.complete, seconds=visit.seconds
+        )
 
 
 def run_simulated(

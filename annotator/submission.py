@@ -72,10 +72,14 @@ class AddedMask(Wire):
 
 
 class Submission(Wire):
-    """The whole answer to an item; `seconds` is the time spent on it."""
+    """The whole answer to an item; `seconds` is the time spent on it.
+
+    `complete` says that every object of the image has a mask now, so that the rest is background.
+    """
 
     decisions: Annotated[tuple[Decision, ...], FromList, Field(max_length=_MAX_MASKS)] = ()
     added: Annotated[tuple[AddedMask, ...], FromList, Field(max_length=_MAX_MASKS)] = ()
+    complete: bool = False
     seconds: Seconds = 0.0
 
     @classmethod

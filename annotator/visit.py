@@ -93,6 +93,11 @@ class Visit:
         """The time that a person would have taken."""
         return self._effort.seconds
 
+    @property
+    def complete(self) -> bool:
+        """Whether every object that a person would see has its mask."""
+        return not self._missing()
+
     def decide(self) -> tuple[Decision, ...]:
         """A decision on each proposal, in their order; corrections start with what stands out."""
         proposals = self._work.item.proposals
@@ -118,6 +123,7 @@ class Visit:
             attempt = self._hand.add(self._truth[target])
             if attempt is not None:
                 added.append(_added(attempt))
+                self._done.add(target)
         return tuple(added)
 
     def _missing(self) -> list[int]:

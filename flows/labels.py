@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator.truth import Truth, TruthError
@@ -22,6 +22,10 @@ _LABELLED = """
     WHERE {split} AND m.stage IN ({stages}) AND NOT m.is_crowd
     ORDER BY i.image_id, m.mask_id
 """
+_SAID_COMPLETE = """
+    SELECT image_id FROM reviews
+    GROUP BY image_id HAVING arg_max(coalesce(is_complete, false), seq)
+"""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class StoredLabels:
     """Images with their masks, read from disk when asked for.
 
     `depths` are the generation depths of the masks, how many models are behind each.
-    `reviewed` holds the images that people worked on: their time may have ended before the objects
-    did, so what they left without a mask is not known to be background.
+    `incomplete` holds the images on which not every object may have its mask, so that what no mask
+    covers is not known to be background.
     """
 
     reader: ImageReader
@@ -38,7 +42,7 @@ class StoredLabels:
     uris: tuple[str, ...]
     masks: tuple[tuple[Rle, ...], ...]
     depths: tuple[tuple[int, ...], ...]
-    reviewed: frozenset[str]
+    incomplete: frozenset[str]
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -47,7 +51,7 @@ class StoredLabels:
         """Image `index` with its masks."""
         image_id = self.image_ids[index]
         pixels = self.reader.pixels(self.uris[index], image_id)
-        complete = image_id not in self.reviewed
+        complete = image_id not in self.incomplete
         return LabelledImage(image=pixels, masks=list(self.masks[index]), complete=complete)
 
     @property
@@ -56,10 +60,10 @@ class StoredLabels:
         return sum(map(len, self.masks))
 
     def fingerprint(self) -> str:
-        """16 hex digits that name exactly these images, masks and depths."""
+        """16 hex digits that name exactly these images, masks, depths, and what is complete."""
         digest = hashlib.sha256()
         for image_id, masks, depths in zip(self.image_ids, self.masks, self.depths, strict=True):
-            digest.update(image_id.encode())
+            digest.update(f"{image_id};{image_id in self.incomplete};".encode())
             for mask, depth in zip(masks, depths, strict=True):
                 digest.update(f"{mask.counts};{depth};".encode())
         return digest.hexdigest()[:16]
@@ -68,8 +72,14 @@ class StoredLabels:
 def training_labels(
     workspace: Workspace, snapshot: int, *, stages: Sequence[str] = ("label", "manual", "semi")
 ) -> StoredLabels:
-    """People's masks on images that are not gold, as of `snapshot`."""
-    return _select(workspace, "i.split <> 'gold'", stages, snapshot)
+    """People's masks on images that are not gold, as of `snapshot`.
+
+    Labels came whole, in a file. A person's time may end before the objects do, so an image they
+    worked on is complete when the last of them said so.
+    """
+    labels = _select(workspace, "i.split <> 'gold'", stages, snapshot)
+    said = workspace.lake.rows(_SAID_COMPLETE, snapshot=snapshot)
+    return replace(labels, incomplete=labels.incomplete - {row["image_id"] for row in said})
 
 
 def gold_labels(workspace: Workspace, snapshot: int | None = None) -> StoredLabels:
@@ -94,7 +104,7 @@ def _select(
         uris=tuple(key[1] for key in masks),
         masks=tuple(tuple(value) for value in masks.values()),
         depths=tuple(tuple(value) for value in depths.values()),
-        reviewed=frozenset(row["image_id"] for row in rows if row["stage"] != "label"),
+        incomplete=frozenset(row["image_id"] for row in rows if row["stage"] != "label"),
     )
 
 

@@ -215,6 +215,7 @@ class _Maker:
                 num_rejected=actions.count("rejected"),
                 num_added=len(answer.added),
                 num_clicks=answer.num_clicks,
+                is_complete=answer.complete,
                 submitted_at=submission.at.replace(tzinfo=None),
             )
         )

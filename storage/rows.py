@@ -298,7 +298,10 @@ class ClickRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewRow(Row):
-    """One submission of a person that was merged."""
+    """One submission of a person that was merged.
+
+    is_complete: the person said that every object has its mask; None if they were not asked.
+    """
 
     table = "reviews"
 
@@ -319,6 +322,7 @@ class ReviewRow(Row):
     num_added: int
     num_clicks: int
     submitted_at: datetime
+    is_complete: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,9 @@ from typing import Any, get_args, get_type_hints
 import pyarrow as pa
 
 from storage.errors import NewerStoreError
-from storage.rows import ROWS, Row, Segmentation, TrainingStepRow
+from storage.rows import ROWS, ReviewRow, Row, Segmentation, TrainingStepRow
 
-SCHEMA_VERSION = 2
-# Tables that stores of an earlier version lack, by the version that brought them.
-_ADDED: dict[int, tuple[type[Row], ...]] = {2: (TrainingStepRow,)}
+SCHEMA_VERSION = 3
 
 # Python's type -> (DuckDB's, Arrow's).
 _TYPES: dict[Any, tuple[str, pa.DataType]] = {
@@ -69,20 +67,22 @@ def statements() -> list[str]:
 
 def upgrade(stored: int) -> list[str]:
     """The SQL that brings a store of version `stored` to SCHEMA_VERSION."""
-    return [
-        _create_table(row)
-        for version, rows in sorted(_ADDED.items())
-        if version > stored
-        for row in rows
-    ]
+    brought_by = {2: _create_table(TrainingStepRow), 3: _add_column(ReviewRow, "is_complete")}
+    return [statement for version, statement in brought_by.items() if version > stored]
 
 
 def _create_table(row: type[Row]) -> str:
-    columns = ", ".join(
-        f'"{name}" {_TYPES[kind][0]}{"" if optional else " NOT NULL"}'
-        for name, (kind, optional) in columns_of(row).items()
-    )
+    columns = ", ".join(_column_sql(row, name) for name in columns_of(row))
     return f"CREATE TABLE {row.table} ({columns})"
+
+
+def _add_column(row: type[Row], name: str) -> str:
+    return f"ALTER TABLE {row.table} ADD COLUMN {_column_sql(row, name)}"
+
+
+def _column_sql(row: type[Row], name: str) -> str:
+    kind, optional = columns_of(row)[name]
+    return f'"{name}" {_TYPES[kind][0]}{"" if optional else " NOT NULL"}'
 
 
 def columns_of(row: type[Row]) -> dict[str, tuple[Any, bool]]:

@@ -64,6 +64,7 @@ def test_it_accepts_corrects_rejects_and_adds_by_the_truth(desk: Any) -> None:
     (added,) = first.added
     assert iou(added.segmentation, truth[2]) >= 0.85
     assert summary.num_clicks == sum(s.num_clicks for s in submissions(desk).values())
+    assert all(submission.complete for submission in submissions(desk).values())
 
 
 def test_what_stands_out_most_is_added_first(desk: Any) -> None:
@@ -97,7 +98,11 @@ def test_it_stays_within_its_clicks(desk: Any, budget: int, stubborn: bool) -> N
     with desk.open():
         simulate(desk, num_clicks_per_image=budget, drawing_clicks=8, target_iou=0.95)
     assert len(submissions(desk)) == 3, "an item is answered with what the budget allowed"
-    for submission in submissions(desk).values():
+    for picture in desk.pictures:
+        submission = submissions(desk)[picture.file_name]
+        kept = [each for each in submission.decisions if each.action != "rejected"]
+        num_masks = len(kept) + len(submission.added)
+        assert submission.complete is (num_masks == len(picture.masks))
         assert cost(submission, 8) <= budget
 
 

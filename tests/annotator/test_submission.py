@@ -73,6 +73,7 @@ def test_what_is_stored_reads_back_equal() -> None:
                 category="nucleus",
             ),
         ),
+        complete=True,
         seconds=12.25,
     )
     submission.check(ITEM, HW)

@@ -138,6 +138,7 @@ def test_every_click_and_decision_is_kept(waiting: Workspace) -> None:
     counts = [review[f"num_{name}"] for name in ("accepted", "edited", "rejected", "added")]
     assert counts == [1, 1, 1, 2]
     assert (review["seconds"], review["num_clicks"], review["iteration"]) == (12.0, 4, 3)
+    assert review["is_complete"] is False
     labels = waiting.lake.rows(
         "SELECT category, accepted_by FROM mask_labels l JOIN masks m USING (mask_id) "
         "WHERE m.stage <> 'label'"
@@ -237,12 +238,17 @@ def test_a_later_answer_replaces_the_masks_it_overlaps(waiting: Workspace, toget
     queue.submit(item.item_id, lease.lease_token, "ada", "first", first.to_dict())
     if not together:
         merge_stage(waiting, Silent())
-    assert queue.reopen(item.item_id)
-    claimed = claim_item(waiting, item.item_id)
-    queue.submit(item.item_id, claimed, "ada", "second", second.to_dict())
+    answer_again(waiting, item.item_id, second, "second")
     merge_stage(waiting, Silent())
     standing = [row["bbox"][:2] for row in masks_of(waiting, item.image_id)]
     assert sorted(standing) == [[7.0, 62.0], [60.0, 60.0]]
+
+
+def answer_again(workspace: Workspace, item_id: str, submission: Submission, key: str) -> None:
+    """Another answer to an item that was answered before."""
+    assert workspace.queue.reopen(item_id)
+    token = claim_item(workspace, item_id)
+    workspace.queue.submit(item_id, token, "ada", key, submission.to_dict())
 
 
 def claim_item(workspace: Workspace, item_id: str) -> int:
@@ -257,6 +263,25 @@ def claim_item(workspace: Workspace, item_id: str) -> int:
             assert mine.item.item_id == item_id
             return mine.lease_token
     raise AssertionError("the item was never offered")
+
+
+@pytest.mark.parametrize("said", [(False,), (True,), (True, False), (False, True)])
+def test_the_last_answer_says_whether_the_rest_is_background(
+    waiting: Workspace, said: tuple[bool, ...]
+) -> None:
+    first, *others = (ANSWER.model_copy(update={"complete": complete}) for complete in said)
+    image_id = answer(waiting, first)
+    merge_stage(waiting, Silent())
+    before = training_labels(waiting, waiting.lake.snapshot())
+    [done] = waiting.queue.submissions_after(0, limit=None)
+    for number, submission in enumerate(others):
+        answer_again(waiting, done.item.item_id, submission, f"again {number}")
+        merge_stage(waiting, Silent())
+    labels = training_labels(waiting, waiting.lake.snapshot())
+    index = labels.image_ids.index(image_id)
+    assert labels.load(index).complete is said[-1]
+    assert all(labels.load(other).complete for other in range(len(labels)) if other != index)
+    assert (labels.fingerprint() == before.fingerprint()) is (len(said) == 1)
 
 
 def test_a_gold_image_stays_gold_whatever_people_send(waiting: Workspace) -> None:

@@ -235,6 +235,7 @@ def test_a_folder_without_a_store_is_not_one(tmp_path: Path) -> None:
 def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
     def age(tx: Transaction) -> None:
         tx.execute("DROP TABLE training_steps")
+        tx.execute("ALTER TABLE reviews DROP COLUMN is_complete")
         tx.execute("UPDATE schema_versions SET version = 1")
 
     lake.commit(age, message="as an earlier maskloop left it")
@@ -242,6 +243,7 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
     for _ in range(2):
         again = Lake.open(lake.root)
         assert again.rows("SELECT count(*) AS steps FROM training_steps") == [{"steps": 0}]
+        assert again.rows("SELECT is_complete FROM reviews") == []
         versions = again.rows("SELECT version FROM schema_versions ORDER BY version")
         assert versions == [{"version": 1}, {"version": schema.SCHEMA_VERSION}]
         assert again.snapshot() == before + 1
