@@ -77,7 +77,7 @@ class Recipe:
 # from and on nuclei of the public set's training part.
 _GRID = GenerationConfig(
     points_per_side=20,
-    pred_iou_thresh=0.45,
+    pred_iou_thresh=0.5,
     stability_score_thresh=0.7,
     box_nms_thresh=0.5,
     mask_nms_thresh=0.5,

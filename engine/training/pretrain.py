@@ -1,4 +1,4 @@
-"""Make the weights that ship: `make pretrain` trains `nano` on drawn worlds.
+"""Make the weights that ship: `make pretrain` trains `nano` on drawn worlds, in two runs of this.
 
 No real image and nobody's label is in them, so they may go anywhere. First all of it learns, then
 the estimates of the masks' IoU alone, from masks that no longer change. The weights get a card;
@@ -87,13 +87,13 @@ def main() -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args()
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    known: tuple[TrainingData, ...] = ()
+    known: ModelCard | None = None
     if options.start is None:
         architecture = ModelConfig(architecture=options.architecture)
         model = build_model(architecture, seed=0)
     else:
-        model, card = weights.load_with_card(options.start)
-        architecture, known = card.config, card.trained_on
+        model, known = weights.load_with_card(options.start)
+        architecture = known.config
     worlds = DrawnWorlds(options.worlds, options.first_world)
     with joined(device_named(options.device).type) as device:
         for name, config in _phases(options):
@@ -125,27 +125,36 @@ def _sha256(model: PromptableSam, architecture: ModelConfig) -> str:
 def _card(
     options: argparse.Namespace,
     architecture: ModelConfig,
-    known: tuple[TrainingData, ...],
+    known: ModelCard | None,
     data: bytes,
 ) -> ModelCard:
-    """What the weights are, and that they saw `known` before; nothing yet of how good they are."""
+    """What the weights are and, by the card of those they began with, all that they come from.
+
+    Nothing yet of how good they are.
+    """
+    last = options.first_world + options.worlds - 1
     drawn = TrainingData(
-        name="drawn worlds (engine.drawing.worlds)",
+        name=f"drawn worlds {options.first_world} to {last} (engine.drawing.worlds)",
         license="Apache-2.0",
         num_images=options.worlds,
         description="drawn by the project from seeds, with exact masks; no real image",
     )
     size = Team.current().size
     python = "python" if size == 1 else f"torchrun --nproc-per-node {size}"
+    command = " ".join([f"{python} -m engine.training.pretrain", *sys.argv[1:]])
+    described = (
+        f"{options.steps} steps for the masks and {options.estimate_steps} for the estimates of "
+        f"their IoU, {options.batch} crops each"
+    )
+    if known is not None:
+        described = f"{known.description}; then {described}"
+        command = f"{known.made_by}; {command}"
     return ModelCard(
         config=architecture,
         sha256=hashlib.sha256(data).hexdigest(),
-        trained_on=(*known, drawn),
-        description=(
-            f"{options.steps} steps for the masks and {options.estimate_steps} for the estimates "
-            f"of their IoU, {options.batch} crops each"
-        ),
-        made_by=" ".join([f"{python} -m engine.training.pretrain", *sys.argv[1:]]),
+        trained_on=(*(known.trained_on if known else ()), drawn),
+        description=described,
+        made_by=command,
     )
 
 

@@ -12,16 +12,17 @@ from engine.model import weights
 from engine.training import pretrain
 
 
-def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *, steps: int = 2) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: object) -> None:
     options = {
         "architecture": "nano_tiny",
-        "steps": steps,
+        "steps": 2,
         "estimate-steps": 1,
         "worlds": 2,
         "batch": 2,
         "device": "cpu",
         "checkpoint": folder / "build" / "checkpoint.safetensors",
         "out": folder / "tiny.safetensors",
+        **{name.replace("_", "-"): value for name, value in changes.items()},
     }
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     monkeypatch.setattr(sys, "argv", ["pretrain", *arguments])
@@ -51,6 +52,23 @@ def test_it_writes_weights_with_a_card_and_goes_on_from_its_checkpoints(
     assert out.read_bytes() == first
     with pytest.raises(AssertionError, match="nothing was left"):
         run(monkeypatch, tmp_path, steps=3)
+
+
+def test_a_second_run_goes_on_with_other_worlds_and_its_card_tells_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain, "ProcessPoolExecutor", lambda **_: ThreadPoolExecutor(1))
+    first, second = tmp_path / "tiny.safetensors", tmp_path / "second.safetensors"
+    run(monkeypatch, tmp_path)
+    run(monkeypatch, tmp_path, start=first, first_world=2, out=second)
+    _, card = weights.load_with_card(second)
+    names = [data.name for data in card.trained_on]
+    assert [name.split(" (")[0] for name in names] == [
+        "drawn worlds 0 to 1",
+        "drawn worlds 2 to 3",
+    ]
+    assert card.made_by.count("engine.training.pretrain") == 2
+    assert second.read_bytes() != first.read_bytes()
 
 
 def test_worlds_are_the_same_each_time_and_nuclei_alone_are_complete() -> None:
