@@ -189,6 +189,7 @@ def _fit(
             checkpoint=_checkpointer(workspace, recipe, parent, labels),
             on_step=on_step,
             device=serving.device(workspace),
+            features_folder=workspace.folder("features"),
         )
     except TrainingError as error:
         names = ", ".join(labels.uris[index] for index in error.images[:3])

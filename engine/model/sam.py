@@ -1,5 +1,6 @@
 """A promptable model as training and generation call it: encode once, decode many prompts."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
@@ -67,6 +68,14 @@ class PromptableSam(Sam):
         super().__init__(image_encoder, prompt_encoder, mask_decoder, pixel_mean, pixel_std)
         self.side = side
         self.closer_look = closer_look
+
+    def encoder_id(self) -> str:
+        """16 hex digits that name the image encoder's weights."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.image_encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def encode(self, frames: Tensor) -> Features:
         """(B, 3, S, S) normalised frames -> their features; S is `side`, or a closer look's."""

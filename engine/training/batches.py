@@ -96,7 +96,7 @@ class BatchSource:
         view = None if config.views is None else (index, epoch % config.views)
         sample = self._crops.sample(
             index,
-            random if view is None else np.random.default_rng([config.seed, *view, 5]),
+            random if view is None else self._view_draws(*view),
             picks=random,
             scale=config.crop_scale,
             num_masks=config.masks_per_image,
@@ -109,6 +109,10 @@ class BatchSource:
             closer=self._closer_look if place < config.close_images else None,
         )
         return _assemble(sample, config, random, place, view)
+
+    def _view_draws(self, index: int, number: int) -> np.random.Generator:
+        # By what the image shows, so that it has the same views in every training.
+        return np.random.default_rng([self._config.seed, self._crops.identity(index), number, 5])
 
     def index(self, step: int, place: int) -> int:
         """Which of the images it is."""

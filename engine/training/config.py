@@ -80,7 +80,8 @@ class TrainingConfig:
 
     `frozen` parts stay as they are; "masks" is all that makes them, so that only the estimates of
     their IoU learn. The features that a frozen image encoder makes of a view are kept, up to
-    `kept_features_mb` of memory, so that a view that returns costs the decoder alone.
+    `kept_features_mb` of memory and as much on disk, so that a view that returns costs the decoder
+    alone.
 
     Prompts: a box with probability `box_fraction`, else a point. A box's sides move by a normal
     number of `box_jitter` of its width or height, at most `box_jitter_sides` of them and

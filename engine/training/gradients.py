@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.model.sam import Features, PromptableSam
+from engine.threads import ImageWorkers
 from engine.training.batches import Batch, BatchSource
 from engine.training.config import TrainingConfig
-from engine.training.feed import Group, Groups, ImageWorkers, made_ahead
+from engine.training.feed import Group, Groups, made_ahead
 from engine.training.kept import KeptFeatures
 from engine.training.optimiser import trainable
 from engine.training.rounds import encode, image_losses
@@ -57,7 +58,7 @@ def group_gradient(
     slopes: tuple[Tensor | None, ...] = (None,) * len(parameters)
     if group.batch is not None:
         batch = group.batch.to(parameters[0].device)
-        features = None if kept is None else _frozen_features(model, batch, kept)
+        features = None if kept is None else _frozen_features(model, group.batch, kept)
         result = image_losses(model, batch, config, step, features=features)
         slopes = torch.autograd.grad(result.losses.sum(), parameters, allow_unused=True)
         numbers = torch.stack([result.losses.detach(), result.ious]).T.tolist()
@@ -67,12 +68,18 @@ def group_gradient(
 
 
 def _frozen_features(model: PromptableSam, batch: Batch, kept: KeptFeatures) -> Features:
+    """Those of a batch on the CPU, on the model's device."""
+    frames = [batch.frames[number : number + 1] for number in range(len(batch.frames))]
     with torch.no_grad():
         each = [
-            kept.of(view, partial(encode, model, batch.frames[number : number + 1]))
-            for number, view in enumerate(batch.views)
+            kept.of(view, frame, partial(_encoded, model, frame)).to(model.device)
+            for view, frame in zip(batch.views, frames, strict=True)
         ]
     return Features.joined(each)
+
+
+def _encoded(model: PromptableSam, frame: Tensor) -> Features:
+    return encode(model, frame.to(model.device))
 
 
 class GradientSum:

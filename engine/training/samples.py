@@ -1,7 +1,9 @@
 """Labelled images in, training crops out."""
 
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from threading import Lock
 from typing import Protocol
 
@@ -69,6 +71,11 @@ class _Kept:
     boxes: list[npt.NDArray[np.float32]]
     shares: list[float]
     covered: Pixels
+
+    @cached_property
+    def identity(self) -> int:
+        digest = hashlib.sha256(np.ascontiguousarray(self.labelled.image).tobytes())
+        return int.from_bytes(digest.digest()[:8], "big")
 
     def place(self, random: np.random.Generator) -> tuple[float, float] | None:
         """The middle (x, y) of one object's box, None without objects."""
@@ -169,6 +176,10 @@ class CropSource:
             boxes = np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1)
             places = points[2 * len(boxes) :]
         return Sample(image=np.array(image), targets=targets, boxes=boxes, background=places)
+
+    def identity(self, index: int) -> int:
+        """A number of 64 bits that names what image `index` shows, whatever its masks."""
+        return self._kept(index).identity
 
     def _kept(self, index: int) -> _Kept:
         with self._lock:

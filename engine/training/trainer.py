@@ -5,16 +5,17 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from engine.model.device import quick_products
 from engine.model.sam import PromptableSam
+from engine.threads import image_workers
 from engine.training.batches import BatchSource, image_weights
 from engine.training.config import TrainingConfig
 from engine.training.distributed import Team
-from engine.training.feed import image_workers
 from engine.training.gradients import (
     GradientsOfStep,
     GradientSum,
@@ -22,7 +23,7 @@ from engine.training.gradients import (
     divided,
     gradients_by_step,
 )
-from engine.training.kept import KeptFeatures
+from engine.training.kept import FeatureFiles, KeptFeatures
 from engine.training.optimiser import trainable
 from engine.training.samples import CropSource, LabelledImages
 from engine.training.state import StepRecord, TrainingState
@@ -74,11 +75,15 @@ def train(
     on_step: Callable[[StepReport], None] = lambda _: None,
     device: torch.device | str = "cpu",
     data_processes: int = 0,
+    features_folder: Path | None = None,
 ) -> TrainResult:
     """Train a copy of `model` for `config.steps` steps on `images`, on `device`.
 
     With `data_processes` so many forks make a GPU's batches, instead of threads; `images` must
     survive a fork. A CPU ignores it.
+
+    What a frozen image encoder makes of a view is also kept in `features_folder`, for trainings to
+    come.
 
     `depths` are the generation depths of each image's masks: images with masks that a model helped
     with are taken less often. Goes on from `checkpoint` where there is one. In processes that have
@@ -100,7 +105,7 @@ def train(
     crops = CropSource(images, model.side, stride)
     batches = BatchSource(crops, image_weights(known, config), config, model.closer_look)
     returning = config.freezes_encoder and config.views is not None
-    kept = KeptFeatures(config.kept_features_mb) if returning else None
+    kept = _kept_features(state.model, config, features_folder) if returning else None
     with image_workers(len(share)) as workers, quick_products(state.model.device):
         gradients = gradients_by_step(
             state.model,
@@ -121,6 +126,14 @@ def train(
             if checkpoint is not None and (last or state.step % config.checkpoint_every == 0):
                 checkpoint.save(state.step, state.to_bytes())
     return TrainResult(model=state.averaged(), steps=tuple(state.records))
+
+
+def _kept_features(
+    model: PromptableSam, config: TrainingConfig, folder: Path | None
+) -> KeptFeatures:
+    capacity = config.kept_features_mb
+    files = None if folder is None else FeatureFiles(folder, model.encoder_id(), capacity)
+    return KeptFeatures(capacity, files)
 
 
 def _advance(

@@ -74,7 +74,12 @@ def test_no_module_has_a_vague_name() -> None:
 
 
 def test_every_package_file_is_empty() -> None:
-    full = [relative(path) for path in modules() if path.name == "__init__.py" and path.read_text()]
+    # How threads wait must be said before torch is loaded, whatever of the house comes first.
+    before_torch = {"engine/__init__.py", "flows/__init__.py"}
+    packages = {relative(path): path for path in modules() if path.name == "__init__.py"}
+    full = [
+        name for name, path in packages.items() if path.read_text() and name not in before_torch
+    ]
     assert not full, f"import from the module itself, keep these empty: {full}"
 
 

@@ -1,8 +1,6 @@
 """Image by image, on however many cores, the gradient is that of the mean of the losses."""
 
 import os
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +11,10 @@ from engine import rle
 from engine.drawing.scenes import SceneStyle, draw_scene
 from engine.model.registry import ModelConfig, build_model
 from engine.model.sam import PromptableSam
+from engine.threads import image_workers
 from engine.training.batches import Batch, BatchSource
 from engine.training.config import TrainingConfig
-from engine.training.feed import Groups, ImageWorkers, image_workers, made_ahead
+from engine.training.feed import Groups, made_ahead
 from engine.training.gradients import GradientSum, divided, gradients_by_step, group_gradient
 from engine.training.kept import KeptFeatures
 from engine.training.optimiser import freeze, trainable
@@ -190,40 +189,3 @@ def test_a_gradient_lies_in_memory_as_its_parameter_does() -> None:
     assert mean is not None
     assert mean.stride() == parameter.stride()
     assert np.array_equal(mean.numpy(), slope.numpy())
-
-
-def test_torch_gets_its_threads_back() -> None:
-    before = torch.get_num_threads()
-    with image_workers(2):
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before
-
-
-def test_results_come_in_order_and_few_wait() -> None:
-    begun: list[int] = []
-
-    def square(number: int) -> int:
-        begun.append(number)
-        time.sleep(0.001 * (number % 3))
-        return number * number
-
-    with ThreadPoolExecutor(2) as threads:
-        workers = ImageWorkers(threads, 2)
-        for number, result in enumerate(workers.in_order(square, range(30))):
-            assert result == number * number
-            assert len(begun) <= number + 4
-    assert sorted(begun) == list(range(30))
-
-
-def test_what_waits_when_the_workers_are_left_is_not_done() -> None:
-    begun: list[int] = []
-
-    def slow(number: int) -> int:
-        begun.append(number)
-        time.sleep(0.05)
-        return number
-
-    with image_workers(1) as workers:
-        results = workers.in_order(slow, range(30))
-        assert next(results) == 0
-    assert len(begun) <= 3
