@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from engine.geometry import Window
 from engine.model.embedding import ImageEmbedding
-from engine.model.interactive import Answer, InteractivePredictor, embed_window
+from engine.model.interactive import Answer, InteractivePredictor, embed_windows
 from engine.model.predictor import Predictor
 from engine.model.prompts import Prompts
 from flows import serving
@@ -110,12 +110,14 @@ class ClickServer:
 
         def of_window(window: Window) -> ImageEmbedding:
             def embed() -> ImageEmbedding:
-                return embed_window(predictor, self._at_hand(image_id), window)
+                return embed_windows(predictor, self._at_hand(image_id), [window])[0]
 
             return self._kept((image_id, predictor.encoder_id, window), embed)
 
         embedding = self._kept((image_id, predictor.encoder_id, None), whole)
-        return InteractivePredictor(predictor, embedding, of_window)
+        return InteractivePredictor(
+            predictor, embedding, lambda windows: [of_window(window) for window in windows]
+        )
 
     def _at_hand(self, image_id: str) -> npt.NDArray[np.uint8]:
         """The image's pixels; the last image's are kept, for many windows of one are asked for."""

@@ -123,14 +123,14 @@ def _middles(look: Look, cells: int) -> Tensor:
 class InteractivePredictor:
     """Answers prompts on one image; the answers to one prompt may look at different windows.
 
-    `embed` gives the embedding of a window, so that whoever asks often can keep it.
+    `embed` gives the embeddings of windows, so that whoever asks often can keep them.
     """
 
     def __init__(
         self,
         predictor: Predictor,
         embedding: ImageEmbedding,
-        embed: Callable[[Window], ImageEmbedding],
+        embed: Callable[[Sequence[Window]], list[ImageEmbedding]],
     ) -> None:
         self._predictor = predictor
         self._whole = Look.whole(embedding)
@@ -141,22 +141,33 @@ class InteractivePredictor:
         cls, predictor: Predictor, pixels: npt.NDArray[np.uint8], embedding: ImageEmbedding
     ) -> Self:
         """On an image (H, W, 3) uint8 RGB whose embedding is known."""
-        return cls(predictor, embedding, lambda window: embed_window(predictor, pixels, window))
+        return cls(predictor, embedding, lambda windows: embed_windows(predictor, pixels, windows))
 
     def look(self, window: Window | None) -> Look:
         """The look at a window, or at the whole image.
 
         Raises ValueError for a window that is not in the image, or of a model that takes none.
         """
-        if window is None or window == self._whole.window:
-            return self._whole
+        return self._looks([window])[0]
+
+    def _looks(self, windows: Sequence[Window | None]) -> list[Look]:
+        whole = self._whole
+        new = list(dict.fromkeys(w for w in windows if w is not None and w != whole.window))
+        for window in new:
+            self._check(window)
+        looks = {None: whole, whole.window: whole} | {
+            window: Look(window, whole.image_hw, embedding)
+            for window, embedding in zip(new, self._embed(new), strict=True)
+        }
+        return [looks[window] for window in windows]
+
+    def _check(self, window: Window) -> None:
         x0, y0, x1, y1 = window
         height, width = self._whole.image_hw
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
             raise ValueError(f"window: must be in the image, {width} x {height}, but got {window}")
         if self._predictor.closer_look is None:
             raise ValueError("window: must be none, for this model sees whole images only")
-        return Look(window, self._whole.image_hw, self._embed(window))
 
     def answered(self, logits: npt.NDArray[np.float32], window: Window | None) -> Answer:
         """An answer that was given earlier, from its logits (h, w).
@@ -183,75 +194,116 @@ class InteractivePredictor:
 
     def first(self, prompts: Prompts, *, multimask: bool) -> list[tuple[Answer, ...]]:
         """N prompts on the whole image -> for each three answers when `multimask`, else one."""
-        answers = self._answers(self._whole, prompts, multimask=multimask)
-        return [self._closer(given, prompts[row : row + 1]) for row, given in enumerate(answers)]
+        [answers] = self._answers([(self._whole, prompts)], multimask=multimask)
+        return self._closer(answers, _singles(prompts))
 
     def again(
         self, prompts: Prompts, previous: Sequence[Answer], *, multimask: bool = False
     ) -> list[tuple[Answer, ...]]:
         """The same for N prompts that each go on from an earlier answer, in its look or closer."""
-        singles = [prompts[row : row + 1] for row in range(len(prompts))]
-        looks = [self._next_look(*pair) for pair in zip(singles, previous, strict=True)]
+        singles = _singles(prompts)
+        looks = self._next_looks(singles, previous)
         answers: dict[int, tuple[Answer, ...]] = {}
-        for window in dict.fromkeys(look.window for look in looks):
-            rows = [row for row, look in enumerate(looks) if look.window == window]
-            look = looks[rows[0]]
-            logits = torch.stack([previous[row].seen_in(look) for row in rows])
-            asked = look.prompts(prompts[rows], logits)
-            answers |= dict(zip(rows, self._answers(look, asked, multimask=multimask), strict=True))
-        return [
-            self._closer(answers[row], single) if looks[row].is_whole else answers[row]
-            for row, single in enumerate(singles)
-        ]
+        # Whole images and windows have frames of two sizes.
+        for is_whole in (True, False):
+            rows_by_window: dict[Window, list[int]] = {}
+            for row, look in enumerate(looks):
+                if look.is_whole == is_whole:
+                    rows_by_window.setdefault(look.window, []).append(row)
+            asked = [
+                (looks[rows[0]], _moved(prompts[rows], looks[rows[0]], [previous[r] for r in rows]))
+                for rows in rows_by_window.values()
+            ]
+            given = self._answers(asked, multimask=multimask)
+            for rows, own in zip(rows_by_window.values(), given, strict=True):
+                answers |= dict(zip(rows, own, strict=True))
+        whole = [row for row, look in enumerate(looks) if look.is_whole]
+        nearer = self._closer([answers[row] for row in whole], [singles[row] for row in whole])
+        answers |= dict(zip(whole, nearer, strict=True))
+        return [answers[row] for row in range(len(looks))]
 
-    def _next_look(self, prompt: Prompts, previous: Answer) -> Look:
-        box = _around([previous.box, *_boxes(prompt)])
-        look = previous.look
-        return look if look.is_whole or look.holds(box) else self._look_at(box)
+    def _next_looks(self, prompts: Sequence[Prompts], previous: Sequence[Answer]) -> list[Look]:
+        """That of each answer, or where its window does not hold prompt and answer a wider one."""
+        looks = [answer.look for answer in previous]
+        wider: dict[int, Boxes] = {}
+        for row, (prompt, answer) in enumerate(zip(prompts, previous, strict=True)):
+            box = _around([answer.box, *_boxes(prompt)])
+            if not (answer.look.is_whole or answer.look.holds(box)):
+                wider[row] = box
+        for row, look in zip(wider, self._looks_at(list(wider.values())), strict=True):
+            looks[row] = look
+        return looks
 
-    def _look_at(self, box: Boxes) -> Look:
-        closer = self._predictor.closer_look
-        return self.look(closer.window(box, self._whole.image_hw) if closer else None)
+    def _looks_at(self, boxes: Sequence[Boxes]) -> list[Look]:
+        closer, hw = self._predictor.closer_look, self._whole.image_hw
+        return self._looks([closer.window(box, hw) if closer else None for box in boxes])
 
-    def _closer(self, answers: tuple[Answer, ...], prompt: Prompts) -> tuple[Answer, ...]:
-        """The answers seen closer, those for which that is worth it."""
+    def _closer(
+        self, answers: Sequence[tuple[Answer, ...]], prompts: Sequence[Prompts]
+    ) -> list[tuple[Answer, ...]]:
+        """The answers to each prompt seen closer, those for which that is worth it."""
+        result = list(answers)
         closer = self._predictor.closer_look
         if closer is None:
-            return answers
-        best = max(answers, key=lambda answer: answer.iou)
-        if best.area >= closer.max_area:
-            return answers
-        look = self._look_at(_around([best.box, *_boxes(prompt)]))
-        if look.is_whole:
-            return answers
-        logits = torch.stack([answer.seen_in(look) for answer in answers])
-        repeated = look.prompts(prompt[[0] * len(answers)], logits)
-        nearer = self._answers(look, repeated, multimask=False)
-        # A whole that does not fit would be cut.
-        return tuple(
-            new if look.holds(old.box) else old for old, (new,) in zip(answers, nearer, strict=True)
-        )
+            return result
+        small: dict[int, Boxes] = {}
+        for row, given in enumerate(answers):
+            best = max(given, key=lambda answer: answer.iou)
+            if best.area < closer.max_area:
+                small[row] = _around([best.box, *_boxes(prompts[row])])
+        looks = dict(zip(small, self._looks_at(list(small.values())), strict=True))
+        looks = {row: look for row, look in looks.items() if not look.is_whole}
+        asked = [
+            (look, _moved(prompts[row][[0] * len(answers[row])], look, answers[row]))
+            for row, look in looks.items()
+        ]
+        nearer = self._answers(asked, multimask=False)
+        for (row, look), new in zip(looks.items(), nearer, strict=True):
+            # A whole that does not fit would be cut.
+            result[row] = tuple(
+                one if look.holds(old.box) else old
+                for old, (one,) in zip(answers[row], new, strict=True)
+            )
+        return result
 
     def _answers(
-        self, look: Look, prompts: Prompts, *, multimask: bool
-    ) -> list[tuple[Answer, ...]]:
-        given = self._predictor.predict(look.embedding, prompts, multimask=multimask)
+        self, asked: Sequence[tuple[Look, Prompts]], *, multimask: bool
+    ) -> list[list[tuple[Answer, ...]]]:
+        """For each look, all of them of one size, the answers to its prompts."""
+        embeddings = [look.embedding for look, _ in asked]
+        given = self._predictor.predict_each(
+            embeddings, [prompts for _, prompts in asked], multimask=multimask
+        )
         return [
-            tuple(
-                Answer(logits=logits, iou=float(iou), look=look)
-                for logits, iou in zip(row, ious, strict=True)
-            )
-            for row, ious in zip(given.logits, given.iou, strict=True)
+            [
+                tuple(
+                    Answer(logits=logits, iou=float(iou), look=look)
+                    for logits, iou in zip(row, ious, strict=True)
+                )
+                for row, ious in zip(own.logits, own.iou, strict=True)
+            ]
+            for (look, _), own in zip(asked, given, strict=True)
         ]
 
 
-def embed_window(
-    predictor: Predictor, pixels: npt.NDArray[np.uint8], window: Window
-) -> ImageEmbedding:
-    """The embedding of a window of (H, W, 3) uint8 RGB, for a predictor with a `closer_look`."""
+def embed_windows(
+    predictor: Predictor, pixels: npt.NDArray[np.uint8], windows: Sequence[Window]
+) -> list[ImageEmbedding]:
+    """Embeddings of windows of (H, W, 3) uint8 RGB, for a predictor with a `closer_look`."""
+    if not windows:
+        return []
     assert predictor.closer_look is not None, "others do not ask for windows"
-    x0, y0, x1, y1 = window
-    return predictor.embed(pixels[y0:y1, x0:x1], side=predictor.closer_look.side)
+    parts = [pixels[y0:y1, x0:x1] for x0, y0, x1, y1 in windows]
+    return predictor.embed_each(parts, side=predictor.closer_look.side)
+
+
+def _singles(prompts: Prompts) -> list[Prompts]:
+    return [prompts[row : row + 1] for row in range(len(prompts))]
+
+
+def _moved(prompts: Prompts, look: Look, previous: Sequence[Answer]) -> Prompts:
+    """Prompts that go on from an answer each, as `look` would have them."""
+    return look.prompts(prompts, torch.stack([answer.seen_in(look) for answer in previous]))
 
 
 def _boxes(prompt: Prompts) -> list[Boxes]:

@@ -1,8 +1,10 @@
 """Prompts in, masks out: `embed` an image once, then `predict` masks for prompts on it."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from itertools import islice
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +15,15 @@ from torch.nn import functional as F
 from engine.geometry import Frame, Mask
 from engine.model.closer_look import CloserLook
 from engine.model.embedding import ImageEmbedding, as_pixels
+from engine.model.prompt_encoder import PromptTensors
 from engine.model.prompts import Prompts
-from engine.model.sam import PromptableSam, only_image
+from engine.model.sam import Features, PromptableSam
+
+Pixels = npt.NDArray[np.uint8]
+_Item = TypeVar("_Item")
+# What a core's cache holds.
+_FRAMES_AT_ONCE = 8
+_IMAGES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -88,29 +97,43 @@ class Predictor:
         """16 hex digits that name the image encoder's weights."""
         return cast("str", self._model.encoder_id())
 
-    @torch.inference_mode()
-    def embed(self, pixels: npt.NDArray[np.uint8], *, side: int | None = None) -> ImageEmbedding:
+    def embed(self, pixels: Pixels, *, side: int | None = None) -> ImageEmbedding:
         """(H, W, 3) uint8 RGB -> its embedding; raises ValueError for another array.
 
         `side`: of a frame smaller than the model's own, for a model with a `closer_look`.
         """
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-            raise ValueError(
-                f"pixels: must be (H, W, 3) uint8, but got {pixels.shape} {pixels.dtype}"
-            )
-        frame = Frame(original_hw=(pixels.shape[0], pixels.shape[1]), side=side or self.frame_side)
+        return self.embed_each([pixels], side=side)[0]
+
+    @torch.inference_mode()
+    def embed_each(
+        self, images: Sequence[Pixels], *, side: int | None = None
+    ) -> list[ImageEmbedding]:
+        """`embed` of several images, a few at a time together."""
+        made: list[ImageEmbedding] = []
+        for few in _in_parts(images, _FRAMES_AT_ONCE):
+            frames = [_frame_of(pixels, side or self.frame_side) for pixels in few]
+            padded = [self._padded(*pair) for pair in zip(few, frames, strict=True)]
+            features = self._model.encode(torch.cat(padded)).to(torch.device("cpu"))
+            for row, frame in enumerate(frames):
+                skips = features.skips
+                made.append(
+                    ImageEmbedding(
+                        features=features.embedding[row],
+                        skips=None if skips is None else (skips[0][row], skips[1][row]),
+                        frame=frame,
+                        encoder_id=self.encoder_id,
+                    )
+                )
+        return made
+
+    def _padded(self, pixels: Pixels, frame: Frame) -> Tensor:
+        """(1, 3, S, S) on the device, normalised."""
         # Resized on the CPU wherever it computes: devices differ in how they round.
         picture = self._model.normalised(to_frame(pixels, frame).to(self._device))
         height, width = frame.resized_hw
         # Padded after normalising, as in SAM: the border is the mean colour.
-        padded = F.pad(picture, (0, frame.side - width, 0, frame.side - height))
-        features = self._model.encode(padded).to(torch.device("cpu"))
-        skips = None if features.skips is None else (features.skips[0][0], features.skips[1][0])
-        return ImageEmbedding(
-            features=features.embedding[0], skips=skips, frame=frame, encoder_id=self.encoder_id
-        )
+        return F.pad(picture, (0, frame.side - width, 0, frame.side - height))
 
-    @torch.inference_mode()
     def predict(
         self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool
     ) -> Prediction:
@@ -118,21 +141,78 @@ class Predictor:
 
         Raises ValueError when another encoder made `embedding`.
         """
-        if embedding.encoder_id != self.encoder_id:
-            raise ValueError(
-                f"embedding: must be of encoder {self.encoder_id}, but is of {embedding.encoder_id}"
-            )
-        tensors = prompts.to_tensors(embedding.frame, self.logits_hw(embedding.frame)).to(
-            self._device
-        )
-        features = embedding.batch().to(self._device)
-        logits, iou = self._model.decode(features, only_image(len(prompts)), tensors)
+        return self._predict([embedding], [prompts], multimask=multimask)[0]
+
+    def predict_each(
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        prompts: Sequence[Prompts],
+        *,
+        multimask: bool,
+    ) -> list[Prediction]:
+        """`predict` for one `Prompts` on each of several images, a few at a time together.
+
+        All frames are of one side, all prompts have as many points, and logits or boxes have all or
+        none; raises ValueError otherwise.
+        """
+        shapes = {_shape(*pair) for pair in zip(embeddings, prompts, strict=True)}
+        if len(shapes) > 1:
+            raise ValueError(f"prompts: must be alike to be asked together, but got {shapes}")
+        found: list[Prediction] = []
+        for few in _in_parts(zip(embeddings, prompts, strict=True), _IMAGES_AT_ONCE):
+            found += self._predict(*zip(*few, strict=True), multimask=multimask)
+        return found
+
+    @torch.inference_mode()
+    def _predict(
+        self,
+        embeddings: Sequence[ImageEmbedding],
+        prompts: Sequence[Prompts],
+        *,
+        multimask: bool,
+    ) -> list[Prediction]:
+        for embedding in embeddings:
+            if embedding.encoder_id != self.encoder_id:
+                raise ValueError(
+                    f"embedding: must be of encoder {self.encoder_id}, "
+                    f"but is of {embedding.encoder_id}"
+                )
+        frames = [embedding.frame for embedding in embeddings]
+        tensors = PromptTensors.joined(
+            [
+                own.to_tensors(frame, self.logits_hw(frame))
+                for own, frame in zip(prompts, frames, strict=True)
+            ]
+        ).to(self._device)
+        features = Features.joined([embedding.batch() for embedding in embeddings])
+        counts = [len(own) for own in prompts]
+        index = torch.arange(len(prompts)).repeat_interleave(torch.tensor(counts))
+        logits, iou = self._model.decode(features.to(self._device), index.to(self._device), tensors)
         which = slice(1, None) if multimask else slice(0, 1)
-        return Prediction(
-            logits[:, which].cpu(), iou[:, which].clamp(0.0, 1.0).cpu(), embedding.frame
-        )
+        masks = logits[:, which].cpu().split(counts)
+        expected = iou[:, which].clamp(0.0, 1.0).cpu().split(counts)
+        return [Prediction(*each) for each in zip(masks, expected, frames, strict=True)]
 
     def logits_hw(self, frame: Frame) -> tuple[int, int]:
         """The size of the masks that it gives and takes for a frame."""
         height, width = self._model.logits_hw
         return height * frame.side // self.frame_side, width * frame.side // self.frame_side
+
+
+def _frame_of(pixels: Pixels, side: int) -> Frame:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"pixels: must be (H, W, 3) uint8, but got {pixels.shape} {pixels.dtype}")
+    return Frame(original_hw=(pixels.shape[0], pixels.shape[1]), side=side)
+
+
+def _shape(embedding: ImageEmbedding, prompts: Prompts) -> tuple[int, int, bool, bool]:
+    """What prompts must share to be decoded together."""
+    num_points = 0 if prompts.points is None else prompts.points.shape[1]
+    has_logits = prompts.mask_logits is not None
+    return embedding.frame.side, num_points, prompts.boxes is not None, has_logits
+
+
+def _in_parts(items: Iterable[_Item], size: int) -> Iterator[tuple[_Item, ...]]:
+    rest = iter(items)
+    while part := tuple(islice(rest, size)):
+        yield part

@@ -1,5 +1,6 @@
 """Prompt encoders: segment_anything's, for mixed prompts in one batch, and one with click maps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -32,6 +33,16 @@ class PromptTensors:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @classmethod
+    def joined(cls, each: Sequence[Self]) -> Self:
+        """The prompts of all, which have as many points, and all or none a mask."""
+        logits = [one.mask_logits for one in each if one.mask_logits is not None]
+        return cls(
+            points=torch.cat([one.points for one in each]),
+            labels=torch.cat([one.labels for one in each]),
+            mask_logits=torch.cat(logits) if logits else None,
+        )
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`."""

@@ -107,8 +107,3 @@ class PromptableSam(Sam):
     def normalised(self, frames: Tensor) -> Tensor:
         """(B, 3, side, side) in 0..255 -> zero mean and unit variance, roughly."""
         return torch.as_tensor((frames - self.pixel_mean) / self.pixel_std)
-
-
-def only_image(count: int) -> Tensor:
-    """Index of the first image, for `count` prompts on the only one."""
-    return torch.zeros(count, dtype=torch.int64)

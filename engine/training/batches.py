@@ -45,10 +45,7 @@ class Batch:
         return cls(
             frames=torch.cat([batch.frames for batch in batches]),
             targets=torch.cat([batch.targets for batch in batches]),
-            prompts=PromptTensors(
-                points=torch.cat([batch.prompts.points for batch in batches]),
-                labels=torch.cat([batch.prompts.labels for batch in batches]),
-            ),
+            prompts=PromptTensors.joined([batch.prompts for batch in batches]),
             is_box=torch.cat([batch.is_box for batch in batches]),
             is_object=torch.cat([batch.is_object for batch in batches]),
             image_index=torch.cat(index),

@@ -1,5 +1,7 @@
 """The click server: answers on images of the workspace, whole or in windows that it keeps."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -37,13 +39,15 @@ def test_a_window_is_encoded_once(
     filled: Workspace, version: str, image_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedded: list[tuple[int, ...]] = []
-    original = Predictor.embed
+    original = Predictor.embed_each
 
-    def watching(self: Predictor, pixels: np.ndarray, *, side: int | None = None) -> object:
-        embedded.append(pixels.shape[:2])
-        return original(self, pixels, side=side)
+    def watching(
+        self: Predictor, images: Sequence[np.ndarray], *, side: int | None = None
+    ) -> object:
+        embedded.extend(pixels.shape[:2] for pixels in images)
+        return original(self, images, side=side)
 
-    monkeypatch.setattr(Predictor, "embed", watching)
+    monkeypatch.setattr(Predictor, "embed_each", watching)
     server = ClickServer(filled)
     for _ in range(2):
         [answer] = server.predict(image_id, version, AGAIN, window=WINDOW, multimask=False)

@@ -1,5 +1,6 @@
 """Small objects are seen closer: where, from what, and how the answers fit into the image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,17 @@ class BrightModel:
                 if x < hw[1] and y < hw[0]:
                     seen[0, row, column] = float(pixels[int(y), int(x), 0])
         return ImageEmbedding(features=seen, skips=None, frame=frame, encoder_id="bright")
+
+    def embed_each(
+        self, images: Sequence[npt.NDArray[np.uint8]], *, side: int
+    ) -> list[ImageEmbedding]:
+        return [self.embed(pixels, side=side) for pixels in images]
+
+    def predict_each(
+        self, embeddings: Sequence[ImageEmbedding], prompts: Sequence[Prompts], *, multimask: bool
+    ) -> list[Prediction]:
+        pairs = zip(embeddings, prompts, strict=True)
+        return [self.predict(*pair, multimask=multimask) for pair in pairs]
 
     def predict(
         self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool

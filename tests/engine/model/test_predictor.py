@@ -49,6 +49,39 @@ def test_a_batch_gives_what_each_prompt_gives_alone(predictor: Predictor) -> Non
         torch.testing.assert_close(alone.logits[0], together.logits[row], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("architecture", ["nano_tiny", "nano"])
+def test_images_together_give_what_each_gives_alone(architecture: str) -> None:
+    predictor = Predictor(build_model(ModelConfig(architecture=architecture), seed=0), version="v1")
+    random = np.random.default_rng(2)
+    images = [picture(*hw) for hw in random.integers(20, 90, (11, 2))]
+    embeddings = predictor.embed_each(images, side=128)
+    hw = predictor.logits_hw(embeddings[0].frame)
+    prompts = [
+        Prompts(
+            points=random.uniform(0, 20, (count, 2, 2)).astype(np.float32),
+            labels=np.ones((count, 2), dtype=np.int64),
+            mask_logits=random.normal(0, 3, (count, *hw)).astype(np.float32),
+        )
+        for count in random.integers(1, 4, len(images))
+    ]
+    together = predictor.predict_each(embeddings, prompts, multimask=True)
+    for pixels, own, found in zip(images, prompts, together, strict=True):
+        embedding = predictor.embed(pixels, side=128)
+        alone = predictor.predict(embedding, own, multimask=True)
+        assert alone.frame == found.frame
+        torch.testing.assert_close(alone.logits, found.logits, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(alone.iou, found.iou, atol=1e-4, rtol=1e-4)
+    assert predictor.predict_each([], [], multimask=True) == []
+
+
+def test_prompts_that_are_not_alike_are_not_asked_together(predictor: Predictor) -> None:
+    embedding = predictor.embed(picture(50, 60))
+    one = Prompts.single_points([[3.0, 3.0]])
+    two = Prompts.clicks([(3.0, 3.0), (4.0, 4.0)], [1, 1])
+    with pytest.raises(ValueError, match="prompts: must be alike to be asked together"):
+        predictor.predict_each([embedding, embedding], [one, two], multimask=True)
+
+
 def test_an_embedding_survives_bytes(predictor: Predictor) -> None:
     embedding = predictor.embed(picture(80, 100))
     again = ImageEmbedding.from_bytes(embedding.to_bytes())
