@@ -12,8 +12,14 @@ import torch
 from engine.threads import ImageWorkers, image_workers
 
 
-@pytest.mark.parametrize("module", ["engine.model.sam", "flows.serving", "flows.cli.app"])
-@pytest.mark.parametrize(("told", "found"), [(None, "PASSIVE"), ("active", "ACTIVE")])
+@pytest.mark.parametrize(
+    ("module", "told", "found"),
+    [
+        ("engine.model.sam", None, "PASSIVE"),
+        ("flows.serving", None, "PASSIVE"),
+        ("flows.serving", "active", "ACTIVE"),
+    ],
+)
 def test_threads_wait_without_spinning_unless_told_otherwise(
     module: str, told: str | None, found: str
 ) -> None:

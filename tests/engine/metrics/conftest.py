@@ -1,5 +1,6 @@
 """A model that gets better with each click, in a way that can be worked out on paper."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,12 @@ class BandModel:
         return ImageEmbedding(
             features=torch.zeros(1, 1, 1), skips=None, frame=frame, encoder_id="bands"
         )
+
+    def predict_each(
+        self, embeddings: Sequence[ImageEmbedding], prompts: Sequence[Prompts], *, multimask: bool
+    ) -> list[Prediction]:
+        pairs = zip(embeddings, prompts, strict=True)
+        return [self.predict(*pair, multimask=multimask) for pair in pairs]
 
     def predict(
         self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool
