@@ -152,8 +152,8 @@ class Predictor:
     ) -> list[Prediction]:
         """`predict` for one `Prompts` on each of several images, a few at a time together.
 
-        All frames are of one side, all prompts have as many points, and logits or boxes have all or
-        none; raises ValueError otherwise.
+        All frames are of one side and all prompts have as many points, where a box counts for one
+        more; raises ValueError otherwise.
         """
         shapes = {_shape(*pair) for pair in zip(embeddings, prompts, strict=True)}
         if len(shapes) > 1:
@@ -205,11 +205,10 @@ def _frame_of(pixels: Pixels, side: int) -> Frame:
     return Frame(original_hw=(pixels.shape[0], pixels.shape[1]), side=side)
 
 
-def _shape(embedding: ImageEmbedding, prompts: Prompts) -> tuple[int, int, bool, bool]:
-    """What prompts must share to be decoded together."""
+def _shape(embedding: ImageEmbedding, prompts: Prompts) -> tuple[int, int]:
+    """What prompts must share to be decoded together: the side of the frame, how many points."""
     num_points = 0 if prompts.points is None else prompts.points.shape[1]
-    has_logits = prompts.mask_logits is not None
-    return embedding.frame.side, num_points, prompts.boxes is not None, has_logits
+    return embedding.frame.side, num_points + (prompts.boxes is not None)
 
 
 def _in_parts(items: Iterable[_Item], size: int) -> Iterator[tuple[_Item, ...]]:

@@ -36,13 +36,32 @@ class PromptTensors:
 
     @classmethod
     def joined(cls, each: Sequence[Self]) -> Self:
-        """The prompts of all, which have as many points, and all or none a mask."""
-        logits = [one.mask_logits for one in each if one.mask_logits is not None]
+        """The prompts of all, which have as many points; some may have masks, others none."""
+        if len(each) == 1:
+            return each[0]
+        points = torch.cat([one.points for one in each])
+        labels = torch.cat([one.labels for one in each])
+        known = [one.mask_logits for one in each if one.mask_logits is not None]
+        if not known:
+            return cls(points=points, labels=labels)
+        nothing = known[0].new_zeros(known[0].shape[1:])
+        logits = [
+            nothing.expand(len(one), *nothing.shape) if one.mask_logits is None else one.mask_logits
+            for one in each
+        ]
         return cls(
-            points=torch.cat([one.points for one in each]),
-            labels=torch.cat([one.labels for one in each]),
-            mask_logits=torch.cat(logits) if logits else None,
+            points=points,
+            labels=labels,
+            mask_logits=torch.cat(logits),
+            has_mask=torch.cat([one._has_mask() for one in each]),
         )
+
+    def _has_mask(self) -> Tensor:
+        """(N,) bool."""
+        if self.has_mask is not None:
+            return self.has_mask
+        given = self.mask_logits is not None
+        return torch.full((len(self),), given, device=self.points.device)
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`."""
