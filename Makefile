@@ -26,7 +26,7 @@ demo: $(STAMP) ## the whole loop on drawn images, about a quarter of an hour on 
 	@$(BIN)/maskloop demo
 
 test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@sh infra/test.sh $(BIN)/python $(ARGS)
 
 test-slow: $(STAMP) ## chaos, fuzz and scale (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest -m slow $(ARGS)
