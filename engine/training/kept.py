@@ -53,6 +53,8 @@ class FeatureFiles:
             return None
         except SafetensorError:
             path.unlink(missing_ok=True)
+            with self._lock:
+                self._left += self._earlier.pop(path.name, 0)
             return None
         with self._lock:
             self._earlier.pop(path.name, None)

@@ -169,12 +169,10 @@ class CropSource:
         boxes = self._boxes(kept, crop, chosen, covers)
         places *= self._stride
         if augment:
-            points = np.concatenate([boxes.reshape(-1, 2), places])
-            image, targets, points = turn(image, targets, points, random)
+            corners = np.concatenate([boxes.reshape(-1, 2), places])
+            image, targets, corners = turn(image, targets, corners, random)
             image = recolour(image, random)
-            ends = points[: 2 * len(boxes)].reshape(-1, 2, 2)
-            boxes = np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1)
-            places = points[2 * len(boxes) :]
+            boxes, places = _around(corners[: 2 * len(boxes)]), corners[2 * len(boxes) :]
         return Sample(image=np.array(image), targets=targets, boxes=boxes, background=places)
 
     def identity(self, index: int) -> int:
@@ -228,6 +226,12 @@ def _covers(
         if len(chosen) == num_masks:
             break
     return chosen, np.stack(covers) if covers else np.zeros((0, cells, cells), dtype=np.uint8)
+
+
+def _around(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(2 N, 2) two opposite corners of each box, in any order -> (N, 4) xyxy."""
+    ends = corners.reshape(-1, 2, 2)
+    return np.concatenate([ends.min(axis=1), ends.max(axis=1)], axis=1)
 
 
 def _cover(crop: Crop, whole: Pixels, cells: int, *, outside: int) -> Pixels:
