@@ -7,7 +7,6 @@ another: encode it, hand its prompts to the decoder around segment_anything's tw
 """
 
 import argparse
-import copy
 import json
 import statistics
 import time
@@ -16,8 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from segment_anything.modeling import TwoWayTransformer
-from torch import Tensor
+from reference_sam import with_plain_transformer
 
 from engine.model.registry import ModelConfig, build_model
 from engine.model.sam import PromptableSam
@@ -42,37 +40,12 @@ class Worlds:
         return self._worlds[index]
 
 
-class PlainTransformer(TwoWayTransformer):  # type: ignore[misc] # segment_anything has no types
-    """segment_anything's, called as our decoder calls its own."""
-
-    def forward(self, cells: Tensor, places: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        side = round(cells.shape[1] ** 0.5)
-        image = cells.transpose(1, 2).unflatten(2, (side, side))
-        image_pe = places.T.unflatten(1, (side, side))[None].expand_as(image)
-        return super().forward(image, image_pe, tokens)
-
-
-def plain_model(model: PromptableSam) -> PromptableSam:
-    """The same weights around the original transformer."""
-    plain = copy.deepcopy(model).train()
-    ours = plain.mask_decoder.transformer
-    original = PlainTransformer(
-        depth=ours.depth,
-        embedding_dim=ours.embedding_dim,
-        num_heads=ours.num_heads,
-        mlp_dim=ours.mlp_dim,
-    )
-    original.load_state_dict(ours.state_dict())
-    plain.mask_decoder.transformer = original
-    return plain
-
-
 class PlainLoop:
     """One image after another, float32, `backward` and AdamW as everybody writes them."""
 
     def __init__(self, model: PromptableSam, images: Worlds) -> None:
         self.config = NANO.training
-        self._model = plain_model(model)
+        self._model = with_plain_transformer(model).train()
         stride = model.side // model.logits_hw[0]
         self._batches = BatchSource(
             CropSource(images, model.side, stride), np.ones(len(images)), self.config

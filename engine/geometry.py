@@ -5,7 +5,6 @@ Points are `(x, y)` in pixels of the original image. Sizes are `(height, width)`
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +28,18 @@ def box_area(boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return np.asarray(sides[..., 0] * sides[..., 1], dtype=np.float32)
 
 
+def intersection_area(a: Boxes, b: Boxes) -> npt.NDArray[np.float32]:
+    """(..., 4) and (..., 4) xyxy, broadcast -> (...) what they share."""
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., 2:], b[..., 2:])
+    sides = np.clip(high - low, 0, None)
+    return np.asarray(sides[..., 0] * sides[..., 1], dtype=np.float32)
+
+
 def box_iou(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """(N, 4) and (M, 4) xyxy -> (N, M) intersection over union; 0 where both are empty."""
     left, right = np.asarray(a, dtype=np.float32), np.asarray(b, dtype=np.float32)
-    low = np.maximum(left[:, None, :2], right[None, :, :2])
-    high = np.minimum(left[:, None, 2:], right[None, :, 2:])
-    sides = np.clip(high - low, 0, None)
-    inter = sides[..., 0] * sides[..., 1]
+    inter = intersection_area(left[:, None], right[None])
     union = box_area(left)[:, None] + box_area(right)[None, :] - inter
     iou = np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
     return np.asarray(iou, dtype=np.float32)
@@ -70,7 +74,7 @@ class Frame:
 
     @property
     def scale(self) -> float:
-        """Frame pixels per original pixel."""
+        """Frame pixels per original pixel along the longer side."""
         return self.side / max(self.original_hw)
 
     @property
@@ -79,6 +83,12 @@ class Frame:
         height, width = self.original_hw
         return max(1, int(height * self.scale + 0.5)), max(1, int(width * self.scale + 0.5))
 
-    def to_frame(self, coordinates: Any) -> Any:
-        """Original (x, y) points or xyxy boxes, array or tensor (..., 2 or 4) -> frame pixels."""
-        return coordinates * self.scale
+    @property
+    def scale_xy(self) -> npt.NDArray[np.float32]:
+        """(2,) frame pixels per original pixel along each side, which the rounded size gives."""
+        (resized_height, resized_width), (height, width) = self.resized_hw, self.original_hw
+        return np.array([resized_width / width, resized_height / height], dtype=np.float32)
+
+    def to_frame(self, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(..., 2) points (x, y) in original pixels -> frame pixels."""
+        return points * self.scale_xy

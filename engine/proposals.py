@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.generation.generator import Generated, GeneratedMask
+from engine.generation.masks import Generated, GeneratedMask
 from engine.generation.nms import mask_nms
 
 # Equal parts: distance alone picks odd pictures, doubt alone picks one kind of picture many times.

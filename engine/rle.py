@@ -34,6 +34,75 @@ class Rle:
     counts: str
 
 
+@dataclass(frozen=True)
+class Segments:
+    """Runs of a mask's pixels, column by column: pixels `starts` to `ends`, half-open, of an image.
+
+    starts, ends: (R,) int64, counted down the columns of an image; each run in one column of
+    `height` pixels.
+    """
+
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    height: int
+
+    @classmethod
+    def joined(cls, parts: Sequence["Segments"]) -> "Segments":
+        """Those of strips of one mask, from left to right."""
+        starts = np.concatenate([part.starts for part in parts])
+        return cls(starts, np.concatenate([part.ends for part in parts]), parts[0].height)
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return int((self.ends - self.starts).sum())
+
+    @property
+    def box(self) -> Boxes:
+        """(4,) xyxy, half-open; zeros for none."""
+        if self.starts.size == 0:
+            return np.zeros(4, dtype=np.float32)
+        x0, x1 = self.starts[0] // self.height, self.starts[-1] // self.height + 1
+        y0 = (self.starts % self.height).min()
+        y1 = ((self.ends - 1) % self.height).max() + 1
+        return np.array([x0, y0, x1, y1], dtype=np.float32)
+
+    def moved(self, x: int, y: int, height: int) -> "Segments":
+        """The same mask in a larger image `height` pixels high, where its own begins at (x, y)."""
+        columns = self.starts // self.height
+        shift = (columns + x) * height + y - columns * self.height
+        return Segments(self.starts + shift, self.ends + shift, height)
+
+    def encoded(self, width: int) -> Rle:
+        """The code of the mask in its image, `width` pixels wide."""
+        # Columns that are full to the bottom go on at the top of the next.
+        meet = self.ends[:-1] == self.starts[1:]
+        starts = self.starts[np.concatenate([[True], ~meet])] if self.starts.size else self.starts
+        ends = self.ends[np.concatenate([~meet, [True]])] if self.ends.size else self.ends
+        borders = np.stack([starts, ends], axis=1).ravel()
+        total = self.height * width
+        runs = np.diff(borders, prepend=0, append=total)
+        if borders.size and borders[-1] == total:
+            runs = runs[:-1]
+        size = (self.height, width)
+        return _from_coco(coco_mask.frPyObjects({"counts": runs.tolist(), "size": size}, *size))
+
+
+def segments_of(columns: Mask, x0: int, y0: int, height: int) -> Segments:
+    """(w, h) bool, the transpose of a part of a mask that begins at (x0, y0) of its image.
+
+    `height` of the image in pixels.
+    """
+    width, rows = columns.shape
+    # A column more than the mask's own ends every run.
+    padded = np.zeros(width * (rows + 1) + 1, dtype=np.bool_)
+    padded[1:].reshape(width, rows + 1)[:, :rows] = columns
+    borders = np.flatnonzero(padded[1:] != padded[:-1])
+    column, row = np.divmod(borders, rows + 1)
+    places = (column + x0) * height + y0 + row
+    return Segments(places[0::2], places[1::2], height)
+
+
 def encode(masks: npt.NDArray[Any] | Sequence[Mask]) -> list[Rle]:
     """(N, H, W) bool, or N arrays (H, W) -> N codes; raises ValueError for another shape."""
     return [encode_one(mask) for mask in masks]
@@ -65,6 +134,20 @@ def decode(masks: Rle | Sequence[Rle]) -> Mask:
         return np.zeros((0, 0, 0), dtype=np.bool_)
     _same_size(masks)
     return np.stack([decode(mask) for mask in masks])
+
+
+def decode_box(mask: Rle) -> tuple[Mask, int, int]:
+    """The part of a mask inside its box, and where it begins: (h, w) bool, x0, y0.
+
+    Raises ValueError for a malformed code. An empty mask gives (0, 0).
+    """
+    x0, y0, x1, y1 = (int(value) for value in box(mask))
+    height = mask.size[0]
+    borders = np.cumsum(_runs(mask)).clip(x0 * height, x1 * height)
+    values = np.arange(len(borders)) % 2 == 1
+    lengths = np.diff(borders, prepend=x0 * height)
+    columns = np.repeat(values, lengths).reshape(x1 - x0, -1) if x1 > x0 else np.zeros((0, 0), "?")
+    return np.ascontiguousarray(columns[:, y0:y1].T), x0, y0
 
 
 def validate(mask: Rle, hw: tuple[int, int] | None = None) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 
 from annotator.item import ItemPayload, Proposal
 from engine import proposals
-from engine.generation.generator import Generated, GeneratedMask, MaskGenerator
+from engine.generation.generator import MaskGenerator
+from engine.generation.masks import Generated, GeneratedMask
 from engine.geometry import box_xyxy_to_xywh
 from engine.identity import config_hash
 from engine.model.embedding import ImageEmbedding

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from engine.identity import canonical_json
@@ -14,13 +14,14 @@ from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
 from flows.shard_work import ImageRef, ShardFailure, ShardOrder
 from flows.suppression import suppressions
-from flows.workers import executor
+from flows.workers import Result, executor
 from flows.workspace import Workspace, to_json
 from storage.catalog import shards
 from storage.catalog.lake import Transaction
 from storage.catalog.shards import ShardReceipt
 from storage.rows import ShardRow, SuppressionRow, utcnow
 
+Labels = Callable[[Workspace, Recipe, str, Sequence[ShardOrder]], Iterator[Result]]
 _COMMIT_BATCH = 16
 _COMMIT_EVERY_S = 10.0
 
@@ -37,15 +38,23 @@ class GenerateOutcome:
 
 
 def generate_stage(
-    workspace: Workspace, recipe: Recipe, progress: Progress, *, turn: Turn = ALONE
+    workspace: Workspace,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    turn: Turn = ALONE,
+    stage: str = "generate",
+    labels: Labels = executor,
 ) -> GenerateOutcome:
     """Label every image that the model in service has not labelled by this config.
+
+    `labels` does the work of shards, for a run of `stage`.
 
     Safe to kill and start again at any moment: committed shards stay, pending ones are done again.
     Raises UsageError without any image, StageError when none could be labelled.
     """
     with stage_lock(workspace, "generate"):
-        reconcile_runs(workspace, "generate")
+        reconcile_runs(workspace, stage)
         if not workspace.lake.rows("SELECT 1 FROM images LIMIT 1"):
             raise UsageError(
                 "generate: there are no images yet; run: maskloop add PATH..., "
@@ -58,7 +67,7 @@ def generate_stage(
                 run_id=None, version=version, num_images=0, num_masks=0, num_dead=0
             )
         run = new_run(
-            "generate",
+            stage,
             turn=turn,
             recipe=recipe.name,
             config=to_json(asdict(recipe.generation)),
@@ -68,11 +77,13 @@ def generate_stage(
         run_id = start_run(workspace, run)
         with failing_run(workspace, run_id):
             tally = _Tally()
-            _label(workspace, plan, plan.orders(run_id, recipe.shard_size), tally, progress)
+            orders = plan.orders(run_id, recipe.shard_size)
+            _label(workspace, plan, orders, labels, tally, progress)
             # What failed as a shard is tried image by image, so one bad image costs itself only.
-            _label(workspace, plan, plan.orders(run_id, 1, only=tally.failed), tally, progress)
+            orders = plan.orders(run_id, 1, only=tally.failed)
+            _label(workspace, plan, orders, labels, tally, progress)
             if tally.num_dead and not plan.has_sets():
-                raise StageError(f"generate: no image could be labelled; {tally.last_reason}")
+                raise StageError(f"{stage}: no image could be labelled; {tally.last_reason}")
             detail = f"{tally.num_dead} images could not be labelled" if tally.num_dead else None
             workspace.lake.commit(
                 lambda tx: finish_run(
@@ -166,9 +177,10 @@ class _Plan:
         # An image that could not be labelled is missing still: each run gives it another chance.
         rows = self.workspace.lake.rows(
             """SELECT image_id FROM images WHERE image_id NOT IN (
-                   SELECT image_id FROM image_sets WHERE model_version = ? AND config_hash = ?)
+                   SELECT image_id FROM image_sets
+                   WHERE model_version = ? AND list_contains(?, config_hash))
                ORDER BY image_id""",
-            (self.version, self.config_hash),
+            (self.version, list(self.recipe.generation_keys())),
         )
         return [row["image_id"] for row in rows]
 
@@ -193,6 +205,7 @@ def _label(
     workspace: Workspace,
     plan: _Plan,
     orders: Sequence[ShardOrder],
+    labels: Labels,
     tally: _Tally,
     progress: Progress,
 ) -> None:
@@ -203,7 +216,7 @@ def _label(
     by_key = {order.shard_key: order for order in orders}
     done, total = 0, sum(len(order.images) for order in orders)
     committed_at = time.monotonic()
-    for result in executor(workspace, plan.recipe, plan.version, orders):
+    for result in labels(workspace, plan.recipe, plan.version, orders):
         order = by_key[result.shard_key]
         done += len(order.images)
         if isinstance(result, ShardReceipt):

@@ -1,8 +1,9 @@
 """Named full configurations: a run is a function, a variant is a `dataclasses.replace`."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 
-from engine.generation.config import GenerationConfig
+from engine.generation.config import PAPER, REFERENCE, GenerationConfig
 from engine.identity import config_hash
 from engine.metrics.config import EvaluationConfig
 from engine.proposals import ProposalConfig
@@ -46,7 +47,10 @@ class GateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that says *what* a loop does; `maskloop.toml` says *where*."""
+    """Everything that says *what* a loop does; `maskloop.toml` says *where*.
+
+    keep_candidates: generation also stores what it saw before filtering, for `replay`.
+    """
 
     name: str
     start: str = "nano"
@@ -56,6 +60,7 @@ class Recipe:
     assist: AssistConfig = field(default_factory=AssistConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    keep_candidates: bool = False
     shard_size: int = 8
     clicks_per_image: int = 150
 
@@ -69,7 +74,13 @@ class Recipe:
 
     def generation_key(self) -> str:
         """The config hash that names the sets this recipe generates."""
-        return config_hash(self.generation)
+        return self.generation_keys()[0]
+
+    def generation_keys(self) -> tuple[str, ...]:
+        """The config hashes of sets that will do, its own first: candidates are no disadvantage."""
+        key = config_hash(self.generation)
+        kept = hashlib.sha256(f"{key} and candidates".encode()).hexdigest()[: len(key)]
+        return (kept,) if self.keep_candidates else (key, kept)
 
 
 # A small model is careful about itself: its IoU estimates and logits run low, and duplicates of one
@@ -122,17 +133,7 @@ DEMO = replace(
 
 # Weights that know more than these labels teach: the encoder stays, and an image has one crop,
 # encoded once. The grid and the thresholds are those of `SamAutomaticMaskGenerator`.
-_SAM_GRID = GenerationConfig(
-    pred_iou_thresh=0.88,
-    stability_score_thresh=0.95,
-    stability_score_offset=1.0,
-    mask_nms_thresh=1.0,
-    containment_thresh=1.0,
-    min_mask_region_area=0,
-    min_mask_area=1,
-    max_mask_area_fraction=1.0,
-)
-_SAM_LIGHT_GRID = replace(_SAM_GRID, points_per_side=16)
+_SAM_LIGHT_GRID = replace(REFERENCE, points_per_side=16)
 _SAM = replace(
     NANO,
     name="sam",
@@ -151,7 +152,7 @@ _SAM = replace(
         generation=_SAM_LIGHT_GRID,
         proposals=ProposalConfig(min_predicted_iou=0.8, min_stability_score=0.9),
     ),
-    generation=_SAM_GRID,
+    generation=REFERENCE,
 )
 
 # Random weights have all to learn, and nothing of what they know is worth keeping.
@@ -190,6 +191,8 @@ RECIPES: dict[str, Recipe] = {
             generation=_TINY_GRID,
         ),
         *(replace(_SAM, name=name, start=name) for name in ("vit_t", "vit_b", "vit_l", "vit_h")),
+        # As SA-1B was made: the largest model, and crops.
+        replace(_SAM, name="paper", start="vit_h", generation=PAPER),
         *(replace(_BACKBONE, name=name, start=name) for name in ("resnet18", "resnet50")),
     )
 }
@@ -200,3 +203,11 @@ def recipe_named(name: str) -> Recipe:
     if name not in RECIPES:
         raise UsageError(f"recipe {name!r}: unknown; there are: {', '.join(RECIPES)}")
     return RECIPES[name]
+
+
+def generation_named(name: str) -> GenerationConfig:
+    """How a recipe generates, or `reference`, as segment_anything's generator does.
+
+    Raises UsageError with the names that there are.
+    """
+    return REFERENCE if name == "reference" else recipe_named(name).generation

@@ -18,15 +18,19 @@ _SHIPPED = "nano"
 
 
 def start_weights(
-    recipe: Recipe, settings: ModelSettings, progress: Progress
+    recipe: Recipe,
+    settings: ModelSettings,
+    progress: Progress,
+    *,
+    said_in: str = "maskloop.toml: model.checkpoint",
 ) -> tuple[bytes, ModelConfig]:
     """What `recipe` starts from, as maskloop's weights, and their architecture.
 
     A maskloop `.safetensors` goes before everything else. Otherwise `nano` starts from the weights
     that ship, and SAM's own architectures from the `checkpoint` of the settings, a path or a URL,
     or from the published one. Where nothing is published, weights are random.
-    Raises UsageError when the checkpoint is missing or not what it should be, StageError when it
-    cannot be fetched.
+    `said_in`: where the user named the checkpoint. Raises UsageError when that is missing or not
+    what it should be, StageError when it cannot be fetched.
     """
     try:
         if urlsplit(settings.checkpoint).path.endswith(_OWN):
@@ -45,7 +49,7 @@ def start_weights(
     except UnreachableError as error:
         raise StageError(str(error)) from error
     except WeightsError as error:
-        raise UsageError(f"maskloop.toml: model.checkpoint: {error}") from error
+        raise UsageError(f"{said_in}: {error}") from error
     return to_bytes(build_model(config, seed=0), config), config
 
 

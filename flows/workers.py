@@ -41,6 +41,7 @@ def _spec(workspace: Workspace, recipe: Recipe, version: str, device: str) -> La
         weights_sha256=row.weights_sha256,
         model_version=version,
         generation=recipe.generation,
+        keep_candidates=recipe.keep_candidates,
         config_hash=recipe.generation_key(),
         generation_depth=row.generation_depth,
         reader=workspace.reader,

@@ -4,40 +4,14 @@ Times are UTC without a zone, boxes XYWH in pixels, scores in [0, 1]. `docs/data
 the columns mean.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
-from typing import Any, ClassVar, TypedDict
+from dataclasses import dataclass
+from datetime import datetime
 
-
-class Segmentation(TypedDict):
-    """A COCO run-length code: `size` is (height, width), `counts` the compressed runs."""
-
-    size: list[int]
-    counts: str
-
-
-def utcnow() -> datetime:
-    """Now, in UTC, without a zone, as the lake keeps times."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
-def mask_id(*parts: str) -> str:
-    """32 hex digits that name a mask by what it is; different parts give different names."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A row of the table `table`."""
-
-    table: ClassVar[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Column -> value, in the order of the columns."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+from storage.row import Row as Row
+from storage.row import Segmentation as Segmentation
+from storage.row import mask_id as mask_id
+from storage.row import utcnow as utcnow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +99,7 @@ class ImageSetRow(Row):
     num_proposed: int
     num_masks: int
     rejections: Mapping[str, int]
+    num_candidates: int | None = None
     created_at: datetime
 
 
@@ -139,7 +114,12 @@ class CandidateRow(Row):
     config_hash: str
     run_id: str
     shard_key: str
+    number: int
     segmentation: Segmentation
+    bbox: list[float]
+    crop_box: list[float]
+    crop_layer: int
+    area: int
     predicted_iou: float
     stability_score: float
     point_coords: list[list[float]]

@@ -1,27 +1,17 @@
-"""What makes a proposed mask worth keeping, in the frame that the model sees."""
+"""What makes a proposed mask worth keeping."""
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from engine.generation.grid import CropBox
 from engine.geometry import Boxes, Frame
 
-# SAM allows 20 pixels; its crops are about a thousand wide.
-_EDGE_SHARE = 0.02
-
 
 def picture_area(logits: Tensor, frame: Frame) -> Tensor:
     """(..., h, w) logits of a frame -> the part that shows the picture and not the padding."""
-    height, width = picture_hw((logits.shape[-2], logits.shape[-1]), frame)
-    return logits[..., :height, :width]
-
-
-def picture_hw(logits_hw: tuple[int, int], frame: Frame) -> tuple[int, int]:
-    """How many rows and columns of low-resolution logits show the picture."""
-    (rows, columns), (height, width) = logits_hw, frame.resized_hw
-    return -(-height * rows // frame.side), -(-width * columns // frame.side)
+    (rows, columns), (height, width) = logits.shape[-2:], frame.resized_hw
+    return logits[..., : -(-height * rows // frame.side), : -(-width * columns // frame.side)]
 
 
 def stability_scores(logits: Tensor, threshold: float, offset: float) -> Tensor:
@@ -52,14 +42,20 @@ def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
     return torch.minimum(first, last), last
 
 
-def cut_by_crop(boxes: Boxes, crop: CropBox, hw: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """(N, 4) xyxy in the image -> (N,) whether a box ends at an edge of the crop.
+def index_box(box: Boxes) -> Boxes:
+    """(..., 4) xyxy, half-open -> from the first to the last pixel's index, as SAM has boxes.
 
-    Edges that are also edges of the image cut nothing off.
+    Overlaps of boxes are measured so, because thresholds were chosen so.
     """
-    x0, y0, x1, y1 = crop.xyxy
-    height, width = hw
-    tolerance = _EDGE_SHARE * max(crop.hw)
-    inner = np.array([x0 > 0, y0 > 0, x1 < width, y1 < height])
-    near = np.abs(boxes - np.array(crop.xyxy, dtype=np.float32)) <= tolerance
-    return np.asarray((near & inner).any(axis=1))
+    return box - np.array([0, 0, 1, 1], dtype=np.float32)
+
+
+def is_cut_by_crop(box: Boxes, crop: CropBox, hw: tuple[int, int], atol: float) -> bool:
+    """Whether a box (4,) xyxy in the image ends within `atol` pixels of an edge of its crop.
+
+    Near an edge of the image nothing is cut off. From SAM's `is_box_near_crop_edge`.
+    """
+    image = np.array([0, 0, hw[1], hw[0]], dtype=np.float32)
+    ends = index_box(box)
+    near_crop = np.abs(ends - np.array(crop.xyxy, dtype=np.float32)) <= atol
+    return bool((near_crop & (np.abs(ends - image) > atol)).any())

@@ -1,20 +1,27 @@
-"""Clicks in, masks at low resolution out: filtered, and without duplicates by their boxes."""
+"""Clicks in, masks at low resolution out, of which the hopeless went."""
 
-from collections import Counter
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from engine.generation.config import GenerationConfig
 from engine.generation.filters import boxes_of, picture_area, stability_scores
 from engine.generation.grid import CropBox, points_in
-from engine.generation.nms import box_nms
+from engine.generation.masks import Rejections
+from engine.generation.windows import Window
 from engine.geometry import Frame
 from engine.model.embedding import ImageEmbedding
-from engine.model.predictor import Prediction, Predictor
+from engine.model.predictor import Candidates, Predictor
 from engine.model.prompts import Prompts
+
+# Stability at low resolution tells that at full resolution so well for masks of so many cells.
+_STABILITY_MARGIN = 0.15
+_STABILITY_CELLS = 64
+# SAM's clicks stand in the middle of the frame's pixel that they name.
+_HALF_PIXEL = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,103 +37,80 @@ class View:
         """The frame of the crop."""
         return self.embedding.frame
 
-    @property
-    def share_of_image(self) -> float:
-        """How much of the image's area the crop has."""
-        return float(np.prod(self.crop.hw) / np.prod(self.image_hw))
-
 
 @dataclass(frozen=True)
-class Proposed:
-    """N masks of a crop at low resolution.
+class Proposal:
+    """One mask of a crop at low resolution.
 
-    logits: (N, h, w) float16; boxes: (N, 4) xyxy of the mask, in cells; iou, stability: (N,);
-    points: (N, 2) the click that made it, in pixels of the crop.
+    number: its place among all of the image; window: its logits; box: (4,) xyxy of its cells over
+    the threshold; iou as predicted; stability of the logits; point: the click that made it, (x, y)
+    in pixels of the crop.
     """
 
-    logits: Tensor
-    boxes: Tensor
-    iou: Tensor
-    stability: Tensor
-    points: Tensor
-
-    def __len__(self) -> int:
-        return len(self.iou)
-
-    def __getitem__(self, which: Tensor) -> "Proposed":
-        return Proposed(
-            self.logits[which],
-            self.boxes[which],
-            self.iou[which],
-            self.stability[which],
-            self.points[which],
-        )
-
-    @property
-    def score(self) -> Tensor:
-        """(N,) as `GeneratedMask.score`."""
-        return self.iou * self.stability
+    number: int
+    window: Window
+    box: Tensor
+    iou: float
+    stability: float
+    point: tuple[float, float]
 
 
 def propose(
-    predictor: Predictor, view: View, config: GenerationConfig, tally: Counter[str]
-) -> Proposed:
-    """Masks for the crop's grid of clicks, best first; `tally` counts all, and why others went."""
-    points = points_in(view.crop, config)
-    batches = []
-    for start in range(0, len(points), config.points_per_batch):
-        batch = points[start : start + config.points_per_batch]
-        prompts = Prompts.single_points(batch)
-        prediction = predictor.predict(view.embedding, prompts, multimask=True)
-        batches.append(_filtered(prediction, torch.from_numpy(batch), view, config, tally))
-    proposed = _concatenated(batches)
-    kept = box_nms(proposed.boxes.numpy(), proposed.score.numpy(), config.box_nms_thresh)
-    tally["duplicate_box"] += len(proposed) - len(kept)
-    return proposed[torch.from_numpy(kept)]
-
-
-def _filtered(
-    prediction: Prediction,
-    points: Tensor,
+    predictor: Predictor,
     view: View,
     config: GenerationConfig,
-    tally: Counter[str],
-) -> Proposed:
-    """Those of B * M masks that pass, cheapest test first; points (B, 2)."""
-    logits, iou = prediction.logits.flatten(0, 1), prediction.iou.flatten()
-    masks_per_point = prediction.iou.shape[1]
-    tally["proposed"] += iou.numel()
-    index = _passing(iou >= config.pred_iou_thresh, "predicted_iou", tally)
-    seen = picture_area(logits[index], view.frame)
+    rejections: Rejections,
+    *,
+    first: int,
+) -> list[Proposal]:
+    """Masks for the crop's grid of clicks, numbered from `first`; says why others went."""
+    points = points_in(view.crop, config)
+    # As in SAM, no threshold lets everything pass.
+    min_iou = config.pred_iou_thresh or -math.inf
+    size = min(config.points_per_batch, predictor.prompts_at_once)
+    found: list[Proposal] = []
+    for start in range(0, len(points), size):
+        batch = points[start : start + size]
+        prompts = Prompts.single_points(batch + _HALF_PIXEL / view.frame.scale_xy)
+        candidates = predictor.candidates(view.embedding, prompts, min_iou=min_iou)
+        rejections.add_unnamed("predicted_iou", 3 * len(batch) - len(candidates.iou))
+        found += _stable(candidates, batch, view, config, rejections, first + 3 * start)
+    return found
+
+
+def _stable(
+    candidates: Candidates,
+    points: np.ndarray,
+    view: View,
+    config: GenerationConfig,
+    rejections: Rejections,
+    first: int,
+) -> Iterator[Proposal]:
+    """Those that are not empty and, as far as low resolution tells, stable; points (B, 2)."""
+    seen = picture_area(candidates.logits, view.frame)
     stability = stability_scores(seen, config.mask_threshold, config.stability_score_offset)
-    stable = _passing(stability >= config.stability_score_thresh, "stability", tally)
-    masks = seen[stable] > config.mask_threshold
-    share = masks.flatten(1).float().mean(dim=1) * view.share_of_image
-    fitting = (share > 0) & (share <= config.max_mask_area_fraction)
-    fits = _passing(fitting, "area", tally)
-    index = index[stable][fits]
-    return Proposed(
-        # Half the memory; what the mask is, the side of the threshold, hardly ever changes.
-        logits=logits[index].half(),
-        boxes=boxes_of(masks[fits]),
-        iou=iou[index],
-        stability=stability[stable][fits],
-        points=points[index // masks_per_point],
-    )
-
-
-def _passing(passes: Tensor, reason: str, tally: Counter[str]) -> Tensor:
-    """The indices where `passes`; the others are counted."""
-    index = passes.nonzero().squeeze(1)
-    tally[reason] += passes.numel() - index.numel()
-    return index
-
-
-def _concatenated(batches: list[Proposed]) -> Proposed:
-    return Proposed(
-        torch.cat([batch.logits for batch in batches]),
-        torch.cat([batch.boxes for batch in batches]),
-        torch.cat([batch.iou for batch in batches]),
-        torch.cat([batch.stability for batch in batches]),
-        torch.cat([batch.points for batch in batches]),
-    )
+    masks = seen > config.mask_threshold
+    boxes, areas = boxes_of(masks), masks.flatten(1).sum(dim=1)
+    if config.stability_at == "logits":
+        reach = boxes
+        unstable = stability < config.stability_score_thresh
+    else:
+        reach = boxes_of(seen > config.mask_threshold - config.stability_score_offset)
+        unstable = stability < config.stability_score_thresh - _STABILITY_MARGIN
+        unstable &= areas >= _STABILITY_CELLS
+    for row, which in enumerate(candidates.which.tolist()):
+        number = first + which
+        if areas[row] == 0:
+            rejections.add("area", number)
+        elif unstable[row]:
+            rejections.add("stability", number)
+        else:
+            x, y = (float(value) for value in points[which // 3])
+            yield Proposal(
+                number=number,
+                window=Window.around(candidates.logits[row], reach[row]),
+                box=boxes[row],
+                iou=float(candidates.iou[row]),
+                stability=float(stability[row]),
+                point=(x, y),
+            )

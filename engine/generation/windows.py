@@ -2,28 +2,59 @@
 
 Enlarging logits as SAM does is linear and separable: rows and columns are each multiplied by a
 matrix. A small object needs few rows of both matrices, so a mask costs as much as its box and not
-as much as its image. `engine.model.predictor.upscale_logits` is the oracle.
+as much as its image, and is never in memory whole: strips of it become runs.
+`engine.model.predictor.upscale_logits` is the oracle.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.geometry import Frame, Mask
+from engine.geometry import Frame
+from engine.rle import Segments, segments_of
 
-# Cells around the box of the positive logits; enlarging moves the edge by less than one and a half.
-_MARGIN_CELLS = 2.0
+# A pixel depends on three neighbouring cells at most.
+_MARGIN_CELLS = 2
+_PIXELS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Window:
-    """A mask where it can be: `mask` is the part of the image that begins at column x0, row y0."""
+    """Logits (h, w) of a part of a frame that begins at cell column x0, row y0."""
 
-    mask: Mask
+    logits: Tensor
     x0: int
     y0: int
+
+    @classmethod
+    def around(cls, logits: Tensor, box: Tensor) -> "Window":
+        """Of all logits (h, w) those that decide about the cells of `box` (4,) xyxy; in float16.
+
+        That halves memory, and hardly ever moves a logit to the other side of a threshold.
+        """
+        x0, y0, x1, y1 = (int(value) for value in box)
+        left, top = max(0, x0 - _MARGIN_CELLS), max(0, y0 - _MARGIN_CELLS)
+        part = logits[top : y1 + _MARGIN_CELLS, left : x1 + _MARGIN_CELLS]
+        return cls(part.half(), left, top)
+
+
+@dataclass(frozen=True)
+class Enlarged:
+    """A mask at full size as runs of pixels, and the areas at the cuts that judge its stability."""
+
+    segments: Segments
+    area_above: int
+    area_below: int
+
+    @property
+    def stability(self) -> float:
+        """The IoU of the masks cut above and below; 0 where both are empty."""
+        return self.area_above / max(1, self.area_below)
 
 
 class WindowUpscaler:
@@ -34,20 +65,49 @@ class WindowUpscaler:
         self._rows = _Axis.of(rows, frame.side, frame.resized_hw[0], height)
         self._columns = _Axis.of(columns, frame.side, frame.resized_hw[1], width)
 
-    def mask(self, logits: Tensor, box: Tensor, threshold: float) -> Window:
-        """The mask of `logits` (h, w) over `threshold`; `box` is xyxy of its cells over it."""
-        columns = self._columns.pixels(float(box[0]), float(box[2]))
-        rows = self._rows.pixels(float(box[1]), float(box[3]))
-        enlarged = self._rows.matrix[rows] @ logits.float() @ self._columns.matrix[columns].T
-        return Window((enlarged > threshold).numpy(), columns.start, rows.start)
+    def enlarge(self, window: Window, threshold: float, offset: float) -> Enlarged:
+        """Where the enlarged logits are over `threshold`, and over it + and - `offset`.
+
+        Cells outside the window must be below all three.
+        """
+        found, above, below = [], 0, 0
+        for column, row, strip in self._strips(window):
+            found.append(segments_of(strip > threshold, column, row, self._rows.num_pixels))
+            above += int(np.count_nonzero(strip > threshold + offset))
+            below += int(np.count_nonzero(strip > threshold - offset))
+        return Enlarged(Segments.joined(found), above, below)
+
+    def bounds(self, box: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (..., 4) xyxy in cells -> boxes in pixels that lie inside and around the mask's."""
+        per_cell = torch.tensor([self._columns.pixels_per_cell, self._rows.pixels_per_cell] * 2)
+        sizes = torch.tensor([self._columns.num_pixels, self._rows.num_pixels] * 2)
+        margin = torch.tensor([1.0, 1.0, -1.0, -1.0]) * (1 + per_cell)
+        pixels = box * per_cell
+        inner, outer = pixels + margin, pixels - margin
+        return inner, torch.minimum(outer.clamp(min=0), sizes)
+
+    def _strips(self, window: Window) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(first column, first row, logits (columns, rows)) of the window, a few columns a time."""
+        height, width = window.logits.shape
+        cells_x, cells_y = slice(window.x0, window.x0 + width), slice(window.y0, window.y0 + height)
+        columns, rows = self._columns.pixels(cells_x), self._rows.pixels(cells_y)
+        tall = window.logits.float().T @ self._rows.matrix[rows, cells_y].T
+        step = max(1, _PIXELS_AT_ONCE // max(1, rows.stop - rows.start))
+        for first in range(columns.start, columns.stop, step):
+            strip = slice(first, min(first + step, columns.stop))
+            yield first, rows.start, (self._columns.matrix[strip, cells_x] @ tall).numpy()
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """How one side is enlarged: `matrix` is (pixels, cells)."""
+    """How one side is enlarged.
+
+    matrix: (pixels, cells); first, last: (pixels,) the cells that a pixel depends on.
+    """
 
     matrix: Tensor
-    pixels_per_cell: float
+    first: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, cells: int, side: int, resized: int, original: int) -> "_Axis":
@@ -55,10 +115,19 @@ class _Axis:
         unit = torch.eye(cells)[:, None]
         in_frame = F.interpolate(unit, side, mode="linear")[..., :resized]
         matrix = F.interpolate(in_frame, original, mode="linear")[:, 0].T.contiguous()
-        return cls(matrix, side / cells * original / resized)
+        used = matrix.numpy() != 0
+        first, last = used.argmax(axis=1), cells - 1 - used[:, ::-1].argmax(axis=1)
+        return cls(matrix, first, last)
 
-    def pixels(self, first: float, last: float) -> slice:
-        """The pixels that cells from `first` to `last` can reach."""
-        low = int((first - _MARGIN_CELLS) * self.pixels_per_cell)
-        high = int((last + _MARGIN_CELLS) * self.pixels_per_cell) + 1
-        return slice(max(0, low), min(len(self.matrix), high))
+    @property
+    def num_pixels(self) -> int:
+        return len(self.matrix)
+
+    @property
+    def pixels_per_cell(self) -> float:
+        return self.num_pixels / (int(self.last[-1]) + 1)
+
+    def pixels(self, cells: slice) -> slice:
+        """The pixels that depend on no other cells than these."""
+        low = int(np.searchsorted(self.first, cells.start))
+        return slice(low, max(low, int(np.searchsorted(self.last, cells.stop))))

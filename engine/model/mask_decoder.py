@@ -8,9 +8,18 @@ from torch import Tensor
 
 from engine.model.mask_quality import MaskQuality
 from engine.model.prompt_encoder import PromptEmbedding
-from engine.model.upscaling import GatedSkip, Refinement
+from engine.model.upscaling import (
+    GatedSkip,
+    Refinement,
+    as_families,
+    children,
+    in_image_order,
+    normed,
+    planes_in_image_order,
+)
 
 _PRIOR_LOGIT = -3.0
+_NUM_AMBIGUOUS = 3
 Skips = tuple[Tensor, Tensor]
 
 
@@ -31,29 +40,66 @@ class BatchedMaskDecoder(MaskDecoder):
         or of one image for all -> logits (N, 4, 4h, 4w), predicted IoU (N, 4). Mask 0 is for
         unambiguous prompts, masks 1 to 3 for ambiguous ones (Kirillov et al., 2023).
         """
-        height, width = embeddings.shape[-2:]
+        hidden, cells = self._attended(embeddings, image_pe, prompts)
+        logits = self._drawn(hidden, cells, prompts.fine, skips)
+        return logits, self._predicted_iou(hidden[:, 0], logits)
+
+    def decode_above(
+        self,
+        min_iou: float,
+        embeddings: Tensor,
+        image_pe: Tensor,
+        prompts: PromptEmbedding,
+        skips: Skips | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of masks 1 to 3 of each of N prompts those with a predicted IoU over `min_iou`, alone.
+
+        Takes the same as `decode` -> logits (K, 4h, 4w), predicted IoU (K,), and which they are,
+        (K,), of the 3 N. What tokens alone condemn is never drawn.
+        """
+        hidden, cells = self._attended(embeddings, image_pe, prompts)
+        iou = self._predicted_iou(hidden[:, 0], None)[:, 1:].flatten()
+        index = (iou > min_iou).nonzero()[:, 0]
+        asked, place = torch.unique(index // _NUM_AMBIGUOUS, return_inverse=True)
+        own = None if skips is None or len(skips[0]) == 1 else (skips[0][asked], skips[1][asked])
+        fine = None if prompts.fine is None else prompts.fine[asked]
+        drawn = self._drawn(hidden[asked], cells[asked], fine, own or skips)
+        return drawn[place, 1 + index % _NUM_AMBIGUOUS], iou[index], index
+
+    def _attended(
+        self, embeddings: Tensor, image_pe: Tensor, prompts: PromptEmbedding
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (N, T, C), the IoU's and the four masks' first, and cells (N, C, h, w)."""
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         sparse = prompts.sparse
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
-        cells = (embeddings + prompts.dense).flatten(2).transpose(1, 2).contiguous()
+        cells = (embeddings + prompts.dense).permute(0, 2, 3, 1).contiguous()
         places = image_pe[0].flatten(1).T.contiguous()
-        hidden, cells = self.transformer(cells, places, tokens)
-        # Channels last in memory, as the convolutions want it.
-        source = cells.reshape(len(cells), height, width, -1).permute(0, 3, 1, 2)
-        upscaled = self._upscale(source, prompts.fine, skips)
+        hidden, rows = self.transformer(cells.flatten(1, 2), places, tokens)
+        return hidden, rows.unflatten(1, cells.shape[1:3]).permute(0, 3, 1, 2)
+
+    def _drawn(
+        self, hidden: Tensor, cells: Tensor, fine: Tensor | None, skips: Skips | None
+    ) -> Tensor:
+        """Logits (N, 4, 4h, 4w) of attended tokens and cells."""
         weights = torch.stack(
             [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        logits = (weights @ upscaled.flatten(2)).reshape(len(weights), -1, *upscaled.shape[2:])
-        return logits, self._predicted_iou(hidden[:, 0], logits)
+        families = self._upscaled(cells, fine, skips)
+        members = families.permute(0, 2, 3, 1).flatten(1, 2)
+        members = members.reshape(len(weights), 4 * members.shape[1], weights.shape[2])
+        return planes_in_image_order(weights @ members.transpose(1, 2), families.shape[2:])
 
-    def _predicted_iou(self, token: Tensor, logits: Tensor) -> Tensor:  # noqa: ARG002 (refined, it looks)
+    def _predicted_iou(self, token: Tensor, logits: Tensor | None) -> Tensor:  # noqa: ARG002 (refined, it looks)
         return torch.as_tensor(self.iou_prediction_head(token))
 
-    def _upscale(self, source: Tensor, fine: Tensor | None, skips: Skips | None) -> Tensor:
+    def _upscaled(self, cells: Tensor, fine: Tensor | None, skips: Skips | None) -> Tensor:
+        """Cells (N, C, h, w) -> families (N, 4 * C/8, 2h, 2w)."""
         assert fine is None, "only RefinedMaskDecoder takes fine prompts"
         assert skips is None, "only RefinedMaskDecoder takes skips"
-        return torch.as_tensor(self.output_upscaling(source))
+        up1, norm, act1, up2, act2 = self.output_upscaling
+        middle = in_image_order(act1(normed(children(cells, up1), norm)))
+        return torch.as_tensor(act2(children(middle, up2)))
 
     def expect_little(self) -> None:
         """Start at "almost nothing is foreground", as RetinaNet does, not at "half of it is".
@@ -84,13 +130,29 @@ class RefinedMaskDecoder(BatchedMaskDecoder):
         self.refine = Refinement(quarter)
         self.mask_quality = MaskQuality(transformer_dim)
 
-    def _predicted_iou(self, token: Tensor, logits: Tensor) -> Tensor:
+    def decode_above(
+        self,
+        min_iou: float,
+        embeddings: Tensor,
+        image_pe: Tensor,
+        prompts: PromptEmbedding,
+        skips: Skips | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As the original's; but masks must be drawn to be judged."""
+        logits, all_iou = self.decode(embeddings, image_pe, prompts, skips)
+        iou = all_iou[:, 1:].flatten()
+        index = (iou > min_iou).nonzero()[:, 0]
+        return logits[index // _NUM_AMBIGUOUS, 1 + index % _NUM_AMBIGUOUS], iou[index], index
+
+    def _predicted_iou(self, token: Tensor, logits: Tensor | None) -> Tensor:
+        assert logits is not None, "it looks at them"
         by_token = super()._predicted_iou(token, logits)
         return torch.as_tensor(by_token + self.mask_quality(token, logits))
 
-    def _upscale(self, source: Tensor, fine: Tensor | None, skips: Skips | None) -> Tensor:
+    def _upscaled(self, cells: Tensor, fine: Tensor | None, skips: Skips | None) -> Tensor:
         assert fine is not None, "the prompt encoder gives them"
         assert skips is not None, "the image encoder gives them"
         up1, norm, act1, up2, act2 = self.output_upscaling
-        middle = self.refine(act1(norm(self.skip_2x(up1(source) + fine, skips[0]))))
-        return torch.as_tensor(act2(self.skip_4x(up2(middle), skips[1])))
+        own = in_image_order(children(cells, up1)) + fine
+        middle = self.refine(act1(normed(self.skip_2x(own, skips[0]), norm)))
+        return torch.as_tensor(act2(self.skip_4x(children(middle, up2), as_families(skips[1]))))

@@ -41,28 +41,45 @@ def looks_of(logits: Tensor) -> Tensor:
     The IoU to expect if pixels were independent, the mean probability inside, the share that stays
     between logits of -1 and 1 (its stability), the size, and the length of the border for it.
     """
-    probability = torch.sigmoid(logits)
-    inside = (logits > 0).to(logits.dtype)
-    area = inside.sum(dim=(-2, -1))
-    sure = (probability * inside).sum(dim=(-2, -1))
+    cells = (logits > 0).to(logits.dtype).flatten(2)
+    probability = torch.sigmoid(logits).flatten(2)
+    shared = cells @ cells.transpose(1, 2)
+    area = shared.diagonal(dim1=1, dim2=2)
+    sure = _dot(probability, cells)
     divisor = area.clamp(min=1)
     large = (logits > -1).sum(dim=(-2, -1))
     looks = [
-        sure / (area + probability.sum(dim=(-2, -1)) - sure).clamp(min=1),
+        sure / (area + probability.sum(dim=-1) - sure).clamp(min=1),
         sure / divisor,
         (logits > 1).sum(dim=(-2, -1)) / large.clamp(min=1),
         torch.log1p(area) / 5,
-        _border(inside) / (5 * divisor.sqrt()),
+        _border(cells.view_as(logits), area) / (5 * divisor.sqrt()),
     ]
-    cells = inside.flatten(2)
-    shared = cells @ cells.transpose(1, 2)
     iou = shared / (area[:, None] + area[:, :, None] - shared).clamp(min=1)
     first, second = torch.triu_indices(_NUM_MASKS, _NUM_MASKS, offset=1, device=logits.device)
     return torch.cat([*looks, iou[:, first, second]], dim=1)
 
 
-def _border(inside: Tensor) -> Tensor:
-    """The number of neighbouring cells of which one is inside: (..., h, w) -> (...)."""
-    down = (inside[..., 1:, :] - inside[..., :-1, :]).abs().sum(dim=(-2, -1))
-    across = (inside[..., 1:] - inside[..., :-1]).abs().sum(dim=(-2, -1))
-    return down + across
+def _border(inside: Tensor, area: Tensor) -> Tensor:
+    """The number of neighbouring cells of which one is inside: (N, M, h, w) of 0 and 1 -> (N, M).
+
+    As a + b - 2 ab, whose sums are products of rows of cells with themselves, shifted.
+    """
+    width = inside.shape[-1]
+    flat = inside.flatten(2)
+    both_down = _dot(flat[..., width:], flat[..., :-width])
+    # Of the cells one after the other, a row's last and the next row's first are no neighbours.
+    ends = _dot(inside[..., :-1, -1], inside[..., 1:, 0])
+    both_across = _dot(flat[..., 1:], flat[..., :-1]) - ends
+    edges = (
+        inside[..., 0, :].sum(-1)
+        + inside[..., -1, :].sum(-1)
+        + inside[..., 0].sum(-1)
+        + inside[..., -1].sum(-1)
+    )
+    return 4 * area - edges - 2 * (both_down + both_across)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M, P) and (N, M, P) -> (N, M), without the products in between in memory."""
+    return (a.unsqueeze(-2) @ b.unsqueeze(-1))[..., 0, 0]

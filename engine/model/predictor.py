@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +25,21 @@ _Item = TypeVar("_Item")
 # What a core's cache holds.
 _FRAMES_AT_ONCE = 8
 _IMAGES_AT_ONCE = 8
+_CELLS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """K masks of single clicks on one image, out of three a click.
+
+    logits: (K, h, w) float32 in the frame, positive inside; iou: (K,) the IoU that the model
+    predicts, which may pass 1 by a little; which: (K,) int64, their places among all three masks
+    of the first click, of the second, and so on, in order.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    which: Tensor
 
 
 @dataclass(frozen=True)
@@ -59,14 +75,10 @@ def upscale_logits(logits: Tensor, frame: Frame) -> Tensor:
 
 
 def to_frame(pixels: npt.NDArray[np.uint8], frame: Frame) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, h, w) float32 in 0..255, resized to fit the frame."""
-    resized = F.interpolate(
-        as_pixels(torch.from_numpy(pixels.copy())),
-        frame.resized_hw,
-        mode="bilinear",
-        antialias=True,
-    )
-    return resized.round().clamp(0, 255)
+    """(H, W, 3) uint8 -> (1, 3, h, w) float32 in 0..255, resized to fit the frame as SAM does."""
+    height, width = frame.resized_hw
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    return as_pixels(torch.from_numpy(np.array(resized)))
 
 
 class Predictor:
@@ -78,9 +90,14 @@ class Predictor:
     def __init__(
         self, model: PromptableSam, *, version: str, device: torch.device | str = "cpu"
     ) -> None:
-        self._device = torch.device(device)
-        self._model = model.eval().to(self._device)
+        self.device = torch.device(device)
+        self._model = model.eval().to(self.device)
         self.version = version
+
+    @property
+    def num_parameters(self) -> int:
+        """How large the model is."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
 
     @property
     def frame_side(self) -> int:
@@ -129,7 +146,7 @@ class Predictor:
     def _padded(self, pixels: Pixels, frame: Frame) -> Tensor:
         """(1, 3, S, S) on the device, normalised."""
         # Resized on the CPU wherever it computes: devices differ in how they round.
-        picture = self._model.normalised(to_frame(pixels, frame).to(self._device))
+        picture = self._model.normalised(to_frame(pixels, frame).to(self.device))
         height, width = frame.resized_hw
         # Padded after normalising, as in SAM: the border is the mean colour.
         return F.pad(picture, (0, frame.side - width, 0, frame.side - height))
@@ -163,6 +180,38 @@ class Predictor:
             found += self._predict(*zip(*few, strict=True), multimask=multimask)
         return found
 
+    @property
+    def prompts_at_once(self) -> int:
+        """How many prompts on one image are quickest together."""
+        if self.device.type != "cpu":
+            return 1024
+        cells = int(np.prod(self._model.prompt_encoder.image_embedding_size))
+        channels = int(self._model.prompt_encoder.embed_dim)
+        return max(1, _CELLS_AT_ONCE // (cells * channels))
+
+    @torch.inference_mode()
+    def candidates(
+        self, embedding: ImageEmbedding, prompts: Prompts, *, min_iou: float
+    ) -> Candidates:
+        """Of the three masks of each prompt those whose predicted IoU is over `min_iou`.
+
+        What falls short is not drawn where the model can tell before. Raises ValueError when
+        another encoder made `embedding`.
+        """
+        self._check_encoder(embedding)
+        tensors = prompts.to_tensors(embedding.frame, self.logits_hw(embedding.frame))
+        index = torch.zeros(len(prompts), dtype=torch.int64, device=self.device)
+        logits, iou, which = self._model.decode_above(
+            min_iou, embedding.batch().to(self.device), index, tensors.to(self.device)
+        )
+        return Candidates(logits.cpu(), iou.cpu(), which.cpu())
+
+    def _check_encoder(self, embedding: ImageEmbedding) -> None:
+        if embedding.encoder_id != self.encoder_id:
+            raise ValueError(
+                f"embedding: must be of encoder {self.encoder_id}, but is of {embedding.encoder_id}"
+            )
+
     @torch.inference_mode()
     def _predict(
         self,
@@ -172,22 +221,18 @@ class Predictor:
         multimask: bool,
     ) -> list[Prediction]:
         for embedding in embeddings:
-            if embedding.encoder_id != self.encoder_id:
-                raise ValueError(
-                    f"embedding: must be of encoder {self.encoder_id}, "
-                    f"but is of {embedding.encoder_id}"
-                )
+            self._check_encoder(embedding)
         frames = [embedding.frame for embedding in embeddings]
         tensors = PromptTensors.joined(
             [
                 own.to_tensors(frame, self.logits_hw(frame))
                 for own, frame in zip(prompts, frames, strict=True)
             ]
-        ).to(self._device)
+        ).to(self.device)
         features = Features.joined([embedding.batch() for embedding in embeddings])
         counts = [len(own) for own in prompts]
         index = torch.arange(len(prompts)).repeat_interleave(torch.tensor(counts))
-        logits, iou = self._model.decode(features.to(self._device), index.to(self._device), tensors)
+        logits, iou = self._model.decode(features.to(self.device), index.to(self.device), tensors)
         which = slice(1, None) if multimask else slice(0, 1)
         masks = logits[:, which].cpu().split(counts)
         expected = iou[:, which].clamp(0.0, 1.0).cpu().split(counts)

@@ -76,8 +76,8 @@ class PromptTensors:
 class PromptEmbedding(NamedTuple):
     """What the mask decoder reads of N prompts.
 
-    sparse (N, K, C); dense (N, C, h, w); fine (N, C/4, 2h, 2w), or None where the decoder has no
-    place for it.
+    sparse (N, K, C); dense (N, C, h, w), or (1, C, h, w) where it is the same for all; fine
+    (N, C/4, 2h, 2w), or None where the decoder has no place for it.
     """
 
     sparse: Tensor
@@ -115,7 +115,7 @@ class MixedPromptEncoder(PromptEncoder):
     def _dense(self, prompts: PromptTensors, cells: int) -> Tensor:
         empty = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
         if prompts.mask_logits is None:
-            return torch.as_tensor(empty.expand(len(prompts), -1, cells, cells))
+            return torch.as_tensor(empty.expand(-1, -1, cells, cells))
         dense: Tensor = self.mask_downscaling(prompts.mask_logits)
         if prompts.has_mask is None:
             return dense
@@ -153,7 +153,7 @@ class ClickMapPromptEncoder(MixedPromptEncoder):
     def _fine(self, prompts: PromptTensors, cells: int) -> Tensor:
         centres = _centres(2 * cells, self._stride / 2, prompts.points)
         maps = _click_maps(prompts, centres, [_FINE_SIGMA * self._stride])
-        return _projected([*maps, self._mask_map(prompts, maps[0])], self.fine_proj)
+        return _projected([*maps, *self._mask_map(prompts)], self.fine_proj)
 
     def _box_map(self, prompts: PromptTensors, centres: Tensor) -> Tensor:
         low = _corner(prompts, TOP_LEFT)
@@ -167,13 +167,14 @@ class ClickMapPromptEncoder(MixedPromptEncoder):
         has_box = (prompts.labels == TOP_LEFT).any(dim=1).reshape(-1, 1, 1)
         return inside[1].unsqueeze(2) * inside[0].unsqueeze(1) * has_box
 
-    def _mask_map(self, prompts: PromptTensors, like: Tensor) -> Tensor:
+    def _mask_map(self, prompts: PromptTensors) -> list[Tensor]:
+        """(N, h, w) of the earlier answers; none where no prompt has one."""
         if prompts.mask_logits is None:
-            return torch.zeros_like(like)
+            return []
         soft = F.avg_pool2d(torch.tanh(prompts.mask_logits * _MASK_SCALE), 2)[:, 0]
         if prompts.has_mask is None:
-            return soft
-        return soft * prompts.has_mask.reshape(-1, 1, 1)
+            return [soft]
+        return [soft * prompts.has_mask.reshape(-1, 1, 1)]
 
 
 def _centres(cells: int, stride: float, like: Tensor) -> Tensor:
@@ -194,8 +195,9 @@ def _click_maps(prompts: PromptTensors, centres: Tensor, sigmas: list[float]) ->
 
 
 def _projected(maps: list[Tensor], layer: nn.Linear) -> Tensor:
-    """(N, h, w) each -> (N, C, h, w), channels last in memory."""
-    return torch.as_tensor(layer(torch.stack(maps, dim=-1)).permute(0, 3, 1, 2))
+    """(N, h, w) each -> (N, C, h, w), channels last in memory; maps left out at the end are 0."""
+    weight = layer.weight[:, : len(maps)]
+    return F.linear(torch.stack(maps, dim=-1), weight).permute(0, 3, 1, 2)
 
 
 def _corner(prompts: PromptTensors, label: int) -> Tensor:

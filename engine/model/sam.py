@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.model.closer_look import CloserLook
 from engine.model.mask_decoder import BatchedMaskDecoder
-from engine.model.prompt_encoder import MixedPromptEncoder, PromptTensors
+from engine.model.prompt_encoder import MixedPromptEncoder, PromptEmbedding, PromptTensors
 
 
 class Features(NamedTuple):
@@ -91,12 +91,28 @@ class PromptableSam(Sam):
 
         (h, w) are `logits_hw` for frames of `side`, and as much smaller as the frames are.
         """
+        logits, iou = self.mask_decoder.decode(*self._asked(features, image_index, prompts))
+        return logits, iou
+
+    def decode_above(
+        self, min_iou: float, features: Features, image_index: Tensor, prompts: PromptTensors
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the three masks of each of N prompts those with a predicted IoU over `min_iou`.
+
+        -> logits (K, h, w), predicted IoU (K,), which of the 3 N they are (K,).
+        """
+        asked = self._asked(features, image_index, prompts)
+        logits, iou, which = self.mask_decoder.decode_above(min_iou, *asked)
+        return logits, iou, which
+
+    def _asked(
+        self, features: Features, image_index: Tensor, prompts: PromptTensors
+    ) -> tuple[Tensor, Tensor, PromptEmbedding, tuple[Tensor, Tensor] | None]:
+        """What the mask decoder takes."""
         cells = features.embedding.shape[-1]
         embedded = self.prompt_encoder.embed(prompts, cells)
         own = features.of(image_index)
-        image_pe = self.prompt_encoder.places(cells)
-        logits, iou = self.mask_decoder.decode(own.embedding, image_pe, embedded, own.skips)
-        return logits, iou
+        return own.embedding, self.prompt_encoder.places(cells), embedded, own.skips
 
     @property
     def logits_hw(self) -> tuple[int, int]:

@@ -49,11 +49,14 @@ def _block(
 def to_tokens(attention: Attention, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """`attention(tokens, keys, values)`: tokens (N, T, C) ask cells (N, S, C) -> (N, T, C)."""
     num, count, channels = tokens.shape
+    if len(keys) < num:
+        # Cells of one image for all prompts are projected once, and all tokens ask them together.
+        asking = tokens.reshape(1, num * count, channels)
+        return torch.as_tensor(attention(asking, keys, values)).reshape(tokens.shape)
     heads = attention.num_heads
     # The bias of the keys adds the same to all scores of a query, which softmax does not see.
     asked = _spread(_by_head(attention.q_proj(tokens), heads), attention.k_proj.weight)
-    scores = _product(asked, keys.transpose(1, 2))
-    found = _product(torch.softmax(scores, dim=-1), values)
+    found = torch.softmax(asked @ keys.transpose(1, 2), dim=-1) @ values
     found = found.reshape(num, heads, count, channels).permute(1, 0, 2, 3)
     weight = attention.v_proj.weight.reshape(heads, 1, -1, channels)
     merged = (found @ weight.transpose(-1, -2)).permute(1, 2, 0, 3).flatten(2)
@@ -65,17 +68,31 @@ def to_cells(attention: Attention, cells: Tensor, keys: Tensor, values: Tensor) 
     num, count, channels = keys.shape
     heads = attention.num_heads
     by_head = _by_head(attention.k_proj(keys), heads)
-    asked = _spread(by_head, attention.q_proj.weight)
-    bias = attention.q_proj.bias.reshape(heads, 1, 1, -1)
-    constant = (by_head * bias).sum(dim=-1).permute(1, 0, 2).reshape(num, heads * count, 1)
-    constant = constant / math.sqrt(by_head.shape[-1])
     # Tokens as rows: softmax over a few of them is then quick along the cells.
-    scores = _product(asked, cells.transpose(1, 2)) + constant
-    shares = torch.softmax(scores.reshape(num, heads, count, cells.shape[1]), dim=2).flatten(1, 2)
+    scores = _asked_together if len(cells) < num else _asked_each
+    shares = torch.softmax(scores(attention, cells, by_head), dim=2).flatten(1, 2)
     offered = _by_head(attention.v_proj(values), heads)
     weight = attention.out_proj.weight.reshape(channels, heads, 1, -1).permute(1, 2, 3, 0)
     given = (offered @ weight).permute(1, 0, 2, 3).reshape(num, heads * count, channels)
     return torch.as_tensor(shares.transpose(1, 2) @ given + attention.out_proj.bias)
+
+
+def _asked_together(attention: Attention, cells: Tensor, by_head: Tensor) -> Tensor:
+    """Scores (N, heads, T, S) of cells (1, S, C), which are projected once for all N prompts."""
+    heads, num, count, width = by_head.shape
+    asking = _by_head(attention.q_proj(cells), heads)[:, 0] / math.sqrt(width)
+    scores = by_head.reshape(heads, num * count, width) @ asking.transpose(1, 2)
+    return torch.as_tensor(scores.reshape(heads, num, count, -1).transpose(0, 1))
+
+
+def _asked_each(attention: Attention, cells: Tensor, by_head: Tensor) -> Tensor:
+    """Scores (N, heads, T, S) of cells (N, S, C), none of which is projected."""
+    heads, num, count, width = by_head.shape
+    asked = _spread(by_head, attention.q_proj.weight)
+    bias = attention.q_proj.bias.reshape(heads, 1, 1, -1)
+    constant = (by_head * bias).sum(dim=-1).permute(1, 0, 2).reshape(num, heads * count, 1)
+    scores = asked @ cells.transpose(1, 2) + constant / math.sqrt(width)
+    return torch.as_tensor(scores.reshape(num, heads, count, cells.shape[1]))
 
 
 def _by_head(projected: Tensor, heads: int) -> Tensor:
@@ -90,10 +107,3 @@ def _spread(by_head: Tensor, weight: Tensor) -> Tensor:
     back = weight.reshape(heads, 1, width, -1)
     spread = (by_head / math.sqrt(width)) @ back
     return spread.permute(1, 0, 2, 3).reshape(num, heads * count, weight.shape[1])
-
-
-def _product(rows: Tensor, cells: Tensor) -> Tensor:
-    """(N, R, A) @ (N or 1, A, B) -> (N, R, B); cells of one image are multiplied once for all."""
-    if len(cells) == 1:
-        return (rows.flatten(0, 1) @ cells[0]).reshape(*rows.shape[:2], cells.shape[2])
-    return rows @ cells

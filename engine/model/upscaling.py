@@ -1,8 +1,58 @@
-"""What a small model's decoder needs to draw sharp masks: gated skips, and cells that confer."""
+"""From an embedding's cells to masks four times as fine, as products of each cell's channels.
+
+A transposed convolution of stride 2 and kernel 2 lets no cell hear of another: it is a 1x1
+convolution that gives a *family*, the channels of each cell's four children side by side. Norms,
+gates and activations care as little who stands beside whom. So nothing is put into the order of an
+image before there are masks, which are few, unless cells are to confer.
+"""
+
+from collections.abc import Sequence
 
 import torch
+from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def children(cells: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+    """`layer`, of stride and kernel 2, on (N, C, h, w) -> families (N, 4 C', h, w).
+
+    The order in a family is top left, top right, bottom left, bottom right.
+    """
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
+    assert layer.bias is not None, "made with one"
+    return F.conv2d(cells, weight, layer.bias.repeat(4))
+
+
+def in_image_order(families: Tensor) -> Tensor:
+    """(N, 4 C, h, w) -> (N, C, 2h, 2w), channels last in memory."""
+    num, channels, height, width = families.shape
+    parted = families.permute(0, 2, 3, 1).reshape(num, height, width, 2, 2, channels // 4)
+    image = parted.transpose(2, 3).reshape(num, 2 * height, 2 * width, channels // 4)
+    return image.permute(0, 3, 1, 2)
+
+
+def planes_in_image_order(planes: Tensor, hw: Sequence[int]) -> Tensor:
+    """(N, M, 4 h w), family after family -> (N, M, 2h, 2w), contiguous."""
+    num, masks, (height, width) = *planes.shape[:2], hw
+    parted = planes.reshape(num, masks, height, width, 2, 2).transpose(3, 4)
+    return parted.reshape(num, masks, 2 * height, 2 * width)
+
+
+def as_families(image: Tensor) -> Tensor:
+    """The inverse of `in_image_order`."""
+    num, channels, height, width = image.shape
+    parted = image.permute(0, 2, 3, 1).reshape(num, height // 2, 2, width // 2, 2, channels)
+    families = parted.transpose(2, 3).reshape(num, height // 2, width // 2, 4 * channels)
+    return families.permute(0, 3, 1, 2)
+
+
+def normed(families: Tensor, norm: LayerNorm2d) -> Tensor:
+    """`norm` of each member of families (N, k C, h, w)."""
+    num, channels, height, width = families.shape
+    members = families.permute(0, 2, 3, 1).reshape(num, height, width, -1, norm.weight.numel())
+    eased = F.layer_norm(members, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+    return eased.reshape(num, height, width, channels).permute(0, 3, 1, 2)
 
 
 class GatedSkip(nn.Module):
@@ -17,8 +67,16 @@ class GatedSkip(nn.Module):
         _start_at_zero(self.gate)
 
     def forward(self, own: Tensor, skip: Tensor) -> Tensor:
-        """Prompts' features (N, C, h, w), images' (N or 1, C, h, w) -> their sum, gated."""
-        return own + (2 * skip) * torch.sigmoid(self.gate(own))
+        """Prompts' cells (N, C, h, w), images' (N or 1, C, h, w) -> their sum, gated.
+
+        Both may be families of k: (N, k C, h, w).
+        """
+        members = own.shape[1] // self.gate.out_channels
+        own_weights = [self.gate.weight.flatten(1)] * members
+        weight = torch.block_diag(*own_weights)[:, :, None, None]  # type: ignore[no-untyped-call]
+        assert self.gate.bias is not None, "made with one"
+        asked = F.conv2d(own, weight, self.gate.bias.repeat(members))
+        return torch.addcmul(own, skip, asked.sigmoid_(), value=2)
 
 
 class Refinement(nn.Module):
@@ -35,7 +93,7 @@ class Refinement(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) -> the same shape."""
-        return torch.as_tensor(x + self.reduce(F.relu(self.expand(x))))
+        return torch.as_tensor(x + self.reduce(F.relu(self.expand(x), inplace=True)))
 
 
 def _start_at_zero(layer: nn.Conv2d) -> None:

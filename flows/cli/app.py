@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from flows.cli import data, demo, inspect, models, serve, stages, store
+from flows.cli import data, demo, generate, inspect, models, serve, stages, store
 from flows.cli.terminal import err
 from flows.errors import StageError, UsageError
 from storage.errors import NewerStoreError, StorageError, StorageFull
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 data.register(app)
 stages.register(app)
+generate.register(app)
 models.register(app)
 store.register(app)
 inspect.register(app)

@@ -1,4 +1,4 @@
-"""`train`, `assist`, `generate`, `loop`, `annotate`, `merge`: the stages, as Prefect flow runs."""
+"""`train`, `assist`, `loop`, `annotate`, `merge`: the stages, as Prefect flow runs."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -24,7 +24,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (train, assist, generate, loop, annotate, merge):
+    for command in (train, assist, loop, annotate, merge):
         app.command()(command)
 
 
@@ -33,9 +33,9 @@ def train(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
 
     Example: maskloop train
     """
-    result = _run("train", recipe)
+    result = run("train", recipe)
     verdict = "promoted" if result["promoted"] else "rejected"
-    _show(result, as_json, f"{result['version']} {verdict}: {result['reason']}")
+    show(result, as_json, f"{result['version']} {verdict}: {result['reason']}")
 
 
 def assist(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
@@ -43,8 +43,8 @@ def assist(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
 
     Example: maskloop assist
     """
-    result = _run("assist", recipe)
-    _show(
+    result = run("assist", recipe)
+    show(
         result,
         as_json,
         f"{result['num_items']} images with {result['num_proposals']} proposals wait for people; "
@@ -52,28 +52,13 @@ def assist(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
     )
 
 
-def generate(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
-    """Stage 3: masks from a grid of points for every image; goes on where it was stopped.
-
-    Example: maskloop generate
-    """
-    result = _run("generate", recipe)
-    if result["run_id"] is None:
-        text = f"nothing to do: every image has its masks by {result['version']}"
-    else:
-        text = (
-            f"{result['num_masks']} masks on {result['num_images']} images by {result['version']}"
-        )
-    _show(result, as_json, text)
-
-
 def merge(as_json: JsonOption = False) -> None:
     """Bring people's submissions into the store.
 
     Example: maskloop merge
     """
-    result = _run("merge", None)
-    _show(
+    result = run("merge", None)
+    show(
         result,
         as_json,
         f"{result['num_submissions']} submissions merged: {result['num_masks']} masks",
@@ -121,13 +106,13 @@ def loop(
         control=annotate == "simulated" if control is None else control,
         deadline_s=hours * 3600,
     )
-    result = _launch(
+    result = as_flow_run(
         opened,
         lambda flows: flows.loop_flow(
             str(opened.root), recipe_named(recipe or opened.settings.recipe).name, config.to_dict()
         ),
     )
-    _show(
+    show(
         result,
         as_json,
         f"done: {result['version']} serves, {result['num_generated']} automatic masks; "
@@ -184,7 +169,7 @@ def annotate(
         raise StageError(str(error)) from error
     except ValueError as error:
         raise UsageError(f"--url: {error}") from error
-    _show(
+    show(
         asdict(summary),
         as_json,
         f"{summary.num_items} images: {summary.num_accepted} accepted, "
@@ -193,19 +178,21 @@ def annotate(
     )
 
 
-def _run(stage: str, recipe: str | None) -> dict[str, Any]:
+def run(stage: str, recipe: str | None, **parameters: Any) -> dict[str, Any]:
+    """One stage of the workspace as a flow run; returns what it did."""
     from flows import workspace
     from flows.recipes import recipe_named
 
     opened = workspace.open_workspace()
     name = recipe_named(recipe or opened.settings.recipe).name
-    return _launch(
+    return as_flow_run(
         opened,
-        lambda flows: getattr(flows, f"{stage}_flow")(str(opened.root), name),
+        lambda flows: getattr(flows, f"{stage}_flow")(str(opened.root), name, **parameters),
     )
 
 
-def _launch(opened: "Workspace", call: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+def as_flow_run(opened: "Workspace", call: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """What `call` gives, given the module of the flows, with progress shown."""
     from flows import launch
 
     with terminal_progress() as progress:
@@ -214,7 +201,8 @@ def _launch(opened: "Workspace", call: Callable[[Any], dict[str, Any]]) -> dict[
         return call(launch.flows())
 
 
-def _show(result: dict[str, Any], as_json: bool, text: str) -> None:
+def show(result: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print what was done."""
     if as_json:
         print_json(result)
     else:

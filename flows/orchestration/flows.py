@@ -7,7 +7,7 @@ because a stale cache must never say "done".
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,6 +24,7 @@ from flows.orchestration import artifacts
 from flows.people import PeopleOutcome
 from flows.progress import Progress, listener
 from flows.recipes import Recipe, recipe_named
+from flows.replaying import replay_stage
 from flows.runs import ALONE, Turn
 from flows.training import TrainOutcome, TrainRequest, train_stage
 from flows.workspace import Workspace, open_workspace
@@ -83,9 +84,19 @@ def _merge(root: str, turn: Turn) -> MergeOutcome:
 
 
 @_stage
-def _generate(root: str, recipe: str, turn: Turn) -> GenerateOutcome:
+def _generate(
+    root: str, recipe: str, turn: Turn, *, keep_candidates: bool = False
+) -> GenerateOutcome:
     workspace, progress = _open(root)
-    return generate_stage(workspace, recipe_named(recipe), progress, turn=turn)
+    chosen = recipe_named(recipe)
+    chosen = replace(chosen, keep_candidates=chosen.keep_candidates or keep_candidates)
+    return generate_stage(workspace, chosen, progress, turn=turn)
+
+
+@_stage
+def _replay(root: str, recipe: str, changes: dict[str, Any]) -> GenerateOutcome:
+    workspace, progress = _open(root)
+    return replay_stage(workspace, recipe_named(recipe), changes, progress)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -117,9 +128,18 @@ def merge_flow(root: str, recipe: str) -> Result:  # noqa: ARG001 -- all stages 
 
 
 @flow(name="generate", flow_run_name="generate-{recipe}")
-def generate_flow(root: str, recipe: str) -> Result:
+def generate_flow(root: str, recipe: str, keep_candidates: bool = False) -> Result:
     """Stage 3: label every image that the model in service has not labelled."""
-    outcome = _generate(root, recipe, ALONE)
+    outcome = _generate(root, recipe, ALONE, keep_candidates=keep_candidates)
+    if outcome.num_images:
+        _publish(root)
+    return asdict(outcome)
+
+
+@flow(name="replay", flow_run_name="replay-{recipe}")
+def replay_flow(root: str, recipe: str, changes: dict[str, Any]) -> Result:
+    """Other thresholds on the candidates that stage 3 kept."""
+    outcome = _replay(root, recipe, changes)
     if outcome.num_images:
         _publish(root)
     return asdict(outcome)

@@ -77,6 +77,17 @@ RULES = (
         "{n} masks by {model_version} are there, its set says {num_masks}",
     ),
     Rule(
+        "I6",
+        """WITH found AS (SELECT image_id, model_version, config_hash, count(*) AS n,
+                                 count(DISTINCT number) AS different
+                          FROM candidates GROUP BY ALL)
+           SELECT 'image ' || image_id AS "where", model_version, coalesce(n, 0) AS n,
+                  coalesce(num_candidates, 0) AS num_candidates
+           FROM image_sets FULL JOIN found USING (image_id, model_version, config_hash)
+           WHERE coalesce(n, 0) <> coalesce(num_candidates, 0) OR different <> n""",
+        "{n} candidates of {model_version} are there, its set says {num_candidates}",
+    ),
+    Rule(
         "gold",
         """SELECT 'image ' || image_id AS "where", version
            FROM training_sets JOIN images USING (image_id) WHERE split = 'gold'""",

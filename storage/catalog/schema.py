@@ -12,9 +12,17 @@ from typing import Any, get_args, get_type_hints
 import pyarrow as pa
 
 from storage.errors import NewerStoreError
-from storage.rows import ROWS, ReviewRow, Row, Segmentation, TrainingStepRow
+from storage.rows import (
+    ROWS,
+    CandidateRow,
+    ImageSetRow,
+    ReviewRow,
+    Row,
+    Segmentation,
+    TrainingStepRow,
+)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # Python's type -> (DuckDB's, Arrow's).
 _TYPES: dict[Any, tuple[str, pa.DataType]] = {
@@ -67,8 +75,17 @@ def statements() -> list[str]:
 
 def upgrade(stored: int) -> list[str]:
     """The SQL that brings a store of version `stored` to SCHEMA_VERSION."""
-    brought_by = {2: _create_table(TrainingStepRow), 3: _add_column(ReviewRow, "is_complete")}
-    return [statement for version, statement in brought_by.items() if version > stored]
+    brought_by = {
+        2: [_create_table(TrainingStepRow)],
+        3: [_add_column(ReviewRow, "is_complete")],
+        # No earlier maskloop kept candidates.
+        4: [
+            f"DROP TABLE {CandidateRow.table}",
+            _create_table(CandidateRow),
+            _add_column(ImageSetRow, "num_candidates"),
+        ],
+    }
+    return [item for version, items in brought_by.items() if version > stored for item in items]
 
 
 def _create_table(row: type[Row]) -> str:

@@ -1,4 +1,4 @@
-"""The two Parquet files of a shard: written under a name never used twice, read back whole."""
+"""The Parquet files of a shard: written under a name never used twice, read back whole."""
 
 import os
 import uuid
@@ -14,7 +14,7 @@ from storage.catalog.schema import arrow_schema, arrow_table
 from storage.errors import ChecksumMismatchError
 from storage.failpoints import failpoint
 from storage.objects import file_sha256, part_of, put_in_place
-from storage.rows import ImageSetRow, MaskRow, Row
+from storage.rows import CandidateRow, ImageSetRow, MaskRow, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class ShardReceipt:
     attempt: str
     masks: ShardFile
     sets: ShardFile
+    candidates: ShardFile | None = None
 
     @property
     def num_masks(self) -> int:
@@ -48,13 +49,19 @@ class ShardReceipt:
 
 
 def write_shard_files(
-    root: Path, shard_key: str, masks: Sequence[MaskRow], sets: Sequence[ImageSetRow]
+    root: Path,
+    shard_key: str,
+    masks: Sequence[MaskRow],
+    sets: Sequence[ImageSetRow],
+    candidates: Sequence[CandidateRow] | None = None,
 ) -> ShardReceipt:
     """Write a shard's masks and sets below the store at `root`, and say where they lie.
 
-    Raises ValueError for rows of another shard: they could never be taken back.
+    `candidates`: None when they were not kept. Raises ValueError for rows of another shard: they
+    could never be taken back.
     """
     named = {row.shard_key for row in masks} | {row.shard_key for row in sets}
+    named |= {row.shard_key for row in candidates or ()}
     if strange := named - {shard_key}:
         raise ValueError(f"shard_key: must be {shard_key}, but a row has {strange.pop()}")
     attempt = uuid.uuid4().hex
@@ -64,6 +71,7 @@ def write_shard_files(
         attempt=attempt,
         masks=_write(root, MaskRow, masks, name),
         sets=_write(root, ImageSetRow, sets, name),
+        candidates=None if candidates is None else _write(root, CandidateRow, candidates, name),
     )
     failpoint("shard.after_write")
     return receipt
@@ -102,6 +110,8 @@ def verify(root: Path, receipt: ShardReceipt) -> None:
         counted[image_id] += 1
     if list(counted.values()) != sets.column("num_masks").to_pylist():
         raise _mismatch(receipt, receipt.sets, "counts other masks than there are")
+    if receipt.candidates is not None:
+        _verified(root, receipt, receipt.candidates, CandidateRow)
 
 
 def _verified(root: Path, receipt: ShardReceipt, file: ShardFile, kind: type[Row]) -> pa.Table:

@@ -12,7 +12,7 @@ from storage.catalog.lake import Lake, Transaction
 from storage.catalog.shard_files import ShardFile, ShardReceipt, verify, write_shard_files
 from storage.errors import ChecksumMismatchError
 from storage.failpoints import failpoint
-from storage.rows import ImageSetRow, MaskRow, Row, ShardRow, utcnow
+from storage.rows import CandidateRow, ImageSetRow, MaskRow, Row, ShardRow, utcnow
 
 __all__ = [
     "ShardReceipt",
@@ -113,8 +113,13 @@ def _take(tx: Transaction, lake: Lake, receipt: ShardReceipt, extra_rows: ExtraR
     if not _win(tx, receipt):
         return False
     failpoint("commit.after_update")
-    for kind, file in ((MaskRow, receipt.masks), (ImageSetRow, receipt.sets)):
-        _add(tx, lake.root, kind.table, file)
+    for kind, file in (
+        (MaskRow, receipt.masks),
+        (ImageSetRow, receipt.sets),
+        (CandidateRow, receipt.candidates),
+    ):
+        if file is not None:
+            _add(tx, lake.root, kind.table, file)
     failpoint("commit.after_add")
     if extra_rows is not None:
         tx.insert(extra_rows(tx, receipt))

@@ -84,7 +84,8 @@ def test_the_longest_side_fills_the_frame(
 ) -> None:
     frame = Frame(original_hw=original_hw, side=256)
     assert frame.resized_hw == resized_hw
-    assert frame.to_frame(max(original_hw)) == pytest.approx(256)
+    corner = np.array([original_hw[1], original_hw[0]], dtype=np.float32)
+    np.testing.assert_allclose(frame.to_frame(corner), [resized_hw[1], resized_hw[0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("hw", "side", "field"), [((0, 4), 8, "original_hw"), ((4, 4), 0, "side")])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from engine import rle
-from engine.generation.generator import Generated, GeneratedMask
+from engine.generation.grid import CropBox
+from engine.generation.masks import Generated, GeneratedMask
 from engine.geometry import mask_to_box
 from engine.proposals import ProposalConfig, choose_images, confident, doubt, representatives
 
@@ -17,7 +18,8 @@ def square(x: int, y: int, side: int, iou: float = 0.9, stability: float = 0.9) 
     return GeneratedMask(
         rle=rle.encode_one(mask),
         box_xyxy=mask_to_box(mask),
-        crop_box_xyxy=np.array([0, 0, 60, 60], dtype=np.float32),
+        number=0,
+        crop=CropBox(0, (0, 0, 60, 60)),
         area=int(mask.sum()),
         predicted_iou=iou,
         stability_score=stability,

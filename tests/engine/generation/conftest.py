@@ -10,7 +10,7 @@ import torch
 
 from engine.geometry import Frame, Mask
 from engine.model.embedding import ImageEmbedding
-from engine.model.predictor import Prediction
+from engine.model.predictor import Candidates, Prediction
 from engine.model.prompts import Prompts
 
 HW = (160, 220)
@@ -22,11 +22,14 @@ class DiskModel:
     """A stand-in for a `Predictor`: a click on a disk gives its middle, the disk, and a halo.
 
     The image says where a crop lies: red is the column, green the row. Logits are the distance to
-    the edge in frame pixels, times `slope`. A click on nothing gives faint noise.
+    the edge in frame pixels, times `slope`. A click on nothing gives faint noise. `wave`: how much
+    edges and scores hang on where the click is, so that no two masks are equal.
     """
 
     disks: list[tuple[float, float, float]]
     slope: float = 2.0
+    wave: float = 0.0
+    side: int = SIDE
     scores: tuple[float, float, float] = (0.6, 0.9, 0.5)
     version: str = "disks"
     batches: list[int] = field(default_factory=list)
@@ -38,31 +41,49 @@ class DiskModel:
         corner = torch.tensor(pixels[0, 0, :2].astype(np.float32))[:, None, None]
         return ImageEmbedding(features=corner, skips=None, frame=frame, encoder_id="disks")
 
-    def predict(
-        self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool
-    ) -> Prediction:
-        assert multimask
+    prompts_at_once: int = 64
+
+    def logits_hw(self, frame: Frame) -> tuple[int, int]:
+        assert frame.side == SIDE
+        return CELLS, CELLS
+
+    def candidates(
+        self, embedding: ImageEmbedding, prompts: Prompts, *, min_iou: float
+    ) -> Candidates:
+        answer = self.predict(embedding, prompts)
+        good = (answer.iou.flatten() > min_iou).nonzero()[:, 0]
+        return Candidates(answer.logits.flatten(0, 1)[good], answer.iou.flatten()[good], good)
+
+    def predict(self, embedding: ImageEmbedding, prompts: Prompts) -> Prediction:
         assert prompts.points is not None
         self.batches.append(len(prompts))
         corner = embedding.features[:, 0, 0].numpy()
         answers = [
-            self._answer(point[0] + corner, corner, embedding.frame) for point in prompts.points
+            self.answer(point[0] + corner, corner, embedding.frame) for point in prompts.points
         ]
-        logits = torch.stack([answer[0] for answer in answers])
-        return Prediction(logits, torch.tensor([answer[1] for answer in answers]), embedding.frame)
+        logits, iou = (torch.stack(each) for each in zip(*answers, strict=True))
+        return Prediction(logits, iou, embedding.frame)
 
-    def _answer(
+    def answer(
         self, point: npt.NDArray[np.float32], corner: npt.NDArray[np.float32], frame: Frame
-    ) -> tuple[torch.Tensor, tuple[float, ...]]:
-        cells = (np.arange(CELLS) + 0.5) * SIDE / CELLS / frame.scale
-        x, y = np.meshgrid(cells + corner[0], cells + corner[1])
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (3, h, w) and predicted IoU (3,) for a click at a point of the image."""
+        cells = (np.arange(CELLS) + 0.5) * SIDE / CELLS
+        x, y = np.meshgrid(*(cells / s + c for s, c in zip(frame.scale_xy, corner, strict=True)))
         for centre_x, centre_y, radius in self.disks:
             if np.hypot(point[0] - centre_x, point[1] - centre_y) < radius:
                 distance = np.hypot(x - centre_x, y - centre_y)
                 depths = [factor * radius - distance for factor in (0.5, 1.0, 1.6)]
                 logits = torch.tensor(np.stack(depths) * self.slope * frame.scale)
-                return logits.float(), self.scores
-        return torch.full((3, CELLS, CELLS), -0.1), (0.1, 0.1, 0.1)
+                return self._waved(logits.float(), torch.tensor(self.scores), point)
+        return torch.full((3, CELLS, CELLS), -0.1), torch.full((3,), 0.1)
+
+    def _waved(
+        self, logits: torch.Tensor, scores: torch.Tensor, point: npt.NDArray[np.float32]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        wave = self.wave * float(np.sin(point[0] * 1.7) * np.cos(point[1] * 2.3))
+        rows = torch.arange(CELLS)[:, None]
+        return logits + wave * torch.sin(rows * (1.1 + wave)), scores - 0.05 * abs(wave)
 
 
 def coordinates(hw: tuple[int, int] = HW) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,9 @@ import torch
 
 from engine import rle
 from engine.generation.config import GenerationConfig
-from engine.generation.generator import Generated, GeneratedMask, MaskGenerator
+from engine.generation.generator import MaskGenerator
+from engine.generation.grid import CropBox
+from engine.generation.masks import Generated, GeneratedMask
 from engine.geometry import box_iou, mask_to_box
 from engine.model.predictor import Predictor, upscale_logits
 from engine.model.prompts import Prompts
@@ -55,10 +57,11 @@ def test_what_a_mask_says_of_itself_is_true(pixels: Any, disks: Any) -> None:
         decoded = rle.decode(mask.rle)
         assert decoded.shape == pixels.shape[:2]
         np.testing.assert_array_equal(mask.box_xyxy, mask_to_box(decoded))
-        np.testing.assert_array_equal(mask.crop_box_xyxy, [0, 0, 220, 160])
+        assert mask.crop == CropBox(0, (0, 0, 220, 160))
         assert mask.area == decoded.sum()
         x, y = mask.point_xy
-        assert decoded[int(y), int(x)]
+        # The model is clicked half a pixel of its frame further.
+        assert decoded[int(y) : int(y) + 2, int(x) : int(x) + 2].any()
         assert mask.predicted_iou == pytest.approx(0.9)
         assert 0.8 <= mask.stability_score <= 1
         assert mask.score == mask.predicted_iou * mask.stability_score
@@ -75,7 +78,8 @@ def by_hand(model: Any, pixels: Any, config: GenerationConfig) -> list[Generated
         for column in range(config.points_per_side):
             x = (column + 0.5) / config.points_per_side * width
             y = (row + 0.5) / config.points_per_side * height
-            answer = model.predict(embedding, Prompts.single_points([[x, y]]), multimask=True)
+            half = 0.5 / embedding.frame.scale_xy
+            answer = model.predict(embedding, Prompts.single_points([[x + half[0], y + half[1]]]))
             for logits, iou in zip(answer.logits[0], answer.iou[0], strict=True):
                 full = upscale_logits(logits[None], answer.frame)[0].numpy()
                 mask = full > 0
@@ -179,9 +183,9 @@ def test_crops_find_what_the_whole_image_is_too_coarse_for(pixels: Any, disks: A
         assert rle.iou_matrix([mask.rle for mask in fine.masks], [exact]).max() > 0.9
     for mask in fine.masks:
         x, y = mask.point_xy
-        assert rle.decode(mask.rle)[int(y), int(x)]
+        assert rle.decode(mask.rle)[int(y) : int(y) + 2, int(x) : int(x) + 2].any()
     # The disk is found in the whole image and in a crop: the crop, which sees it larger, wins.
-    assert all(mask.crop_box_xyxy[2] - mask.crop_box_xyxy[0] < 220 for mask in fine.masks)
+    assert all(mask.crop.layer == 1 for mask in fine.masks)
 
 
 def test_what_a_crop_cuts_off_is_not_its_to_find(pixels: Any, disks: Any) -> None:
@@ -189,7 +193,7 @@ def test_what_a_crop_cuts_off_is_not_its_to_find(pixels: Any, disks: Any) -> Non
     generated = MaskGenerator(model, replace(CONFIG, crop_n_layers=1)).generate(pixels)
     assert generated.rejections["crop_edge"] > 0
     assert len(generated.masks) == 1
-    np.testing.assert_array_equal(generated.masks[0].crop_box_xyxy, [0, 0, 220, 160])
+    assert generated.masks[0].crop.layer == 0
     assert adds_up(generated)
 
 
@@ -222,6 +226,10 @@ def test_images_of_odd_shapes(disks: Any, hw: tuple[int, int]) -> None:
         ("mask_nms_thresh", 2),
         ("containment_thresh", -1),
         ("crop_n_layers", 9),
+        ("crop_nms_thresh", 1.5),
+        ("crop_edge_atol", -1.0),
+        ("stability_at", "cells"),
+        ("ranked_by", "area"),
         ("crop_overlap_ratio", 1.0),
         ("crop_n_points_downscale_factor", 0),
         ("min_mask_region_area", -1),

@@ -10,14 +10,14 @@ from engine.generation.clean import remove_small_regions
 from engine.generation.config import GenerationConfig
 from engine.generation.filters import (
     boxes_of,
-    cut_by_crop,
+    is_cut_by_crop,
     picture_area,
     stability_scores,
 )
 from engine.generation.grid import CropBox, crop_boxes, point_grid, points_in
 from engine.generation.nms import box_nms, by_score, mask_nms
-from engine.generation.windows import WindowUpscaler
-from engine.geometry import Frame, Mask, box_iou, masks_to_boxes
+from engine.generation.windows import Window, WindowUpscaler
+from engine.geometry import Frame, Mask, box_iou, mask_to_box, masks_to_boxes
 from engine.model.predictor import upscale_logits
 
 
@@ -89,9 +89,12 @@ def test_padding_is_no_part_of_the_picture() -> None:
 def test_only_inner_edges_of_a_crop_cut() -> None:
     crop = CropBox(1, (0, 0, 100, 100))
     boxes = np.array([[0, 0, 50, 50], [20, 20, 99, 50], [20, 20, 50, 100], [3, 3, 90, 90]], "f4")
-    np.testing.assert_array_equal(cut_by_crop(boxes, crop, (200, 200)), [False, True, True, False])
-    np.testing.assert_array_equal(cut_by_crop(boxes, crop, (100, 200)), [False, True, False, False])
-    assert not cut_by_crop(boxes, crop, (100, 100)).any()
+    for hw, cut in (
+        ((200, 200), [False, True, True, False]),
+        ((100, 200), [False, True, False, False]),
+        ((100, 100), [False] * 4),
+    ):
+        assert [is_cut_by_crop(box, crop, hw, 5.0) for box in boxes] == cut
 
 
 def brute_force_nms(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
@@ -185,13 +188,35 @@ def test_a_window_is_a_part_of_the_whole(hw: tuple[int, int], threshold: float) 
         logits = torch.full((64, 64), -3.0)
         logits[max(0, y - radius) : y + radius, max(0, x - radius) : x + radius] = 4.0
         logits += torch.rand(64, 64, generator=generator)
-        seen = picture_area(logits, frame) > threshold
-        if not seen.any():
+        logits = logits.half().float()  # as windows keep them
+        seen = picture_area(logits, frame)
+        if not (seen > threshold).any():
             continue
-        window = upscaler.mask(logits, boxes_of(seen[None])[0], threshold)
-        found = np.zeros(hw, dtype=bool)
-        height, width = window.mask.shape
-        found[window.y0 : window.y0 + height, window.x0 : window.x0 + width] = window.mask
-        whole = (upscale_logits(logits[None], frame)[0] > threshold).numpy()
+        window = Window.around(logits, boxes_of(seen[None] > threshold - 0.5)[0])
+        found = upscaler.enlarge(window, threshold, 0.5)
+        whole = upscale_logits(logits[None], frame)[0].numpy()
         # Sums in another order: a logit that is the threshold but for rounding may fall either way.
-        assert (found != whole).mean() < 1e-4
+        some = 1e-4 * whole.size
+        mask = rle.decode(found.segments.encoded(hw[1]))
+        assert (mask != (whole > threshold)).sum() < some
+        assert abs(found.area_above - (whole > threshold + 0.5).sum()) < some
+        assert abs(found.area_below - (whole > threshold - 0.5).sum()) < some
+        if mask.any():
+            inner, outer = upscaler.bounds(boxes_of(seen[None] > threshold)[0])
+            box = mask_to_box(mask)
+            assert (outer.numpy()[:2] <= box[:2]).all()
+            assert (box[2:] <= outer.numpy()[2:]).all()
+            if (inner[2:] > inner[:2]).all():
+                assert (box[:2] <= inner.numpy()[:2]).all()
+                assert (inner.numpy()[2:] <= box[2:]).all()
+
+
+def test_a_strip_at_a_time_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(32, 32, generator=torch.Generator().manual_seed(2))
+    window = Window.around(logits, torch.tensor([0.0, 0.0, 32.0, 32.0]))
+    upscaler = WindowUpscaler((32, 32), Frame(original_hw=(90, 90), side=64))
+    whole = upscaler.enlarge(window, 0.0, 0.3)
+    monkeypatch.setattr("engine.generation.windows._PIXELS_AT_ONCE", 200)
+    parts = upscaler.enlarge(window, 0.0, 0.3)
+    assert parts.segments.encoded(90) == whole.segments.encoded(90)
+    assert (parts.area_above, parts.area_below) == (whole.area_above, whole.area_below)

@@ -8,7 +8,9 @@ import pytest
 from engine import rle
 from engine.drawing.scenes import SceneStyle, draw_scene
 from engine.generation.config import GenerationConfig
-from engine.generation.generator import Generated, GeneratedMask, MaskGenerator
+from engine.generation.generator import MaskGenerator
+from engine.generation.grid import CropBox
+from engine.generation.masks import Generated, GeneratedMask
 from engine.geometry import mask_to_box
 from engine.metrics.config import EvaluationConfig
 from engine.metrics.scores import METRICS, Scores, score
@@ -32,7 +34,8 @@ class FixedGenerator:
             GeneratedMask(
                 rle=rle.encode_one(mask),
                 box_xyxy=mask_to_box(mask),
-                crop_box_xyxy=np.zeros(4, dtype=np.float32),
+                number=0,
+                crop=CropBox(0, (0, 0, 64, 64)),
                 area=int(mask.sum()),
                 # Lower than the next one's as a score, higher as a predicted IoU.
                 predicted_iou=0.9 - 0.1 * number,

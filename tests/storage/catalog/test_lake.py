@@ -236,6 +236,8 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
     def age(tx: Transaction) -> None:
         tx.execute("DROP TABLE training_steps")
         tx.execute("ALTER TABLE reviews DROP COLUMN is_complete")
+        tx.execute("ALTER TABLE image_sets DROP COLUMN num_candidates")
+        tx.execute("ALTER TABLE candidates DROP COLUMN number")
         tx.execute("UPDATE schema_versions SET version = 1")
 
     lake.commit(age, message="as an earlier maskloop left it")
@@ -244,6 +246,8 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         again = Lake.open(lake.root)
         assert again.rows("SELECT count(*) AS steps FROM training_steps") == [{"steps": 0}]
         assert again.rows("SELECT is_complete FROM reviews") == []
+        assert again.rows("SELECT num_candidates FROM image_sets") == []
+        assert again.rows("SELECT number, crop_layer FROM candidates") == []
         versions = again.rows("SELECT version FROM schema_versions ORDER BY version")
         assert versions == [{"version": 1}, {"version": schema.SCHEMA_VERSION}]
         assert again.snapshot() == before + 1

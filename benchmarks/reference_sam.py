@@ -1,0 +1,128 @@
+"""A model of ours as segment_anything's own classes run it: the peer that benchmarks time.
+
+The same weights around the original two-way transformer, attention and norm, called one image at a
+time, as `SamPredictor` calls every `Sam`.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from segment_anything.modeling import Sam, TwoWayTransformer
+from segment_anything.modeling.common import LayerNorm2d
+from segment_anything.modeling.transformer import Attention
+from torch import Tensor, nn
+
+from engine.model.fast import ChannelNorm, FusedAttention
+from engine.model.prompt_encoder import PADDING, PromptEmbedding, PromptTensors
+from engine.model.sam import Features, PromptableSam
+
+
+class PlainTransformer(TwoWayTransformer):  # type: ignore[misc] # segment_anything has no types
+    """segment_anything's, called as our decoder calls its own."""
+
+    def forward(self, cells: Tensor, places: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        side = round(cells.shape[1] ** 0.5)
+        image = cells.transpose(1, 2).unflatten(2, (side, side)).expand(len(tokens), -1, -1, -1)
+        image_pe = places.T.unflatten(1, (side, side))[None].expand_as(image)
+        return super().forward(image, image_pe, tokens)
+
+
+def with_plain_transformer(model: PromptableSam) -> PromptableSam:
+    """A copy around the original transformer."""
+    plain = copy.deepcopy(model)
+    ours = plain.mask_decoder.transformer
+    original = PlainTransformer(
+        depth=ours.depth,
+        embedding_dim=ours.embedding_dim,
+        num_heads=ours.num_heads,
+        mlp_dim=ours.mlp_dim,
+    )
+    original.load_state_dict(ours.state_dict())
+    plain.mask_decoder.transformer = original
+    return plain
+
+
+def reference_sam(model: PromptableSam) -> Sam:
+    """The same function as a `Sam` for `SamAutomaticMaskGenerator`."""
+    plain = with_plain_transformer(model)
+    _use_slow_layers(plain.prompt_encoder)
+    _use_slow_layers(plain.mask_decoder)
+    sam = Sam(
+        _Encoder(plain),
+        _Prompts(plain),
+        _Decoder(plain),
+        plain.pixel_mean.flatten().tolist(),
+        plain.pixel_std.flatten().tolist(),
+    )
+    return sam.eval()
+
+
+class _Encoder(nn.Module):
+    def __init__(self, model: PromptableSam) -> None:
+        super().__init__()
+        self.encoder = model.image_encoder
+        self.img_size = model.side
+
+    def forward(self, frames: Tensor) -> Features:
+        encoded = self.encoder(frames)
+        return Features(*encoded) if isinstance(encoded, tuple) else Features(encoded, None)
+
+
+class _Prompts(nn.Module):
+    def __init__(self, model: PromptableSam) -> None:
+        super().__init__()
+        self.prompt_encoder = model.prompt_encoder
+        self.cells = model.side // 16
+
+    def forward(
+        self, points: tuple[Tensor, Tensor], boxes: None, masks: None
+    ) -> tuple[Tensor, PromptEmbedding]:
+        assert boxes is None
+        assert masks is None
+        positions, labels = points
+        # The original's half pixel, and its point that is none.
+        padded = torch.cat([positions + 0.5, torch.zeros_like(positions[:, :1])], dim=1).float()
+        kinds = torch.cat([labels, torch.full_like(labels[:, :1], PADDING)], dim=1).long()
+        embedded = self.prompt_encoder.embed(PromptTensors(points=padded, labels=kinds), self.cells)
+        return embedded.sparse, embedded
+
+    def get_dense_pe(self) -> Tensor:
+        return self.prompt_encoder.places(self.cells)
+
+
+class _Decoder(nn.Module):
+    def __init__(self, model: PromptableSam) -> None:
+        super().__init__()
+        self.decoder = model.mask_decoder
+
+    def forward(
+        self,
+        image_embeddings: Features,
+        image_pe: Tensor,
+        sparse_prompt_embeddings: Tensor,
+        dense_prompt_embeddings: PromptEmbedding,
+        multimask_output: bool,
+    ) -> tuple[Tensor, Tensor]:
+        assert multimask_output
+        assert len(sparse_prompt_embeddings) > 0
+        logits, iou = self.decoder.decode(
+            image_embeddings.embedding, image_pe, dense_prompt_embeddings, image_embeddings.skips
+        )
+        return logits[:, 1:], iou[:, 1:]
+
+
+def _use_slow_layers(module: nn.Module) -> None:
+    """The opposite of `engine.model.fast.use_fast_layers`."""
+    child: Any
+    for name, child in module.named_children():
+        if type(child) is ChannelNorm:
+            slow: nn.Module = LayerNorm2d(child.weight.numel(), child.eps)
+        elif type(child) is FusedAttention:
+            rate = child.embedding_dim // child.internal_dim
+            slow = Attention(child.embedding_dim, child.num_heads, rate)
+        else:
+            _use_slow_layers(child)
+            continue
+        slow.load_state_dict(child.state_dict())
+        setattr(module, name, slow)

@@ -1,0 +1,195 @@
+"""`maskloop generate IMAGES... --out`: masks of files, without a workspace.
+
+Each image's masks are written whole as soon as they are made, and a run that was stopped goes on
+where it was; what an earlier run made of the same image by the same model and config stays.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from engine import images
+from engine.generation.config import GenerationConfig
+from engine.generation.generator import MaskGenerator
+from engine.generation.masks import GeneratedMask
+from engine.geometry import box_xyxy_to_xywh
+from engine.identity import config_hash
+from engine.model.device import device_named
+from engine.model.integrity import WeightsError
+from engine.model.predictor import Predictor
+from engine.model.registry import ARCHITECTURES
+from engine.model.weights import load, read_config
+from engine.threads import image_workers
+from flows.errors import StageError, UsageError
+from flows.image_files import expand
+from flows.mask_formats import MaskFolder, Masks
+from flows.progress import Progress
+from flows.recipes import NANO, RECIPES
+from flows.settings import ModelSettings
+from flows.start_weights import start_weights
+
+# A model of more parameters takes all cores for one image: several at once would take its memory
+# several times.
+_SMALL = 50_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileMasksOutcome:
+    """What one run gave; `problems` has a line for each image without masks."""
+
+    num_images: int
+    num_known: int
+    num_masks: int
+    seconds: float
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A model, the SHA-256 of its weights, and the recipe that suits it."""
+
+    predictor: Predictor
+    sha256: str
+    recipe: str
+
+
+def model_of(
+    checkpoint: str | None, arch: str | None, sha256: str | None, device: str, progress: Progress
+) -> ChosenModel:
+    """The model that the options `--checkpoint`, `--arch`, `--sha256` and `--device` name.
+
+    Without any, the one that ships. Raises UsageError for what does not fit together.
+    """
+    settings = ModelSettings(checkpoint=checkpoint or "", sha256=sha256 or "", device=device)
+    own = urlsplit(settings.checkpoint).path.endswith(".safetensors")
+    if checkpoint and arch is None and not own:
+        known = ", ".join(name for name in ARCHITECTURES if name.startswith("vit"))
+        raise UsageError(f"--arch: say what {checkpoint} is: one of {known}")
+    if own and arch is None and Path(settings.source).is_file():
+        arch = _architecture_in(Path(settings.source))
+    start = arch or NANO.start
+    if start not in ARCHITECTURES:
+        raise UsageError(f"--arch: must be one of {', '.join(ARCHITECTURES)}, but got {start!r}")
+    data, config = start_weights(
+        replace(NANO, name=start, start=start), settings, progress, said_in="--checkpoint"
+    )
+    model, _ = load(data)
+    try:
+        predictor = Predictor(model, version="file", device=device_named(device))
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"--device: {error}") from error
+    recipe = config.architecture if config.architecture in RECIPES else "reference"
+    return ChosenModel(predictor, hashlib.sha256(data).hexdigest(), recipe)
+
+
+def _architecture_in(path: Path) -> str:
+    try:
+        return read_config(path.read_bytes()).architecture
+    except WeightsError as error:
+        raise UsageError(f"--checkpoint: {path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class FileMasks:
+    """Which masks to make: by which model, of these weights, and how."""
+
+    predictor: Predictor
+    weights_sha256: str
+    config: GenerationConfig
+    limits: images.ImageLimits = images.DEFAULT_LIMITS
+
+    @property
+    def made_by(self) -> dict[str, str]:
+        """What decides about the masks of an image."""
+        return {"weights_sha256": self.weights_sha256, "config_hash": config_hash(self.config)}
+
+    def make(
+        self, patterns: Sequence[str], folder: MaskFolder, progress: Progress, *, strict: bool
+    ) -> FileMasksOutcome:
+        """Make what `folder` lacks of the images that files, folders and globs name.
+
+        Raises UsageError for a name under which there is none, StageError when no image could be
+        labelled or, when `strict`, the first that could not.
+        """
+        began = time.monotonic()
+        named = _named(expand(patterns))
+        problems: list[str] = []
+        num_made = 0
+        for done, outcome in enumerate(self._each(named, folder), start=1):
+            if isinstance(outcome, bool):
+                num_made += outcome
+            else:
+                problems.append(outcome)
+                if strict:
+                    raise StageError(f"{outcome}; without --strict it would be left out")
+            progress.step("images", done, len(named))
+        masks = [found for name in named if (found := folder.masks_of(name)) is not None]
+        if not masks:
+            raise StageError(f"no image could be labelled; {problems[0]}")
+        folder.finish(masks)
+        return FileMasksOutcome(
+            num_images=len(masks),
+            num_known=len(masks) - num_made,
+            num_masks=sum(len(each.annotations) for each in masks),
+            seconds=time.monotonic() - began,
+            problems=tuple(problems),
+        )
+
+    def _each(self, named: dict[str, Path], folder: MaskFolder) -> Iterator[bool | str]:
+        """For each image whether it was made now, or why it could not be."""
+        names = list(named)
+
+        def label(number: int) -> bool | str:
+            return self._label(names[number], named[names[number]], folder)
+
+        if not self._is_small():
+            yield from map(label, range(len(names)))
+            return
+        with image_workers(len(os.sched_getaffinity(0))) as workers:
+            yield from workers.in_order(label, range(len(names)))
+
+    def _is_small(self) -> bool:
+        predictor = self.predictor
+        return predictor.device.type == "cpu" and predictor.num_parameters <= _SMALL
+
+    def _label(self, name: str, path: Path, folder: MaskFolder) -> bool | str:
+        try:
+            data = path.read_bytes()
+            image_id = images.image_id(data)
+            known = folder.masks_of(name)
+            if known is not None and known.image["image_id"] == image_id:
+                return False
+            pixels = images.decode(data, self.limits).pixels
+        except images.ImageError as error:
+            return f"{path}: {error}"
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        generated = MaskGenerator(self.predictor, self.config).generate(pixels)
+        height, width = pixels.shape[:2]
+        image = {"file_name": name, "image_id": image_id, "height": height, "width": width}
+        folder.keep(Masks(image, [_annotation(mask) for mask in generated.masks]))
+        return True
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Each image by its path below the folder that holds them all."""
+    above = Path(os.path.commonpath([path.parent for path in paths]))
+    return {path.relative_to(above).as_posix(): path for path in paths}
+
+
+def _annotation(mask: GeneratedMask) -> dict[str, Any]:
+    """By SA-1B's keys."""
+    return {
+        "segmentation": {"size": list(mask.rle.size), "counts": mask.rle.counts},
+        "bbox": [float(value) for value in box_xyxy_to_xywh(mask.box_xyxy)],
+        "area": mask.area,
+        "predicted_iou": mask.predicted_iou,
+        "stability_score": mask.stability_score,
+        "crop_box": [float(value) for value in box_xyxy_to_xywh(mask.crop.xyxy)],
+        "point_coords": [list(mask.point_xy)],
+    }

@@ -1,0 +1,181 @@
+"""Masks of files on disk: SA-1B's file for each image, one COCO file, or one Parquet table."""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import coco
+from engine.coco import CocoImage, CocoMask
+from engine.rle import Rle
+from flows.errors import UsageError
+from storage.mask_files import FileMaskRow, read_mask_file, write_mask_file
+from storage.objects import write_durably
+
+FORMATS = ("parquet", "coco", "sa1b")
+_BY_SUFFIX = {".parquet": "parquet", ".json": "coco", "": "sa1b"}
+_IMAGE = ("file_name", "image_id", "height", "width")
+# Of an annotation, beside what COCO has.
+_OURS = ("predicted_iou", "stability_score", "crop_box", "point_coords")
+_ANNOTATION = ("segmentation", "bbox", "area", *_OURS)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Those of one image: its file_name, image_id, height and width, and SA-1B's annotations."""
+
+    image: dict[str, Any]
+    annotations: list[dict[str, Any]]
+
+
+def format_of(out: Path, wanted: str | None) -> str:
+    """The format that is wanted, or that the name of `out` asks for; raises UsageError."""
+    if wanted is not None and wanted not in FORMATS:
+        raise UsageError(f"--format: must be one of {', '.join(FORMATS)}, but got {wanted!r}")
+    if wanted is None and not out.is_dir() and out.suffix not in _BY_SUFFIX:
+        raise UsageError(
+            f"--out: must be a folder, or end in .json or .parquet, but got {out}; or say --format"
+        )
+    kind = wanted or ("sa1b" if out.is_dir() else _BY_SUFFIX[out.suffix])
+    if kind == "sa1b" and out.is_file():
+        raise UsageError(f"--out: sa1b writes a folder, but {out} is a file")
+    if kind != "sa1b" and out.is_dir():
+        raise UsageError(f"--out: {kind} writes a file, but {out} is a folder")
+    return kind
+
+
+class MaskFolder:
+    """Where masks are kept while they are made, and from which `out` is put together.
+
+    made_by: what decides about masks; what something else made does not count. With `redo`
+    nothing that is there counts.
+    """
+
+    def __init__(self, out: Path, kind: str, made_by: dict[str, str], *, redo: bool) -> None:
+        self._out, self._kind, self._made_by = out, kind, made_by
+        # SA-1B's files are the output; for the others they are there until it is whole.
+        self._folder = out if kind == "sa1b" else out.with_name(f"{out.name}.parts")
+        self._earlier = {} if redo else {each.image["file_name"]: each for each in self._read_out()}
+        if redo and kind != "sa1b":
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._trusts_files = not redo
+        self._fresh: set[str] = set()
+
+    def masks_of(self, name: str) -> Masks | None:
+        """What is there of the image `name`."""
+        if name in self._fresh or self._trusts_files:
+            found = self._read_file(self._file(name))
+            if found is not None and found.image["file_name"] == name:
+                return found
+        return self._earlier.get(name)
+
+    def keep(self, masks: Masks) -> None:
+        """Write the masks of one image, whole or not at all."""
+        name = masks.image["file_name"]
+        document = {
+            "image": masks.image,
+            "annotations": [
+                {"id": number, **annotation}
+                for number, annotation in enumerate(masks.annotations, start=1)
+            ],
+            "made_by": self._made_by,
+        }
+        write_durably(self._file(name), json.dumps(document).encode())
+        self._fresh.add(name)
+
+    def finish(self, masks: Sequence[Masks]) -> None:
+        """Write `out` of all these."""
+        if self._kind == "coco":
+            write_durably(self._out, json.dumps(_coco(masks, self._made_by)).encode())
+        elif self._kind == "parquet":
+            note = {"made_by": self._made_by, "images": [each.image for each in masks]}
+            write_mask_file(self._out, [row for each in masks for row in _rows(each)], note)
+        if self._kind != "sa1b":
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _file(self, name: str) -> Path:
+        # With the suffix: a.jpg and a.png may lie side by side.
+        return self._folder / f"{name}.json"
+
+    def _read_file(self, path: Path) -> Masks | None:
+        try:
+            document = json.loads(path.read_bytes())
+            if document["made_by"] == self._made_by:
+                return Masks(document["image"], document["annotations"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
+
+    def _read_out(self) -> Iterable[Masks]:
+        """What an earlier run put together by the same model and config."""
+        if self._kind == "parquet" and (found := read_mask_file(self._out)) is not None:
+            rows, note = found
+            if note.get("made_by") == self._made_by:
+                return _grouped(note["images"], rows, "file_name", "file_name")
+        if self._kind == "coco":
+            try:
+                document = json.loads(self._out.read_bytes())
+                if document["info"]["made_by"] == self._made_by:
+                    return _grouped(document["images"], document["annotations"], "id", "image_id")
+            except (OSError, ValueError, KeyError, TypeError):
+                pass
+        return []
+
+
+def _grouped(
+    images: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]], key: str, of: str
+) -> list[Masks]:
+    """Annotations by their images: `key` of an image is `of` of its annotations."""
+    found: dict[Any, list[dict[str, Any]]] = {image[key]: [] for image in images}
+    for annotation in annotations:
+        found[annotation[of]].append(_only(_ANNOTATION, annotation))
+    return [Masks(_only(_IMAGE, image), found[image[key]]) for image in images]
+
+
+def _only(names: Sequence[str], record: dict[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in names}
+
+
+def _rows(masks: Masks) -> list[FileMaskRow]:
+    return [
+        FileMaskRow(**masks.image, **_only(_ANNOTATION, annotation))
+        for annotation in masks.annotations
+    ]
+
+
+def _coco(masks: Sequence[Masks], made_by: dict[str, str]) -> dict[str, Any]:
+    numbered = list(enumerate(masks, start=1))
+    annotations = [(number, each) for number, found in numbered for each in found.annotations]
+    document = coco.document(
+        [
+            CocoImage(
+                id=number,
+                file_name=found.image["file_name"],
+                height=found.image["height"],
+                width=found.image["width"],
+            )
+            for number, found in numbered
+        ],
+        [
+            CocoMask(
+                id=number,
+                image_id=image,
+                category="object",
+                rle=Rle(
+                    (annotation["segmentation"]["size"][0], annotation["segmentation"]["size"][1]),
+                    annotation["segmentation"]["counts"],
+                ),
+                is_crowd=False,
+            )
+            for number, (image, annotation) in enumerate(annotations, start=1)
+        ],
+        {1: "object"},
+        {"description": "generated by maskloop", "made_by": made_by},
+    )
+    for entry, found in zip(document["images"], masks, strict=True):
+        entry["image_id"] = found.image["image_id"]
+    for entry, (_, annotation) in zip(document["annotations"], annotations, strict=True):
+        entry |= _only(_OURS, annotation)
+    return document

@@ -1,0 +1,132 @@
+"""Other thresholds on kept candidates: the masks of generating again, committed as they are."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine.generation.config import GenerationConfig
+from flows.checking import fsck
+from flows.errors import UsageError
+from flows.generation import generate_stage
+from flows.progress import Silent
+from flows.recipes import Recipe
+from flows.replaying import replay_stage
+from flows.settings import WorkerSettings
+from flows.workspace import Workspace
+
+GRID = GenerationConfig(
+    points_per_side=5,
+    pred_iou_thresh=0.4,
+    stability_score_thresh=0.6,
+    min_mask_region_area=0,
+)
+
+
+@pytest.fixture
+def here(filled: Workspace) -> Workspace:
+    return replace(filled, settings=replace(filled.settings, workers=WorkerSettings(kind="local")))
+
+
+@pytest.fixture
+def plain(recipe: Recipe) -> Recipe:
+    return replace(recipe, generation=GRID)
+
+
+@pytest.fixture
+def keeping(plain: Recipe) -> Recipe:
+    return replace(plain, keep_candidates=True)
+
+
+def masks_of(workspace: Workspace, config_hash: str) -> list[Any]:
+    rows = workspace.lake.rows(
+        """SELECT image_id, segmentation, predicted_iou, stability_score, point_coords, crop_box
+           FROM masks WHERE stage = 'auto' AND config_hash = ?""",
+        (config_hash,),
+    )
+    return sorted(rows, key=lambda row: json.dumps(row))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pred_iou_thresh": 0.7},
+        {"pred_iou_thresh": 0.25, "stability_score_thresh": 0.4},
+        {"box_nms_thresh": 1.0, "mask_nms_thresh": 1.0, "containment_thresh": 1.0},
+    ],
+)
+def test_replayed_is_generated(
+    here: Workspace, plain: Recipe, keeping: Recipe, changes: dict[str, Any]
+) -> None:
+    generate_stage(here, keeping, Silent())
+    replayed = replay_stage(here, plain, changes, Silent())
+    other = replace(plain, generation=replace(GRID, **changes))
+    found = masks_of(here, other.generation_key())
+    assert replayed.num_masks == len(found) > 0
+    assert replayed.num_images == here.lake.rows("SELECT count(*) AS n FROM images")[0]["n"]
+    # The same set once more, by a recipe that has to run the model.
+    again = replace(other, keep_candidates=True)
+    generated = generate_stage(here, again, Silent())
+    assert generated.run_id is not None
+    assert masks_of(here, again.generation_key()) == found
+    assert fsck(here) == []
+
+
+def test_what_was_replayed_stands(here: Workspace, plain: Recipe, keeping: Recipe) -> None:
+    generate_stage(here, keeping, Silent())
+    outcome = replay_stage(here, plain, {"pred_iou_thresh": 0.8}, Silent())
+    [standing] = here.lake.rows("SELECT count(*) AS n FROM current_masks WHERE stage = 'auto'")
+    suppressed = here.lake.rows("SELECT count(*) AS n FROM suppressions")[0]["n"]
+    assert outcome.num_masks - suppressed <= standing["n"] <= outcome.num_masks
+    [run] = here.lake.rows("SELECT * FROM runs WHERE stage = 'replay'")
+    assert (run["status"], run["num_masks"]) == ("done", outcome.num_masks)
+    assert json.loads(run["config"])["pred_iou_thresh"] == 0.8
+    assert replay_stage(here, plain, {"pred_iou_thresh": 0.8}, Silent()).run_id is None
+
+
+def test_candidates_say_why_they_went(here: Workspace, keeping: Recipe) -> None:
+    generate_stage(here, keeping, Silent())
+    for row in here.lake.rows(
+        """SELECT s.num_masks, s.num_candidates, count(*) AS n,
+                  count(*) FILTER (rejected_because IS NULL) AS kept
+           FROM candidates c JOIN image_sets s USING (image_id, model_version, config_hash)
+           GROUP BY ALL"""
+    ):
+        assert row["n"] == row["num_candidates"]
+        assert row["kept"] == row["num_masks"]
+    [kept] = here.lake.rows(
+        """SELECT count(*) AS n FROM candidates c JOIN masks m
+           ON m.image_id = c.image_id AND m.point_coords = c.point_coords
+              AND m.segmentation = c.segmentation
+           WHERE c.rejected_because IS NULL AND m.stage = 'auto'"""
+    )
+    assert kept["n"] == here.lake.rows("SELECT sum(num_masks) AS n FROM image_sets")[0]["n"]
+
+
+def test_a_set_with_candidates_will_do_and_one_without_does_not(
+    here: Workspace, plain: Recipe, keeping: Recipe
+) -> None:
+    assert generate_stage(here, plain, Silent()).run_id is not None
+    with pytest.raises(UsageError, match=r"0 have candidates.*generate --keep-candidates"):
+        replay_stage(here, plain, {"pred_iou_thresh": 0.7}, Silent())
+    assert generate_stage(here, keeping, Silent()).run_id is not None
+    assert generate_stage(here, plain, Silent()).run_id is None
+    assert replay_stage(here, plain, {"pred_iou_thresh": 0.7}, Silent()).run_id is not None
+    assert fsck(here) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "say which threshold is another"),
+        ({"pred_iou_thresh": 0.1}, "--pred-iou-thresh: must be at least 0.2, the floor"),
+        ({"points_per_side": 9}, "--points-per-side: decides what is proposed"),
+        ({"max_masks": 0}, "--max-masks: must be a whole number"),
+    ],
+)
+def test_what_cannot_be_replayed(
+    here: Workspace, plain: Recipe, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        replay_stage(here, plain, changes, Silent())
