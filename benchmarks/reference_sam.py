@@ -106,10 +106,24 @@ class _Decoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         assert multimask_output
         assert len(sparse_prompt_embeddings) > 0
-        logits, iou = self.decoder.decode(
-            image_embeddings.embedding, image_pe, dense_prompt_embeddings, image_embeddings.skips
+        decoder, (image, skips), prompts = self.decoder, image_embeddings, dense_prompt_embeddings
+        hidden, cells = decoder._attended(image, image_pe, prompts)
+        up1, norm, act1, up2, act2 = decoder.output_upscaling
+        middle = up1(cells)
+        if skips is not None:
+            middle = decoder.skip_2x(middle + prompts.fine, skips[0])
+        middle = act1(norm(middle))
+        if skips is not None:
+            middle = decoder.refine(middle)
+        finest = up2(middle)
+        if skips is not None:
+            finest = decoder.skip_4x(finest, skips[1])
+        upscaled = act2(finest)
+        weights = torch.stack(
+            [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1
         )
-        return logits[:, 1:], iou[:, 1:]
+        logits = (weights @ upscaled.flatten(2)).reshape(len(weights), -1, *upscaled.shape[2:])
+        return logits[:, 1:], decoder._predicted_iou(hidden[:, 0], logits)[:, 1:]
 
 
 def _use_slow_layers(module: nn.Module) -> None:

@@ -47,10 +47,11 @@ class Segments:
     height: int
 
     @classmethod
-    def joined(cls, parts: Sequence["Segments"]) -> "Segments":
-        """Those of strips of one mask, from left to right."""
-        starts = np.concatenate([part.starts for part in parts])
-        return cls(starts, np.concatenate([part.ends for part in parts]), parts[0].height)
+    def joined(cls, parts: Sequence["Segments"], height: int) -> "Segments":
+        """Those of strips of one mask, from left to right; none are an empty mask."""
+        nothing = np.zeros(0, dtype=np.int64)
+        starts = np.concatenate([nothing, *(part.starts for part in parts)])
+        return cls(starts, np.concatenate([nothing, *(part.ends for part in parts)]), height)
 
     @property
     def area(self) -> int:

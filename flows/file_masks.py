@@ -7,7 +7,7 @@ where it was; what an earlier run made of the same image by the same model and c
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from engine.model.registry import ARCHITECTURES
 from engine.model.weights import load, read_config
 from engine.threads import image_workers
 from flows.errors import StageError, UsageError
-from flows.image_files import expand
+from flows.image_files import unwritable
 from flows.mask_formats import MaskFolder, Masks
 from flows.progress import Progress
 from flows.recipes import NANO, RECIPES
@@ -59,22 +59,21 @@ class ChosenModel:
 
 
 def model_of(
-    checkpoint: str | None, arch: str | None, sha256: str | None, device: str, progress: Progress
+    checkpoint: str | None,
+    arch: str | None,
+    sha256: str | None,
+    device: str,
+    recipe: str | None,
+    progress: Progress,
 ) -> ChosenModel:
-    """The model that the options `--checkpoint`, `--arch`, `--sha256` and `--device` name.
+    """The model that `--checkpoint`, `--arch`, `--sha256`, `--device` and `--recipe` name.
 
     Without any, the one that ships. Raises UsageError for what does not fit together.
     """
+    if sha256 and not checkpoint:
+        raise UsageError("--sha256: is of a --checkpoint; name that too")
     settings = ModelSettings(checkpoint=checkpoint or "", sha256=sha256 or "", device=device)
-    own = urlsplit(settings.checkpoint).path.endswith(".safetensors")
-    if checkpoint and arch is None and not own:
-        known = ", ".join(name for name in ARCHITECTURES if name.startswith("vit"))
-        raise UsageError(f"--arch: say what {checkpoint} is: one of {known}")
-    if own and arch is None and Path(settings.source).is_file():
-        arch = _architecture_in(Path(settings.source))
-    start = arch or NANO.start
-    if start not in ARCHITECTURES:
-        raise UsageError(f"--arch: must be one of {', '.join(ARCHITECTURES)}, but got {start!r}")
+    start = _architecture(settings, arch, recipe)
     data, config = start_weights(
         replace(NANO, name=start, start=start), settings, progress, said_in="--checkpoint"
     )
@@ -83,8 +82,23 @@ def model_of(
         predictor = Predictor(model, version="file", device=device_named(device))
     except (ValueError, RuntimeError) as error:
         raise UsageError(f"--device: {error}") from error
-    recipe = config.architecture if config.architecture in RECIPES else "reference"
-    return ChosenModel(predictor, hashlib.sha256(data).hexdigest(), recipe)
+    suits = config.architecture if config.architecture in RECIPES else "reference"
+    return ChosenModel(predictor, hashlib.sha256(data).hexdigest(), recipe or suits)
+
+
+def _architecture(settings: ModelSettings, arch: str | None, recipe: str | None) -> str:
+    checkpoint = settings.checkpoint
+    if arch is not None and arch not in ARCHITECTURES:
+        raise UsageError(f"--arch: must be one of {', '.join(ARCHITECTURES)}, but got {arch!r}")
+    if not checkpoint:
+        return arch or (RECIPES[recipe].start if recipe in RECIPES else NANO.start)
+    if urlsplit(checkpoint).path.endswith(".safetensors"):
+        path = Path(settings.source)
+        return arch or (_architecture_in(path) if path.is_file() else NANO.start)
+    if arch is None or not arch.startswith("vit"):
+        known = ", ".join(name for name in ARCHITECTURES if name.startswith("vit"))
+        raise UsageError(f"--arch: say what {checkpoint} is: one of {known}")
+    return arch
 
 
 def _architecture_in(path: Path) -> str:
@@ -106,45 +120,49 @@ class FileMasks:
     @property
     def made_by(self) -> dict[str, str]:
         """What decides about the masks of an image."""
-        return {"weights_sha256": self.weights_sha256, "config_hash": config_hash(self.config)}
+        config = replace(self.config, points_per_batch=1)  # which changes no mask
+        return {"weights_sha256": self.weights_sha256, "config_hash": config_hash(config)}
 
     def make(
-        self, patterns: Sequence[str], folder: MaskFolder, progress: Progress, *, strict: bool
+        self,
+        images_by_name: Mapping[str, Path],
+        folder: MaskFolder,
+        progress: Progress,
+        *,
+        strict: bool,
     ) -> FileMasksOutcome:
-        """Make what `folder` lacks of the images that files, folders and globs name.
+        """Make what `folder` lacks.
 
-        Raises UsageError for a name under which there is none, StageError when no image could be
-        labelled or, when `strict`, the first that could not.
+        Raises StageError when no image could be labelled or, when `strict`, for the first that
+        could not.
         """
         began = time.monotonic()
-        named = _named(expand(patterns))
         problems: list[str] = []
-        num_made = 0
-        for done, outcome in enumerate(self._each(named, folder), start=1):
-            if isinstance(outcome, bool):
-                num_made += outcome
+        done: dict[str, _Done] = {}
+        for name, outcome in zip(images_by_name, self._each(images_by_name, folder), strict=True):
+            if isinstance(outcome, _Done):
+                done[name] = outcome
+            elif strict:
+                raise StageError(f"{outcome}; without --strict it would be left out")
             else:
                 problems.append(outcome)
-                if strict:
-                    raise StageError(f"{outcome}; without --strict it would be left out")
-            progress.step("images", done, len(named))
-        masks = [found for name in named if (found := folder.masks_of(name)) is not None]
-        if not masks:
+            progress.step("images", len(done) + len(problems), len(images_by_name))
+        if not done:
             raise StageError(f"no image could be labelled; {problems[0]}")
-        folder.finish(masks)
+        folder.finish(list(done))
         return FileMasksOutcome(
-            num_images=len(masks),
-            num_known=len(masks) - num_made,
-            num_masks=sum(len(each.annotations) for each in masks),
+            num_images=len(done),
+            num_known=sum(not each.is_new for each in done.values()),
+            num_masks=sum(each.num_masks for each in done.values()),
             seconds=time.monotonic() - began,
             problems=tuple(problems),
         )
 
-    def _each(self, named: dict[str, Path], folder: MaskFolder) -> Iterator[bool | str]:
-        """For each image whether it was made now, or why it could not be."""
+    def _each(self, named: Mapping[str, Path], folder: MaskFolder) -> Iterator["_Done | str"]:
+        """For each image what was done, or why it could not be."""
         names = list(named)
 
-        def label(number: int) -> bool | str:
+        def label(number: int) -> _Done | str:
             return self._label(names[number], named[names[number]], folder)
 
         if not self._is_small():
@@ -157,13 +175,15 @@ class FileMasks:
         predictor = self.predictor
         return predictor.device.type == "cpu" and predictor.num_parameters <= _SMALL
 
-    def _label(self, name: str, path: Path, folder: MaskFolder) -> bool | str:
+    def _label(self, name: str, path: Path, folder: MaskFolder) -> "_Done | str":
+        if (problem := unwritable(path)) is not None:
+            return problem
         try:
             data = path.read_bytes()
             image_id = images.image_id(data)
             known = folder.masks_of(name)
             if known is not None and known.image["image_id"] == image_id:
-                return False
+                return _Done(is_new=False, num_masks=len(known.annotations))
             pixels = images.decode(data, self.limits).pixels
         except images.ImageError as error:
             return f"{path}: {error}"
@@ -173,13 +193,15 @@ class FileMasks:
         height, width = pixels.shape[:2]
         image = {"file_name": name, "image_id": image_id, "height": height, "width": width}
         folder.keep(Masks(image, [_annotation(mask) for mask in generated.masks]))
-        return True
+        return _Done(is_new=True, num_masks=len(generated.masks))
 
 
-def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Each image by its path below the folder that holds them all."""
-    above = Path(os.path.commonpath([path.parent for path in paths]))
-    return {path.relative_to(above).as_posix(): path for path in paths}
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """An image that has its masks."""
+
+    is_new: bool
+    num_masks: int
 
 
 def _annotation(mask: GeneratedMask) -> dict[str, Any]:

@@ -45,23 +45,27 @@ def generate_stage(
     turn: Turn = ALONE,
     stage: str = "generate",
     labels: Labels = executor,
+    of_images: Callable[[str], Sequence[str]] | None = None,
 ) -> GenerateOutcome:
     """Label every image that the model in service has not labelled by this config.
 
-    `labels` does the work of shards, for a run of `stage`.
+    `labels` does the work of shards, for a run of `stage`; `of_images` says which images of the
+    version it is given are meant, instead of all.
 
     Safe to kill and start again at any moment: committed shards stay, pending ones are done again.
     Raises UsageError without any image, StageError when none could be labelled.
     """
     with stage_lock(workspace, "generate"):
-        reconcile_runs(workspace, stage)
+        for of_lock in ("generate", "replay"):
+            reconcile_runs(workspace, of_lock)
         if not workspace.lake.rows("SELECT 1 FROM images LIMIT 1"):
             raise UsageError(
                 "generate: there are no images yet; run: maskloop add PATH..., "
                 "or maskloop import coco ANNOTATIONS.json --images DIR"
             )
         version = serving.ensure_base(workspace, recipe, progress)
-        plan = _Plan(workspace, recipe, version, recipe.generation_key())
+        meant = None if of_images is None else of_images(version)
+        plan = _Plan(workspace, recipe, version, recipe.generation_key(), meant)
         if not plan.has_work():
             return GenerateOutcome(
                 run_id=None, version=version, num_images=0, num_masks=0, num_dead=0
@@ -121,6 +125,7 @@ class _Plan:
     recipe: Recipe
     version: str
     config_hash: str
+    meant: Sequence[str] | None
 
     def has_work(self) -> bool:
         return bool(shards.pending(self.workspace.lake, self.version, self.config_hash)) or bool(
@@ -182,7 +187,8 @@ class _Plan:
                ORDER BY image_id""",
             (self.version, list(self.recipe.generation_keys())),
         )
-        return [row["image_id"] for row in rows]
+        meant = None if self.meant is None else set(self.meant)
+        return [row["image_id"] for row in rows if meant is None or row["image_id"] in meant]
 
     def _references(self, image_ids: Sequence[str]) -> dict[str, ImageRef]:
         rows = self.workspace.lake.rows(

@@ -1,10 +1,8 @@
 """`maskloop add`: images without labels."""
 
 from collections.abc import Sequence
-from itertools import takewhile
-from pathlib import Path
 
-from flows.image_files import FoundImage, Progress, expand, read_images
+from flows.image_files import FoundImage, Progress, expand, read_images, start_of
 from flows.image_rows import (
     TORN,
     IntakeReport,
@@ -87,14 +85,6 @@ def _commit(
 
 def _with_folders(sources: Sources, patterns: Sequence[str]) -> Sources:
     for pattern in patterns:
-        if (folder := _start(pattern)).is_dir():
+        if (folder := start_of(pattern)).is_dir():
             sources = sources.with_folder(folder)
     return sources
-
-
-def _start(pattern: str) -> Path:
-    """What a pattern names, and of a glob the part before the first wildcard."""
-    path = Path(pattern)
-    if path.exists():
-        return path
-    return Path(*takewhile(lambda part: not set(part) & set("*?["), path.parts))

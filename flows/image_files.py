@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from engine import images
@@ -47,9 +48,8 @@ def read_images(
 
 
 def _look(path: Path, limits: images.ImageLimits) -> FoundImage | str:
-    if not str(path).isprintable():
-        # Among these are halves of surrogate pairs, which Python puts where a name is not UTF-8.
-        return f"{str(path)!a}: a file name that cannot be written down; rename the file"
+    if (problem := unwritable(path)) is not None:
+        return problem
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -75,28 +75,64 @@ def _look(path: Path, limits: images.ImageLimits) -> FoundImage | str:
     )
 
 
+def unwritable(path: Path) -> str | None:
+    """Why the name of a file cannot be written down, if so."""
+    if str(path).isprintable():
+        return None
+    # Among these are halves of surrogate pairs, which Python puts where a name is not UTF-8.
+    return f"{str(path)!a}: a file name that cannot be written down; rename the file"
+
+
 def expand(patterns: Sequence[str]) -> list[Path]:
     """The image files that files, folders (all below them) and globs name, each once.
 
     Raises UsageError for a name under which there is none.
     """
-    paths: dict[Path, None] = {}
+    found = (path.resolve() for pattern in patterns for path in _matches(pattern))
+    return list(dict.fromkeys(found))
+
+
+def named(patterns: Sequence[str]) -> dict[str, Path]:
+    """The same by names that hang on no other image: the path below the folder that was named.
+
+    Raises UsageError for two files of one name.
+    """
+    paths: dict[str, Path] = {}
     for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            below = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-            matches = sorted(p for p in below if p.is_file())
-        elif path.is_file():
-            matches = [path]
-        else:
-            matches = sorted(_glob(path))
-        if not matches:
-            raise UsageError(
-                f"{pattern}: no image file there; expected files, folders or globs of "
-                f"{', '.join(sorted(IMAGE_SUFFIXES))}"
-            )
-        paths.update(dict.fromkeys(path.resolve() for path in matches))
-    return list(paths)
+        start = start_of(pattern)
+        folder = start if start.is_dir() else start.parent
+        for path in _matches(pattern):
+            name = path.relative_to(folder).as_posix()
+            if not paths.setdefault(name, path).samefile(path):
+                raise UsageError(
+                    f"{paths[name]} and {path}: would both be {name}; name the folder above both"
+                )
+    return paths
+
+
+def start_of(pattern: str) -> Path:
+    """What a pattern names, and of a glob the part before the first wildcard."""
+    path = Path(pattern)
+    if path.exists():
+        return path
+    return Path(*takewhile(lambda part: not set(part) & set("*?["), path.parts))
+
+
+def _matches(pattern: str) -> list[Path]:
+    path = Path(pattern)
+    if path.is_dir():
+        below = (p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        matches = sorted(p for p in below if p.is_file())
+    elif path.is_file():
+        matches = [path]
+    else:
+        matches = sorted(_glob(path))
+    if not matches:
+        raise UsageError(
+            f"{pattern}: no image file there; expected files, folders or globs of "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return matches
 
 
 def _glob(pattern: Path) -> list[Path]:

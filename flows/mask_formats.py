@@ -85,15 +85,17 @@ class MaskFolder:
         write_durably(self._file(name), json.dumps(document).encode())
         self._fresh.add(name)
 
-    def finish(self, masks: Sequence[Masks]) -> None:
-        """Write `out` of all these."""
+    def finish(self, names: Sequence[str]) -> None:
+        """Write `out` of the masks of all these images, each of which has them."""
+        if self._kind == "sa1b":
+            return
+        masks = [found for name in names if (found := self.masks_of(name)) is not None]
         if self._kind == "coco":
             write_durably(self._out, json.dumps(_coco(masks, self._made_by)).encode())
-        elif self._kind == "parquet":
+        else:
             note = {"made_by": self._made_by, "images": [each.image for each in masks]}
             write_mask_file(self._out, [row for each in masks for row in _rows(each)], note)
-        if self._kind != "sa1b":
-            shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _file(self, name: str) -> Path:
         # With the suffix: a.jpg and a.png may lie side by side.

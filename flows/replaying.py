@@ -15,10 +15,12 @@ from flows.generation import GenerateOutcome, generate_stage
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn
-from flows.shard_work import ShardOrder, ShardRows
+from flows.shard_work import ShardFailure, ShardOrder, ShardRows
 from flows.workers import Result
 from flows.workspace import Workspace
 from storage.catalog.shards import ShardReceipt
+from storage.errors import StorageError
+from storage.rows import utcnow
 
 
 def replay_stage(
@@ -31,18 +33,14 @@ def replay_stage(
 ) -> GenerateOutcome:
     """The set of masks that `recipe` with other thresholds would generate, out of its candidates.
 
-    It is committed as a generation's is, and becomes what `current_masks` shows. Raises UsageError
-    for a threshold that cannot be replayed, and where candidates were not kept.
+    It is committed as a generation's is, and stands from then on, also where it was made before;
+    without changes the recipe's own set stands again. Images without candidates keep the masks
+    they have. Raises UsageError for a threshold that cannot be replayed, and where no image has
+    candidates.
     """
     wanted = _wanted(recipe.generation, changes)
-    if wanted == recipe.generation:
-        raise UsageError(
-            "replay: say which threshold is another, such as --pred-iou-thresh 0.84; "
-            f"with those of recipe {recipe.name} masks are there"
-        )
     kept = replace(recipe, keep_candidates=True)
-    version = serving.ensure_base(workspace, recipe, progress)
-    _check_kept(workspace, kept, version)
+    other = kept if wanted == recipe.generation else replace(recipe, generation=wanted)
 
     def labels(
         workspace: Workspace, chosen: Recipe, version: str, orders: Sequence[ShardOrder]
@@ -51,8 +49,57 @@ def replay_stage(
         depth = serving.model_row(workspace, version).generation_depth
         return (source.label(order, chosen, depth) for order in orders)
 
-    other = replace(recipe, generation=wanted, keep_candidates=False)
-    return generate_stage(workspace, other, progress, turn=turn, stage="replay", labels=labels)
+    outcome = generate_stage(
+        workspace,
+        other,
+        progress,
+        turn=turn,
+        stage="replay",
+        labels=labels,
+        of_images=lambda version: _with_candidates(workspace, kept, version, progress),
+    )
+    _let_stand(workspace, outcome.version, other.generation_key())
+    return outcome
+
+
+def _with_candidates(
+    workspace: Workspace, recipe: Recipe, version: str, progress: Progress
+) -> list[str]:
+    """The images whose candidates were kept."""
+    rows = workspace.lake.rows(
+        "SELECT image_id FROM image_sets WHERE model_version = ? AND config_hash = ?",
+        (version, recipe.generation_key()),
+    )
+    num_images = workspace.lake.rows("SELECT count(*) AS n FROM images")[0]["n"]
+    lacking = (
+        f"of {num_images} images {len(rows)} have candidates of {version} by recipe {recipe.name}; "
+        "they are kept by: maskloop generate --keep-candidates"
+    )
+    if not rows:
+        raise UsageError(f"replay: {lacking}")
+    if len(rows) < num_images:
+        progress.note(lacking)
+    return [row["image_id"] for row in rows]
+
+
+def _let_stand(workspace: Workspace, version: str, config_hash: str) -> None:
+    """Make this set the newest of every image that has it: the newest is the one that stands."""
+    key = (version, config_hash)
+    newest = workspace.lake.rows(
+        """SELECT 1 FROM image_sets AS other JOIN image_sets AS own USING (image_id, model_version)
+           WHERE own.model_version = ? AND own.config_hash = ?
+             AND other.config_hash <> own.config_hash AND other.created_at >= own.created_at
+           LIMIT 1""",
+        key,
+    )
+    if newest:
+        workspace.lake.commit(
+            lambda tx: tx.execute(
+                "UPDATE image_sets SET created_at = ? WHERE model_version = ? AND config_hash = ?",
+                (utcnow(), *key),
+            ),
+            message="an earlier set stands again",
+        )
 
 
 def _wanted(made: GenerationConfig, changes: Mapping[str, Any]) -> GenerationConfig:
@@ -65,20 +112,6 @@ def _wanted(made: GenerationConfig, changes: Mapping[str, Any]) -> GenerationCon
     return wanted
 
 
-def _check_kept(workspace: Workspace, recipe: Recipe, version: str) -> None:
-    (found,) = workspace.lake.rows(
-        """SELECT count(*) AS images, count(num_candidates) AS kept FROM images
-           LEFT JOIN (SELECT image_id, num_candidates FROM image_sets
-                      WHERE model_version = ? AND config_hash = ?) USING (image_id)""",
-        (version, recipe.generation_key()),
-    )
-    if found["kept"] < found["images"]:
-        raise UsageError(
-            f"replay: of {found['images']} images {found['kept']} have candidates of {version} by "
-            f"recipe {recipe.name}; they are kept by: maskloop generate --keep-candidates"
-        )
-
-
 class _Source:
     """Candidates of one model by one config."""
 
@@ -86,20 +119,25 @@ class _Source:
         self._workspace = workspace
         self._key = (version, config_hash)
 
-    def label(self, order: ShardOrder, recipe: Recipe, depth: int) -> ShardReceipt:
+    def label(self, order: ShardOrder, recipe: Recipe, depth: int) -> Result:
         """Write the masks that stay of a shard's images."""
+        try:
+            return self._replayed(order, recipe, depth)
+        except (ValueError, StorageError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            return ShardFailure(shard_key=order.shard_key, reason=reason)
+
+    def _replayed(self, order: ShardOrder, recipe: Recipe, depth: int) -> ShardReceipt:
         rows = ShardRows(order, self._key[0], recipe.generation_key(), depth)
         candidates = self._candidates([image.image_id for image in order.images], recipe)
         for image in order.images:
             proposed, kept = candidates[image.image_id]
             masks, rejections = replay(kept, recipe.generation)
-            counts = dict(+rejections.counts)
             # Those under the thresholds never left the store.
-            counts["below_thresholds"] = proposed - len(kept)
-            rows.add(
-                image.image_id,
-                Generated(masks=masks, num_proposed=proposed, rejections=counts),
-            )
+            rejections.add_unnamed("below_thresholds", proposed - len(kept))
+            counts = dict(+rejections.counts)
+            generated = Generated(masks=masks, num_proposed=proposed, rejections=counts)
+            rows.add(image.image_id, generated)
         return rows.written(self._workspace.root)
 
     def _candidates(
@@ -109,7 +147,7 @@ class _Source:
         config = recipe.generation
         proposed = self._workspace.lake.rows(
             "SELECT image_id, num_proposed FROM image_sets WHERE model_version = ? "
-            "AND config_hash = ? AND list_contains(?, image_id)",
+            "AND config_hash = ? AND image_id IN (SELECT unnest(?))",
             (*self._key, image_ids),
         )
         found: dict[str, tuple[int, list[GeneratedMask]]] = {
@@ -118,7 +156,7 @@ class _Source:
         # Those that would go by themselves need not be read; they decide about no other.
         for row in self._workspace.lake.rows(
             """SELECT * FROM candidates WHERE model_version = ? AND config_hash = ?
-               AND list_contains(?, image_id) AND (predicted_iou > ? OR ? = 0)
+               AND image_id IN (SELECT unnest(?)) AND (predicted_iou > ? OR ? = 0)
                AND stability_score >= ? ORDER BY image_id, number""",
             (
                 *self._key,

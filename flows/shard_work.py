@@ -89,7 +89,7 @@ class ShardRows:
         self._depth = generation_depth
         self._masks: list[MaskRow] = []
         self._sets: list[ImageSetRow] = []
-        self._candidates: list[CandidateRow] | None = None
+        self._candidates: list[CandidateRow] = []
         self._made: dict[str, Any] = {
             "model_version": model_version,
             "config_hash": config_hash,
@@ -102,8 +102,7 @@ class ShardRows:
         self._masks += [self._mask(mask, image_id) for mask in generated.masks]
         kept = generated.candidates
         if kept is not None:
-            rows = [self._candidate(mask, kept, image_id) for mask in kept.masks]
-            self._candidates = [*(self._candidates or []), *rows]
+            self._candidates += [self._candidate(mask, kept, image_id) for mask in kept.masks]
         self._sets.append(
             ImageSetRow(
                 **self._made,

@@ -1,4 +1,4 @@
-"""Masks of files, without a store: one Parquet table whose columns are those of `masks`."""
+"""Masks of files, without a store, as one Parquet table."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.catalog.schema import arrow_table
-from storage.objects import part_of, put_in_place
+from storage.objects import write_durably
 from storage.rows import Row, Segmentation
 
 _NOTE = b"maskloop"
@@ -20,7 +20,7 @@ _NOTE = b"maskloop"
 class FileMaskRow(Row):
     """An automatic mask of an image file, with SA-1B's columns."""
 
-    table = "masks"
+    table = "file_masks"
 
     file_name: str
     image_id: str
@@ -38,13 +38,9 @@ class FileMaskRow(Row):
 def write_mask_file(target: Path, rows: Sequence[FileMaskRow], note: Mapping[str, Any]) -> None:
     """Write `rows` as a Parquet file, whole or not at all; `note`, of JSON values, goes with it."""
     table = arrow_table(FileMaskRow, rows).replace_schema_metadata({_NOTE: json.dumps(note)})
-    part = part_of(target)
-    try:
-        pq.write_table(table, part)
-        put_in_place(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    write_durably(target, buffer.getvalue())
 
 
 def read_mask_file(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:

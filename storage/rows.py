@@ -215,6 +215,9 @@ class ShardRow(Row):
     set_uri: str | None = None
     set_sha256: str | None = None
     set_bytes: int | None = None
+    candidate_uri: str | None = None
+    candidate_sha256: str | None = None
+    candidate_bytes: int | None = None
     reason: str | None = None
     planned_at: datetime
     committed_at: datetime | None = None

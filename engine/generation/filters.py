@@ -8,21 +8,33 @@ from engine.generation.grid import CropBox
 from engine.geometry import Boxes, Frame
 
 
-def picture_area(logits: Tensor, frame: Frame) -> Tensor:
-    """(..., h, w) logits of a frame -> the part that shows the picture and not the padding."""
+def picture_area(logits: Tensor, frame: Frame, margin: int = 0) -> Tensor:
+    """(..., h, w) logits of a frame -> the part that shows the picture and not the padding.
+
+    `margin`: cells of padding more, on which the picture's last pixels lean.
+    """
     (rows, columns), (height, width) = logits.shape[-2:], frame.resized_hw
-    return logits[..., : -(-height * rows // frame.side), : -(-width * columns // frame.side)]
+    last_row, last_column = -(-height * rows // frame.side), -(-width * columns // frame.side)
+    return logits[..., : last_row + margin, : last_column + margin]
 
 
 def stability_scores(logits: Tensor, threshold: float, offset: float) -> Tensor:
-    """(N, h, w) logits -> (N,) IoU of the masks cut at `threshold` + and - `offset`.
+    """(N, h, w) logits -> (N,) float64 IoU of the masks cut at `threshold` + and - `offset`.
 
     The higher mask lies inside the lower one, so this is the ratio of their areas; 0 where both are
     empty. From SAM's `calculate_stability_score`.
     """
     high = (logits > threshold + offset).flatten(1).sum(dim=1)
     low = (logits > threshold - offset).flatten(1).sum(dim=1)
-    return high / low.clamp(min=1)
+    return high.double() / low.clamp(min=1)
+
+
+def core_of(masks: Tensor) -> Tensor:
+    """(N, h, w) bool -> the same, of cells whose eight neighbours are in the mask too."""
+    core = torch.zeros_like(masks)
+    rows = masks[:, :-2] & masks[:, 1:-1] & masks[:, 2:]
+    core[:, 1:-1, 1:-1] = rows[:, :, :-2] & rows[:, :, 1:-1] & rows[:, :, 2:]
+    return core
 
 
 def boxes_of(masks: Tensor) -> Tensor:

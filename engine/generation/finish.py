@@ -43,8 +43,10 @@ class Finisher:
 
     def bounds(self, proposals: Sequence[Proposal]) -> tuple[Boxes, Boxes]:
         """(N, 4) boxes in the image inside and around those of the masks, as far as is sure."""
-        boxes = torch.stack([proposal.box for proposal in proposals])
         x, y, _, _ = self._view.crop.xyxy
         corner = np.array([x, y, x, y], dtype=np.float32)
-        inner, outer = self._upscaler.bounds(boxes)
-        return inner.numpy() + corner, outer.numpy() + corner
+        inner, outer = self._upscaler.bounds(
+            torch.stack([proposal.box for proposal in proposals]),
+            torch.stack([proposal.core for proposal in proposals]),
+        )
+        return inner + corner, outer + corner

@@ -45,8 +45,9 @@ def crop_boxes(hw: tuple[int, int], config: GenerationConfig) -> list[CropBox]:
         per_side = 2**layer
         overlap = int(config.crop_overlap_ratio * min(hw) * (2 / per_side))
         crop_width, crop_height = (_crop_side(side, per_side, overlap) for side in (width, height))
-        for row in range(per_side):
-            for column in range(per_side):
+        # Column by column, as SAM does: of equal masks of equal crops the first stays.
+        for column in range(per_side):
+            for row in range(per_side):
                 x0, y0 = column * (crop_width - overlap), row * (crop_height - overlap)
                 x1, y1 = min(x0 + crop_width, width), min(y0 + crop_height, height)
                 # A tiny image has more crops than pixels.

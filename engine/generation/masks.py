@@ -66,8 +66,9 @@ class Generated:
     """The masks of one image, best first, and why the others went.
 
     `num_proposed` counts what the model gave: len(masks) + sum(rejections.values()). Reasons:
-    predicted_iou, stability, area, crop_edge, duplicate_box, duplicate_mask, contained, max_masks.
-    Of several reasons the first that was found counts. `candidates` where they were asked for.
+    predicted_iou, stability, area, crop_edge, duplicate_box, duplicate_mask, contained, max_masks;
+    of a replay also below_thresholds, either of the first two. Of several reasons the first that
+    was found counts. `candidates` where they were asked for.
     """
 
     masks: list[GeneratedMask]

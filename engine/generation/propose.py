@@ -8,18 +8,15 @@ import numpy as np
 from torch import Tensor
 
 from engine.generation.config import GenerationConfig
-from engine.generation.filters import boxes_of, picture_area, stability_scores
+from engine.generation.filters import boxes_of, core_of, picture_area, stability_scores
 from engine.generation.grid import CropBox, points_in
 from engine.generation.masks import Rejections
 from engine.generation.windows import Window
 from engine.geometry import Frame
 from engine.model.embedding import ImageEmbedding
-from engine.model.predictor import Candidates, Predictor
+from engine.model.predictor import LikelyMasks, Predictor
 from engine.model.prompts import Prompts
 
-# Stability at low resolution tells that at full resolution so well for masks of so many cells.
-_STABILITY_MARGIN = 0.15
-_STABILITY_CELLS = 64
 # SAM's clicks stand in the middle of the frame's pixel that they name.
 _HALF_PIXEL = 0.5
 
@@ -42,14 +39,15 @@ class View:
 class Proposal:
     """One mask of a crop at low resolution.
 
-    number: its place among all of the image; window: its logits; box: (4,) xyxy of its cells over
-    the threshold; iou as predicted; stability of the logits; point: the click that made it, (x, y)
-    in pixels of the crop.
+    number: its place among all of the image; window: its logits; box, core: (4,) xyxy of its cells
+    over the threshold, and of those inside them (`WindowUpscaler.bounds`); iou as predicted;
+    stability of the logits; point: the click that made it, (x, y) in pixels of the crop.
     """
 
     number: int
     window: Window
     box: Tensor
+    core: Tensor
     iou: float
     stability: float
     point: tuple[float, float]
@@ -74,42 +72,40 @@ def propose(
         prompts = Prompts.single_points(batch + _HALF_PIXEL / view.frame.scale_xy)
         candidates = predictor.candidates(view.embedding, prompts, min_iou=min_iou)
         rejections.add_unnamed("predicted_iou", 3 * len(batch) - len(candidates.iou))
-        found += _stable(candidates, batch, view, config, rejections, first + 3 * start)
+        found += _likely(candidates, batch, view, config, rejections, first + 3 * start)
     return found
 
 
-def _stable(
-    candidates: Candidates,
+def _likely(
+    candidates: LikelyMasks,
     points: np.ndarray,
     view: View,
     config: GenerationConfig,
     rejections: Rejections,
     first: int,
 ) -> Iterator[Proposal]:
-    """Those that are not empty and, as far as low resolution tells, stable; points (B, 2)."""
-    seen = picture_area(candidates.logits, view.frame)
-    stability = stability_scores(seen, config.mask_threshold, config.stability_score_offset)
-    masks = seen > config.mask_threshold
-    boxes, areas = boxes_of(masks), masks.flatten(1).sum(dim=1)
-    if config.stability_at == "logits":
-        reach = boxes
-        unstable = stability < config.stability_score_thresh
-    else:
-        reach = boxes_of(seen > config.mask_threshold - config.stability_score_offset)
-        unstable = stability < config.stability_score_thresh - _STABILITY_MARGIN
-        unstable &= areas >= _STABILITY_CELLS
+    """Those that are not empty and, where that is judged here, stable; points (B, 2)."""
+    logits, threshold = candidates.logits, config.mask_threshold
+    offset = config.stability_score_offset
+    stability = stability_scores(picture_area(logits, view.frame), threshold, offset)
+    leaned_on = picture_area(logits, view.frame, margin=1)
+    masks = leaned_on > threshold
+    boxes, cores = boxes_of(masks), boxes_of(core_of(masks))
+    at_pixels = config.stability_at == "pixels"
+    reach = boxes_of(leaned_on > threshold - offset) if at_pixels else boxes
     for row, which in enumerate(candidates.which.tolist()):
         number = first + which
-        if areas[row] == 0:
+        if boxes[row, 2] == 0:
             rejections.add("area", number)
-        elif unstable[row]:
+        elif not at_pixels and stability[row] < config.stability_score_thresh:
             rejections.add("stability", number)
         else:
             x, y = (float(value) for value in points[which // 3])
             yield Proposal(
                 number=number,
-                window=Window.around(candidates.logits[row], reach[row]),
+                window=Window.around(logits[row], reach[row]),
                 box=boxes[row],
+                core=cores[row],
                 iou=float(candidates.iou[row]),
                 stability=float(stability[row]),
                 point=(x, y),

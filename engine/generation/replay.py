@@ -8,9 +8,10 @@ from engine.generation.config import GenerationConfig
 from engine.generation.masks import GeneratedMask, Rejections
 from engine.generation.select import best_of_image, distinct, rank
 
-# What decides which of the candidates stay; all else decides what the candidates are.
+# What decides which of the candidates stay, or nothing; all else decides what the candidates are.
 REPLAYED = frozenset(
     {
+        "points_per_batch",
         "pred_iou_thresh",
         "stability_score_thresh",
         "ranked_by",

@@ -1,7 +1,7 @@
 """Which of an image's masks stay: filters, and of masks that show the same the best.
 
 The order of steps is that of SAM's `SamAutomaticMaskGenerator`; masks inside masks and the best of
-all are ours.
+all are ours, and so is how small regions are found (`engine.generation.clean`).
 """
 
 from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.geometry import Frame
+from engine.geometry import Boxes, Frame
 from engine.rle import Segments, segments_of
 
 # A pixel depends on three neighbouring cells at most.
@@ -45,7 +45,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Enlarged:
-    """A mask at full size as runs of pixels, and the areas at the cuts that judge its stability."""
+    """A mask at full size as runs of pixels, and the areas at the cuts that judge its stability.
+
+    Of a window that reaches only to the threshold, the area below is too small.
+    """
 
     segments: Segments
     area_above: int
@@ -75,16 +78,25 @@ class WindowUpscaler:
             found.append(segments_of(strip > threshold, column, row, self._rows.num_pixels))
             above += int(np.count_nonzero(strip > threshold + offset))
             below += int(np.count_nonzero(strip > threshold - offset))
-        return Enlarged(Segments.joined(found), above, below)
+        return Enlarged(Segments.joined(found, self._rows.num_pixels), above, below)
 
-    def bounds(self, box: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (..., 4) xyxy in cells -> boxes in pixels that lie inside and around the mask's."""
-        per_cell = torch.tensor([self._columns.pixels_per_cell, self._rows.pixels_per_cell] * 2)
-        sizes = torch.tensor([self._columns.num_pixels, self._rows.num_pixels] * 2)
-        margin = torch.tensor([1.0, 1.0, -1.0, -1.0]) * (1 + per_cell)
-        pixels = box * per_cell
-        inner, outer = pixels + margin, pixels - margin
-        return inner, torch.minimum(outer.clamp(min=0), sizes)
+    def bounds(self, box: Tensor, core: Tensor) -> tuple[Boxes, Boxes]:
+        """Boxes (N, 4) in pixels that surely lie inside and around those of the masks.
+
+        box: (N, 4) of all cells over the threshold; core: (N, 4) of those whose eight neighbours
+        are over it too, zeros for none. A pixel is a mean of at most three cells along each side:
+        over the threshold in the middle of a core cell, and nowhere a cell beyond the last.
+        """
+        per_cell = np.tile([self._columns.pixels_per_cell, self._rows.pixels_per_cell], 2)
+        size = np.tile([self._columns.num_pixels, self._rows.num_pixels], 2)
+        inward = np.array([1.0, 1.0, -1.0, -1.0])
+        outer = np.clip(box.numpy() * per_cell - inward * (per_cell + 1), 0, size)
+        inner = core.numpy() * per_cell + inward * (per_cell / 2 + 1)
+        # Where a pixel is wider than a cell, it may lean on none of the core alone.
+        if per_cell.min() < 1:
+            inner = np.zeros_like(inner)
+        inner[(inner[:, 2:] <= inner[:, :2]).any(axis=1)] = 0
+        return inner.astype(np.float32), outer.astype(np.float32)
 
     def _strips(self, window: Window) -> Iterator[tuple[int, int, np.ndarray]]:
         """(first column, first row, logits (columns, rows)) of the window, a few columns a time."""
@@ -108,6 +120,7 @@ class _Axis:
     matrix: Tensor
     first: npt.NDArray[np.int64]
     last: npt.NDArray[np.int64]
+    pixels_per_cell: float
 
     @classmethod
     def of(cls, cells: int, side: int, resized: int, original: int) -> "_Axis":
@@ -117,15 +130,11 @@ class _Axis:
         matrix = F.interpolate(in_frame, original, mode="linear")[:, 0].T.contiguous()
         used = matrix.numpy() != 0
         first, last = used.argmax(axis=1), cells - 1 - used[:, ::-1].argmax(axis=1)
-        return cls(matrix, first, last)
+        return cls(matrix, first, last, side / cells * original / resized)
 
     @property
     def num_pixels(self) -> int:
         return len(self.matrix)
-
-    @property
-    def pixels_per_cell(self) -> float:
-        return self.num_pixels / (int(self.last[-1]) + 1)
 
     def pixels(self, cells: slice) -> slice:
         """The pixels that depend on no other cells than these."""

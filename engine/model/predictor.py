@@ -29,7 +29,7 @@ _CELLS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
-class Candidates:
+class LikelyMasks:
     """K masks of single clicks on one image, out of three a click.
 
     logits: (K, h, w) float32 in the frame, positive inside; iou: (K,) the IoU that the model
@@ -192,7 +192,7 @@ class Predictor:
     @torch.inference_mode()
     def candidates(
         self, embedding: ImageEmbedding, prompts: Prompts, *, min_iou: float
-    ) -> Candidates:
+    ) -> LikelyMasks:
         """Of the three masks of each prompt those whose predicted IoU is over `min_iou`.
 
         What falls short is not drawn where the model can tell before. Raises ValueError when
@@ -204,7 +204,7 @@ class Predictor:
         logits, iou, which = self._model.decode_above(
             min_iou, embedding.batch().to(self.device), index, tensors.to(self.device)
         )
-        return Candidates(logits.cpu(), iou.cpu(), which.cpu())
+        return LikelyMasks(logits.cpu(), iou.cpu(), which.cpu())
 
     def _check_encoder(self, embedding: ImageEmbedding) -> None:
         if embedding.encoder_id != self.encoder_id:

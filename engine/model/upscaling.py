@@ -50,7 +50,8 @@ def as_families(image: Tensor) -> Tensor:
 def normed(families: Tensor, norm: LayerNorm2d) -> Tensor:
     """`norm` of each member of families (N, k C, h, w)."""
     num, channels, height, width = families.shape
-    members = families.permute(0, 2, 3, 1).reshape(num, height, width, -1, norm.weight.numel())
+    each = norm.weight.numel()
+    members = families.permute(0, 2, 3, 1).reshape(num, height, width, channels // each, each)
     eased = F.layer_norm(members, norm.weight.shape, norm.weight, norm.bias, norm.eps)
     return eased.reshape(num, height, width, channels).permute(0, 3, 1, 2)
 

@@ -1,8 +1,8 @@
-"""`generate`: stage 3 for a workspace, or masks of files without one."""
+"""`generate`: stage 3 for a workspace, or masks of files without one; `replay`."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,12 +10,15 @@ from flows.cli.stages import JsonOption, RecipeOption, run, show
 from flows.cli.terminal import show_problems, terminal_progress
 from flows.errors import UsageError
 
+if TYPE_CHECKING:
+    from engine.generation.config import GenerationConfig
+
 _FILES = "Masks of files (IMAGES and --out)"
 _GRID = "How masks of IMAGES are made (segment_anything's names)"
 
 
 def register(app: typer.Typer) -> None:
-    """Add this module's command to `app`."""
+    """Add this module's commands to `app`."""
     app.command()(generate)
     app.command()(replay)
 
@@ -211,25 +214,38 @@ def _of_files(
     as_json: bool,
 ) -> None:
     from flows.file_masks import FileMasks, model_of
+    from flows.image_files import named
     from flows.mask_formats import MaskFolder, format_of
     from flows.recipes import generation_named
 
     kind = format_of(output.path, output.kind)
+    by_name = named(images)
+    # What is wrong is said before a checkpoint is downloaded.
+    _changed(generation_named(recipe or "reference"), changes)
     with terminal_progress() as progress:
         chosen = model_of(
-            weights.checkpoint, weights.arch, weights.sha256, weights.device or "auto", progress
+            weights.checkpoint,
+            weights.arch,
+            weights.sha256,
+            weights.device or "auto",
+            recipe,
+            progress,
         )
-        try:
-            config = replace(generation_named(recipe or chosen.recipe), **changes)
-        except ValueError as error:
-            field, _, rule = str(error).partition(": ")
-            raise UsageError(f"--{field.replace('_', '-')}: {rule}") from error
+        config = _changed(generation_named(chosen.recipe), changes)
         job = FileMasks(chosen.predictor, chosen.sha256, config)
         folder = MaskFolder(output.path, kind, job.made_by, redo=output.redo)
-        outcome = job.make(images, folder, progress, strict=output.strict)
+        outcome = job.make(by_name, folder, progress, strict=output.strict)
     show_problems(outcome.problems)
     text = (
         f"{outcome.num_masks} masks on {outcome.num_images} images in {output.path}"
         f" ({outcome.num_known} of them were there)"
     )
     show({"out": str(output.path), "format": kind, **asdict(outcome)}, as_json, text)
+
+
+def _changed(config: "GenerationConfig", changes: dict[str, Any]) -> "GenerationConfig":
+    try:
+        return replace(config, **changes)
+    except ValueError as error:
+        field, _, rule = str(error).partition(": ")
+        raise UsageError(f"--{field.replace('_', '-')}: {rule}") from error

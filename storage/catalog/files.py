@@ -25,6 +25,7 @@ SELECT weights_uri AS uri FROM model_versions
 UNION ALL SELECT uri FROM embeddings
 UNION ALL SELECT mask_uri FROM shards WHERE state = 'committed'
 UNION ALL SELECT set_uri FROM shards WHERE state = 'committed'
+UNION ALL SELECT candidate_uri FROM shards WHERE candidate_uri IS NOT NULL
 """
 
 

@@ -101,7 +101,9 @@ def _lake_files(subject: _Subject) -> Iterator[Breach]:
 
 def _shard_files(subject: _Subject) -> Iterator[Breach]:
     for row in subject.lake.rows("SELECT * FROM shards WHERE state = 'committed'"):
-        for kind in ("mask", "set"):
+        for kind in ("mask", "set", "candidate"):
+            if row[f"{kind}_uri"] is None:
+                continue
             stored = (row[f"{kind}_uri"], row[f"{kind}_sha256"], row[f"{kind}_bytes"])
             if problem := _file_problem(subject, *stored):
                 images = ", ".join(row["image_ids"])

@@ -116,4 +116,5 @@ RULES = (
     _relative("embeddings", "uri"),
     _relative("shards", "mask_uri"),
     _relative("shards", "set_uri"),
+    _relative("shards", "candidate_uri"),
 )

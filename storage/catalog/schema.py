@@ -19,6 +19,7 @@ from storage.rows import (
     ReviewRow,
     Row,
     Segmentation,
+    ShardRow,
     TrainingStepRow,
 )
 
@@ -83,6 +84,7 @@ def upgrade(stored: int) -> list[str]:
             f"DROP TABLE {CandidateRow.table}",
             _create_table(CandidateRow),
             _add_column(ImageSetRow, "num_candidates"),
+            *(_add_column(ShardRow, f"candidate_{what}") for what in ("uri", "sha256", "bytes")),
         ],
     }
     return [item for version, items in brought_by.items() if version > stored for item in items]

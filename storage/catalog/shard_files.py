@@ -53,15 +53,15 @@ def write_shard_files(
     shard_key: str,
     masks: Sequence[MaskRow],
     sets: Sequence[ImageSetRow],
-    candidates: Sequence[CandidateRow] | None = None,
+    candidates: Sequence[CandidateRow] = (),
 ) -> ShardReceipt:
     """Write a shard's masks and sets below the store at `root`, and say where they lie.
 
-    `candidates`: None when they were not kept. Raises ValueError for rows of another shard: they
+    Without `candidates` there is no file of them. Raises ValueError for rows of another shard: they
     could never be taken back.
     """
     named = {row.shard_key for row in masks} | {row.shard_key for row in sets}
-    named |= {row.shard_key for row in candidates or ()}
+    named |= {row.shard_key for row in candidates}
     if strange := named - {shard_key}:
         raise ValueError(f"shard_key: must be {shard_key}, but a row has {strange.pop()}")
     attempt = uuid.uuid4().hex
@@ -71,7 +71,7 @@ def write_shard_files(
         attempt=attempt,
         masks=_write(root, MaskRow, masks, name),
         sets=_write(root, ImageSetRow, sets, name),
-        candidates=None if candidates is None else _write(root, CandidateRow, candidates, name),
+        candidates=_write(root, CandidateRow, candidates, name) if candidates else None,
     )
     failpoint("shard.after_write")
     return receipt

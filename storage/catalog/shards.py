@@ -130,7 +130,8 @@ def _win(tx: Transaction, receipt: ShardReceipt) -> bool:
     changed = tx.execute(
         """UPDATE shards SET state = 'committed', reason = NULL, attempt = ?, committed_at = ?,
                   mask_uri = ?, mask_sha256 = ?, mask_bytes = ?, num_masks = ?,
-                  set_uri = ?, set_sha256 = ?, set_bytes = ?
+                  set_uri = ?, set_sha256 = ?, set_bytes = ?,
+                  candidate_uri = ?, candidate_sha256 = ?, candidate_bytes = ?
            WHERE shard_key = ? AND state = 'pending'""",
         (
             receipt.attempt,
@@ -142,11 +143,16 @@ def _win(tx: Transaction, receipt: ShardReceipt) -> bool:
             receipt.sets.uri,
             receipt.sets.sha256,
             receipt.sets.bytes,
+            *_named(receipt.candidates),
             receipt.shard_key,
         ),
     )
     assert changed <= 1, f"shard {receipt.shard_key} is in the ledger {changed} times"
     return changed == 1
+
+
+def _named(file: ShardFile | None) -> tuple[str | None, str | None, int | None]:
+    return (None, None, None) if file is None else (file.uri, file.sha256, file.bytes)
 
 
 def _add(tx: Transaction, root: Path, table: str, file: ShardFile) -> None:

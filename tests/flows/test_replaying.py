@@ -76,13 +76,49 @@ def test_replayed_is_generated(
 def test_what_was_replayed_stands(here: Workspace, plain: Recipe, keeping: Recipe) -> None:
     generate_stage(here, keeping, Silent())
     outcome = replay_stage(here, plain, {"pred_iou_thresh": 0.8}, Silent())
-    [standing] = here.lake.rows("SELECT count(*) AS n FROM current_masks WHERE stage = 'auto'")
+    [row] = here.lake.rows("SELECT count(*) AS n FROM current_masks WHERE stage = 'auto'")
     suppressed = here.lake.rows("SELECT count(*) AS n FROM suppressions")[0]["n"]
-    assert outcome.num_masks - suppressed <= standing["n"] <= outcome.num_masks
+    assert outcome.num_masks - suppressed <= row["n"] <= outcome.num_masks
     [run] = here.lake.rows("SELECT * FROM runs WHERE stage = 'replay'")
     assert (run["status"], run["num_masks"]) == ("done", outcome.num_masks)
     assert json.loads(run["config"])["pred_iou_thresh"] == 0.8
     assert replay_stage(here, plain, {"pred_iou_thresh": 0.8}, Silent()).run_id is None
+
+
+def standing(workspace: Workspace) -> set[str]:
+    rows = workspace.lake.rows("SELECT config_hash FROM current_masks WHERE stage = 'auto'")
+    return {row["config_hash"] for row in rows}
+
+
+def test_an_earlier_set_can_stand_again(here: Workspace, plain: Recipe, keeping: Recipe) -> None:
+    generate_stage(here, keeping, Silent())
+    keys = []
+    for changes in ({"pred_iou_thresh": 0.6}, {"pred_iou_thresh": 0.5}):
+        replay_stage(here, plain, changes, Silent())
+        keys.append(replace(plain, generation=replace(GRID, **changes)).generation_key())
+    assert standing(here) == {keys[1]}
+    assert replay_stage(here, plain, {"pred_iou_thresh": 0.6}, Silent()).run_id is None
+    assert standing(here) == {keys[0]}
+    assert replay_stage(here, plain, {}, Silent()).run_id is None
+    assert standing(here) == {keeping.generation_key()}
+    assert fsck(here) == []
+
+
+def test_an_image_without_candidates_keeps_its_masks(
+    here: Workspace, plain: Recipe, keeping: Recipe
+) -> None:
+    broken = sorted(here.reader.sources.folders.values())[0]
+    victim = sorted(broken.glob("*.png"))[0]
+    before = victim.read_bytes()
+    victim.write_bytes(b"gone")
+    assert generate_stage(here, keeping, Silent()).num_dead == 1
+    victim.write_bytes(before)
+    generate_stage(here, plain, Silent())
+    outcome = replay_stage(here, plain, {"pred_iou_thresh": 0.6}, Silent())
+    other = replace(plain, generation=replace(GRID, pred_iou_thresh=0.6))
+    assert outcome.num_images == here.lake.rows("SELECT count(*) AS n FROM images")[0]["n"] - 1
+    assert standing(here) <= {other.generation_key(), plain.generation_key()}
+    assert fsck(here) == []
 
 
 def test_candidates_say_why_they_went(here: Workspace, keeping: Recipe) -> None:
@@ -119,7 +155,7 @@ def test_a_set_with_candidates_will_do_and_one_without_does_not(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "say which threshold is another"),
+        ({"pred_iou_thresh": 0.5}, "0 have candidates"),
         ({"pred_iou_thresh": 0.1}, "--pred-iou-thresh: must be at least 0.2, the floor"),
         ({"points_per_side": 9}, "--points-per-side: decides what is proposed"),
         ({"max_masks": 0}, "--max-masks: must be a whole number"),

@@ -10,7 +10,7 @@ import torch
 
 from engine.geometry import Frame, Mask
 from engine.model.embedding import ImageEmbedding
-from engine.model.predictor import Candidates, Prediction
+from engine.model.predictor import LikelyMasks, Prediction
 from engine.model.prompts import Prompts
 
 HW = (160, 220)
@@ -49,10 +49,10 @@ class DiskModel:
 
     def candidates(
         self, embedding: ImageEmbedding, prompts: Prompts, *, min_iou: float
-    ) -> Candidates:
+    ) -> LikelyMasks:
         answer = self.predict(embedding, prompts)
         good = (answer.iou.flatten() > min_iou).nonzero()[:, 0]
-        return Candidates(answer.logits.flatten(0, 1)[good], answer.iou.flatten()[good], good)
+        return LikelyMasks(answer.logits.flatten(0, 1)[good], answer.iou.flatten()[good], good)
 
     def predict(self, embedding: ImageEmbedding, prompts: Prompts) -> Prediction:
         assert prompts.points is not None

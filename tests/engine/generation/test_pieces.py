@@ -10,6 +10,7 @@ from engine.generation.clean import remove_small_regions
 from engine.generation.config import GenerationConfig
 from engine.generation.filters import (
     boxes_of,
+    core_of,
     is_cut_by_crop,
     picture_area,
     stability_scores,
@@ -202,13 +203,52 @@ def test_a_window_is_a_part_of_the_whole(hw: tuple[int, int], threshold: float) 
         assert abs(found.area_above - (whole > threshold + 0.5).sum()) < some
         assert abs(found.area_below - (whole > threshold - 0.5).sum()) < some
         if mask.any():
-            inner, outer = upscaler.bounds(boxes_of(seen[None] > threshold)[0])
-            box = mask_to_box(mask)
-            assert (outer.numpy()[:2] <= box[:2]).all()
-            assert (box[2:] <= outer.numpy()[2:]).all()
-            if (inner[2:] > inner[:2]).all():
-                assert (box[:2] <= inner.numpy()[:2]).all()
-                assert (inner.numpy()[2:] <= box[2:]).all()
+            assert_bounded(upscaler, picture_area(logits, frame, margin=1) > threshold, mask)
+
+
+def assert_bounded(upscaler: WindowUpscaler, cells: torch.Tensor, mask: Mask) -> None:
+    (inner,), (outer,) = upscaler.bounds(boxes_of(cells[None]), boxes_of(core_of(cells[None])))
+    box = mask_to_box(mask)
+    assert (outer[:2] <= box[:2]).all()
+    assert (box[2:] <= outer[2:]).all()
+    if inner[2] > 0:
+        assert (box[:2] <= inner[:2]).all()
+        assert (inner[2:] <= box[2:]).all()
+
+
+@pytest.mark.parametrize("hw", [(300, 480), (6000, 3520), (40, 64), (90, 90), (20, 20)])
+def test_bounds_are_sure_where_logits_are_rough(hw: tuple[int, int]) -> None:
+    """A body, and specks of single cells that no pixel may show."""
+    frame = Frame(original_hw=hw, side=256)
+    upscaler = WindowUpscaler((64, 64), frame)
+    generator = torch.Generator().manual_seed(9)
+    for slope in (0.05, 1.0, 8.0):
+        logits = torch.rand(64, 64, generator=generator) * -slope
+        x, y, width, height = (int(v) for v in torch.randint(2, 30, (4,), generator=generator))
+        logits[y : y + height, x : x + width] += slope
+        for column, row in torch.randint(0, 64, (12, 2), generator=generator).tolist():
+            logits[row, column] = 0.05
+        logits = logits.half().float()
+        cells = picture_area(logits, frame, margin=1) > 0
+        if not cells.any():
+            continue
+        window = Window.around(logits, boxes_of(cells[None])[0])
+        mask = rle.decode(upscaler.enlarge(window, 0.0, 0.5).segments.encoded(hw[1]))
+        whole = (upscale_logits(logits[None], frame)[0] > 0).numpy()
+        assert (mask != whole).sum() < 1e-4 * whole.size + 1
+        if mask.any():
+            assert_bounded(upscaler, cells, mask)
+
+
+def test_a_mask_of_one_cell_on_an_image_smaller_than_the_logits() -> None:
+    upscaler = WindowUpscaler((64, 64), Frame(original_hw=(20, 20), side=256))
+    for cell in (0, 7, 63):
+        logits = torch.full((64, 64), -4.0)
+        logits[cell, cell] = 1.0
+        box = torch.tensor([cell, cell, cell + 1, cell + 1])
+        found = upscaler.enlarge(Window.around(logits, box), 0.0, 0.5)
+        assert found.segments.area <= 1
+        assert rle.area(found.segments.encoded(20)) == found.segments.area
 
 
 def test_a_strip_at_a_time_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,3 +126,22 @@ def test_a_registered_model_survives_the_disk(architecture: str) -> None:
     assert again.side == model.side == (1024 if architecture == "vit_t" else 512)
     for name, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.inference_mode()
+def test_the_likely_masks_are_those_of_all(name: str) -> None:
+    model = FAMILIES[name]().eval()
+    features = model.encode(torch.rand(1, 3, model.side, model.side))
+    prompts = PromptTensors(
+        points=torch.rand(5, 2, 2) * model.side,
+        labels=torch.tensor([[POSITIVE, PADDING]] * 5),
+    )
+    index = torch.zeros(5, dtype=torch.int64)
+    logits, iou = model.decode(features, index, prompts)
+    all_logits, all_iou = logits[:, 1:].flatten(0, 1), iou[:, 1:].flatten()
+    for threshold in (-torch.inf, float(all_iou.median()), torch.inf):
+        likely, its_iou, which = model.decode_above(threshold, features, index, prompts)
+        assert which.tolist() == (all_iou > threshold).nonzero()[:, 0].tolist()
+        torch.testing.assert_close(likely, all_logits[which], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(its_iou, all_iou[which])

@@ -175,6 +175,41 @@ def test_a_bad_image_costs_only_itself(cli: Callable[..., Any], some: Path, tmp_
     assert "no image could be labelled" in said.err
 
 
+def test_an_image_that_cannot_be_read_any_more_goes(
+    cli: Callable[..., Any], some: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "masks.json"
+    assert cli("generate", some, "--out", out, *FEW).code == 0
+    (some / "scene-03.png").write_bytes(b"gone")
+    assert cli("generate", some, "--out", out, *FEW).code == 0
+    names = [image["file_name"] for image in json.loads(out.read_text())["images"]]
+    assert names == ["below/first.png", "scene-02.png", "scene-04.png"]
+
+
+def test_names_hang_on_no_other_image(
+    cli: Callable[..., Any], some: Path, tmp_path: Path, made: list[Any]
+) -> None:
+    out = tmp_path / "masks"
+    (tmp_path / "one").mkdir()
+    deep = tmp_path / "one" / "2024"
+    deep.mkdir()
+    (deep / "x.png").symlink_to(some / "scene-02.png")
+    assert cli("generate", tmp_path / "one", "--out", out, *FEW).code == 0
+    (tmp_path / "one" / "y.png").symlink_to(some / "scene-03.png")
+    made.clear()
+    assert cli("generate", tmp_path / "one", "--out", out, *FEW).code == 0
+    assert len(made) == 1
+    assert sorted(contents(out)) == ["2024/x.png.json", "y.png.json"]
+    said = cli(
+        "generate", deep, deep / "x.png", some / "scene-02.png", "--out", tmp_path / "m.json"
+    )
+    assert said.code == 0
+    shutil.copy(some / "scene-04.png", tmp_path / "x.png")
+    said = cli("generate", deep, tmp_path / "x.png", "--out", tmp_path / "m.json")
+    assert said.code == 2
+    assert "would both be x.png; name the folder above both" in said.err
+
+
 def test_an_own_checkpoint(cli: Callable[..., Any], some: Path, tmp_path: Path) -> None:
     config = ModelConfig(architecture="nano_tiny")
     path = tmp_path / "tiny.safetensors"
@@ -203,6 +238,8 @@ def test_an_own_checkpoint(cli: Callable[..., Any], some: Path, tmp_path: Path) 
         (("--out", "m.json", "--checkpoint", "x.pth"), "--arch: say what x.pth is"),
         (("--out", "m.json", "--checkpoint", "x.pth", "--arch", "vit_b"), "x.pth: no such file"),
         (("--out", "m.json", "--arch", "vit_x"), "--arch: must be one of"),
+        (("--out", "m.json", "--checkpoint", "x.pth", "--arch", "nano"), "--arch: say what x.pth"),
+        (("--out", "m.json", "--sha256", "00"), "--sha256: is of a --checkpoint"),
         (("--out", "m.json", "--recipe", "best"), "recipe 'best': unknown"),
         (("--out", "m.json", "--device", "cuda:99"), "--device: must be a device that is there"),
     ],

@@ -17,4 +17,5 @@ def test_the_command(cli: Callable[..., Any], at_home: Workspace) -> None:
     assert 0 < second["num_masks"] < first["num_masks"]
     again = cli("replay", "--pred-iou-thresh", "0.7")
     assert "nothing to do" in again.out
-    assert cli("replay").code == 2
+    assert cli("replay").code == 0
+    assert cli("replay", "--pred-iou-thresh", "0.01").code == 2

@@ -238,6 +238,8 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         tx.execute("ALTER TABLE reviews DROP COLUMN is_complete")
         tx.execute("ALTER TABLE image_sets DROP COLUMN num_candidates")
         tx.execute("ALTER TABLE candidates DROP COLUMN number")
+        for what in ("uri", "sha256", "bytes"):
+            tx.execute(f"ALTER TABLE shards DROP COLUMN candidate_{what}")
         tx.execute("UPDATE schema_versions SET version = 1")
 
     lake.commit(age, message="as an earlier maskloop left it")
@@ -248,6 +250,7 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         assert again.rows("SELECT is_complete FROM reviews") == []
         assert again.rows("SELECT num_candidates FROM image_sets") == []
         assert again.rows("SELECT number, crop_layer FROM candidates") == []
+        assert again.rows("SELECT candidate_uri FROM shards") == []
         versions = again.rows("SELECT version FROM schema_versions ORDER BY version")
         assert versions == [{"version": 1}, {"version": schema.SCHEMA_VERSION}]
         assert again.snapshot() == before + 1
