@@ -74,7 +74,7 @@ class GatedSkip(nn.Module):
         """
         members = own.shape[1] // self.gate.out_channels
         own_weights = [self.gate.weight.flatten(1)] * members
-        weight = torch.block_diag(*own_weights)[:, :, None, None]  # type: ignore[no-untyped-call]
+        weight = torch.block_diag(*own_weights)[:, :, None, None]  # type: ignore[no-untyped-call] # torch has none
         assert self.gate.bias is not None, "made with one"
         asked = F.conv2d(own, weight, self.gate.bias.repeat(members))
         return torch.addcmul(own, skip, asked.sigmoid_(), value=2)
