@@ -1,7 +1,8 @@
 """Automatic masks beside segment_anything's own generator: the same weights, the same thresholds.
 
 `python benchmarks/generate_vs_reference.py [--arch A] [--weights W] [--images PATH...] [--json]`.
-Each side runs in a process of its own, in turns, the reference at its default of 64 points a batch.
+Each side runs in a process of its own, in turns, the reference at its default of 64 points a batch
+and one image at a time, as it comes; ours takes as many side by side as `maskloop generate` does.
 Times are of all images, in the quicker of the rounds; memory is the peak above the loaded model.
 `matched_at_95` is the share of the reference's masks of which we have one with an IoU of at least
 0.95. Without trained weights, thresholds are set where a part of the masks passes.
@@ -16,6 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ from engine.model.device import device_named
 from engine.model.predictor import Predictor
 from engine.model.registry import ModelConfig, build_model
 from engine.model.sam import PromptableSam
+from engine.threads import each_image
 
 # The thresholds of the recipe `nano`, whose estimates run lower than a large model's.
 _NANO = {
@@ -69,16 +72,18 @@ def pixels_of(path: Path) -> np.ndarray:
 
 
 class Encoder:
-    """Counts the seconds in a model's image encoder."""
+    """Counts the seconds in a model's image encoder, of all threads together."""
 
     def __init__(self, encoder: torch.nn.Module, device: torch.device) -> None:
         self.seconds = 0.0
         self._device = device
+        self._lock = Lock()
         encoder.register_forward_pre_hook(lambda *_: self._stamp(-1))
         encoder.register_forward_hook(lambda *_: self._stamp(1))
 
     def _stamp(self, sign: int) -> None:
-        self.seconds += sign * now(self._device)
+        with self._lock:
+            self.seconds += sign * now(self._device)
 
 
 def now(device: torch.device) -> float:
@@ -87,8 +92,8 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def reference_side(job: Job, device: torch.device) -> tuple[Any, Any]:
-    """What makes masks of an image, and its encoder."""
+def reference_side(job: Job, device: torch.device) -> tuple[Any, Any, int]:
+    """What makes masks of an image, its encoder, and how many images it takes side by side."""
     sam = reference_sam(job.model()).to(device)
     generator = SamAutomaticMaskGenerator(sam, output_mode="coco_rle", **job.thresholds)
 
@@ -96,16 +101,19 @@ def reference_side(job: Job, device: torch.device) -> tuple[Any, Any]:
         found = [record["segmentation"] for record in generator.generate(pixels)]
         return [rle.Rle((int(f["size"][0]), int(f["size"][1])), f["counts"]) for f in found]
 
-    return generate, sam.image_encoder
+    return generate, sam.image_encoder, 1
 
 
-def our_side(job: Job, device: torch.device) -> tuple[Any, Any]:
+def our_side(job: Job, device: torch.device) -> tuple[Any, Any, int]:
     model = job.model()
     config = GenerationConfig(**{**vars(REFERENCE), **job.thresholds})
-    generator = MaskGenerator(Predictor(model, version="benchmark", device=device), config)
-    return lambda pixels: [
-        mask.rle for mask in generator.generate(pixels).masks
-    ], model.image_encoder
+    predictor = Predictor(model, version="benchmark", device=device)
+    generator = MaskGenerator(predictor, config)
+
+    def generate(pixels: np.ndarray) -> list[rle.Rle]:
+        return [mask.rle for mask in generator.generate(pixels).masks]
+
+    return generate, model.image_encoder, predictor.images_at_once
 
 
 SIDES = {"reference": reference_side, "ours": our_side}
@@ -121,7 +129,7 @@ def memory_kib(field: str) -> int:
 def run_side(side: str, job: Job) -> dict[str, Any]:
     """One pass over the images in this process, with its seconds, memory and masks."""
     device = device_named(job.device)
-    generate, module = SIDES[side](job, device)
+    generate, module, at_once = SIDES[side](job, device)
     encoder = Encoder(module, device)
     resident = 0
     if device.type == "cuda":
@@ -131,22 +139,19 @@ def run_side(side: str, job: Job) -> dict[str, Any]:
         resident = torch.cuda.memory_allocated()
     loaded = memory_kib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
+    pictures = [pixels_of(path) for path in job.images]
     encoder.seconds = 0.0
-    masks, seconds = [], []
-    for path in job.images:
-        pixels = pixels_of(path)
-        began = now(device)
-        found = generate(pixels)
-        seconds.append(now(device) - began)
-        masks.append([[list(mask.size), mask.counts] for mask in found])
+    began = now(device)
+    found = list(each_image(lambda i: generate(pictures[i]), range(len(pictures)), at_once=at_once))
+    seconds = now(device) - began
     peak = memory_kib("VmHWM") - loaded
     if device.type == "cuda":
         peak = (torch.cuda.max_memory_allocated() - resident) // 1024
     return {
-        "seconds": sum(seconds),
-        "encoder": encoder.seconds,
+        "seconds": seconds,
+        "encoder": encoder.seconds / at_once,
         "peak_kib": peak,
-        "masks": masks,
+        "masks": [[[list(mask.size), mask.counts] for mask in masks] for masks in found],
     }
 
 

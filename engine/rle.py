@@ -181,6 +181,18 @@ def box(mask: Rle) -> Boxes:
     return np.array([x0, y0, x1, y1], dtype=np.float32)
 
 
+def covers(
+    mask: Rle, columns: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """(P,) columns and rows of pixels inside the image -> (P,) whether they are in the mask.
+
+    Raises ValueError for a malformed code.
+    """
+    borders = np.cumsum(_runs(mask))
+    places = columns * mask.size[0] + rows
+    return np.asarray(np.searchsorted(borders, places, side="right") % 2 == 1)
+
+
 def iou_matrix(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:
     """N and M codes of one size -> (N, M) intersection over union; 0 where both are empty.
 

@@ -33,6 +33,17 @@ class ImageWorkers:
             yield waiting.popleft().result()
 
 
+def each_image(
+    function: Callable[[int], Result], items: Sequence[int], *, at_once: int
+) -> Iterator[Result]:
+    """`function` of each item, in order: `at_once` on a core each, or one at a time on all."""
+    if at_once == 1:
+        yield from map(function, items)
+        return
+    with image_workers(at_once) as workers:
+        yield from workers.in_order(function, items)
+
+
 @contextmanager
 def image_workers(most: int) -> Iterator[ImageWorkers]:
     """At most `most` threads, each computing on one core; torch's own threads rest meanwhile.

@@ -5,9 +5,8 @@ where it was; what an earlier run made of the same image by the same model and c
 """
 
 import hashlib
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,12 @@ from engine.generation.config import GenerationConfig
 from engine.generation.generator import MaskGenerator
 from engine.generation.masks import GeneratedMask
 from engine.geometry import box_xyxy_to_xywh
-from engine.identity import config_hash
 from engine.model.device import device_named
 from engine.model.integrity import WeightsError
 from engine.model.predictor import Predictor
 from engine.model.registry import ARCHITECTURES
 from engine.model.weights import load, read_config
-from engine.threads import image_workers
+from engine.threads import each_image
 from flows.errors import StageError, UsageError
 from flows.image_files import unwritable
 from flows.mask_formats import MaskFolder, Masks
@@ -32,10 +30,6 @@ from flows.progress import Progress
 from flows.recipes import NANO, RECIPES
 from flows.settings import ModelSettings
 from flows.start_weights import start_weights
-
-# A model of more parameters takes all cores for one image: several at once would take its memory
-# several times.
-_SMALL = 50_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +114,7 @@ class FileMasks:
     @property
     def made_by(self) -> dict[str, str]:
         """What decides about the masks of an image."""
-        config = replace(self.config, points_per_batch=1)  # which changes no mask
-        return {"weights_sha256": self.weights_sha256, "config_hash": config_hash(config)}
+        return {"weights_sha256": self.weights_sha256, "config_hash": self.config.key()}
 
     def make(
         self,
@@ -165,15 +158,7 @@ class FileMasks:
         def label(number: int) -> _Done | str:
             return self._label(names[number], named[names[number]], folder)
 
-        if not self._is_small():
-            yield from map(label, range(len(names)))
-            return
-        with image_workers(len(os.sched_getaffinity(0))) as workers:
-            yield from workers.in_order(label, range(len(names)))
-
-    def _is_small(self) -> bool:
-        predictor = self.predictor
-        return predictor.device.type == "cpu" and predictor.num_parameters <= _SMALL
+        return each_image(label, range(len(names)), at_once=self.predictor.images_at_once)
 
     def _label(self, name: str, path: Path, folder: MaskFolder) -> "_Done | str":
         if (problem := unwritable(path)) is not None:
@@ -192,7 +177,7 @@ class FileMasks:
         generated = MaskGenerator(self.predictor, self.config).generate(pixels)
         height, width = pixels.shape[:2]
         image = {"file_name": name, "image_id": image_id, "height": height, "width": width}
-        folder.keep(Masks(image, [_annotation(mask) for mask in generated.masks]))
+        folder.keep(Masks(image, _annotations(generated.masks)))
         return _Done(is_new=True, num_masks=len(generated.masks))
 
 
@@ -204,8 +189,13 @@ class _Done:
     num_masks: int
 
 
-def _annotation(mask: GeneratedMask) -> dict[str, Any]:
-    """By SA-1B's keys."""
+def _annotations(masks: Sequence[GeneratedMask]) -> list[dict[str, Any]]:
+    numbers = {mask.number: number for number, mask in enumerate(masks, start=1)}
+    return [_annotation(mask, numbers) for mask in masks]
+
+
+def _annotation(mask: GeneratedMask, numbers: Mapping[int, int]) -> dict[str, Any]:
+    """By SA-1B's keys, and what it is part of."""
     return {
         "segmentation": {"size": list(mask.rle.size), "counts": mask.rle.counts},
         "bbox": [float(value) for value in box_xyxy_to_xywh(mask.box_xyxy)],
@@ -214,4 +204,6 @@ def _annotation(mask: GeneratedMask) -> dict[str, Any]:
         "stability_score": mask.stability_score,
         "crop_box": [float(value) for value in box_xyxy_to_xywh(mask.crop.xyxy)],
         "point_coords": [list(mask.point_xy)],
+        "part_of": None if mask.part_of is None else numbers[mask.part_of],
+        "level": mask.level,
     }

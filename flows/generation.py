@@ -3,18 +3,18 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from engine.identity import canonical_json
 from flows import serving
 from flows.errors import StageError, UsageError
 from flows.locks import stage_lock
-from flows.progress import Progress
+from flows.progress import Pace, Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
-from flows.shard_work import ImageRef, ShardFailure, ShardOrder
+from flows.shard_work import ImageRef, KeptEmbedding, Result, ShardFailure, ShardOrder
 from flows.suppression import suppressions
-from flows.workers import Result, executor
+from flows.workers import executor
 from flows.workspace import Workspace, to_json
 from storage.catalog import shards
 from storage.catalog.lake import Transaction
@@ -44,13 +44,15 @@ def generate_stage(
     *,
     turn: Turn = ALONE,
     stage: str = "generate",
+    redo: bool = False,
     labels: Labels = executor,
     of_images: Callable[[str], Sequence[str]] | None = None,
 ) -> GenerateOutcome:
     """Label every image that the model in service has not labelled by this config.
 
     `labels` does the work of shards, for a run of `stage`; `of_images` says which images of the
-    version it is given are meant, instead of all.
+    version it is given are meant, instead of all. With `redo` all get masks once more, and these
+    stand from then on; the earlier ones stay in the store.
 
     Safe to kill and start again at any moment: committed shards stay, pending ones are done again.
     Raises UsageError without any image, StageError when none could be labelled.
@@ -64,6 +66,8 @@ def generate_stage(
                 "or maskloop import coco ANNOTATIONS.json --images DIR"
             )
         version = serving.ensure_base(workspace, recipe, progress)
+        if redo:
+            recipe = _redone(workspace, recipe, version)
         meant = None if of_images is None else of_images(version)
         plan = _Plan(workspace, recipe, version, recipe.generation_key(), meant)
         if not plan.has_work():
@@ -106,6 +110,18 @@ def generate_stage(
         num_masks=tally.num_masks,
         num_dead=tally.num_dead,
     )
+
+
+def _redone(workspace: Workspace, recipe: Recipe, version: str) -> Recipe:
+    """`recipe` for the redoing that was stopped half-way, else for the next one."""
+    while True:
+        recipe = replace(recipe, redo=recipe.redo + 1)
+        key = (version, recipe.generation_key())
+        begun = workspace.lake.rows(
+            "SELECT 1 FROM shards WHERE model_version = ? AND config_hash = ? LIMIT 1", key
+        )
+        if not begun or shards.pending(workspace.lake, *key):
+            return recipe
 
 
 @dataclass
@@ -192,9 +208,21 @@ class _Plan:
 
     def _references(self, image_ids: Sequence[str]) -> dict[str, ImageRef]:
         rows = self.workspace.lake.rows(
-            "SELECT image_id, uri FROM images WHERE list_contains(?, image_id)", (list(image_ids),)
+            """SELECT image_id, images.uri,
+                   list({encoder_id: e.encoder_id, uri: e.uri, sha256: e.sha256})
+                   FILTER (e.uri IS NOT NULL) AS kept
+               FROM images LEFT JOIN embeddings e USING (image_id)
+               WHERE list_contains(?, image_id) GROUP BY ALL""",
+            (list(image_ids),),
         )
-        return {row["image_id"]: ImageRef(row["image_id"], row["uri"]) for row in rows}
+        return {
+            row["image_id"]: ImageRef(
+                row["image_id"],
+                row["uri"],
+                tuple(KeptEmbedding(**each) for each in row["kept"] or ()),
+            )
+            for row in rows
+        }
 
 
 def shard_key(model_sha256: str, key: str, image_ids: Sequence[str]) -> str:
@@ -220,20 +248,22 @@ def _label(
         return
     batch: list[ShardReceipt] = []
     by_key = {order.shard_key: order for order in orders}
-    done, total = 0, sum(len(order.images) for order in orders)
-    committed_at = time.monotonic()
+    done, total, num_masks = 0, sum(len(order.images) for order in orders), 0
+    committed_at, pace = time.monotonic(), Pace()
     for result in labels(workspace, plan.recipe, plan.version, orders):
         order = by_key[result.shard_key]
         done += len(order.images)
         if isinstance(result, ShardReceipt):
             batch.append(result)
+            num_masks += result.num_masks
         else:
             _bury(workspace, result, order, tally, progress)
         waited = time.monotonic() - committed_at > _COMMIT_EVERY_S
         if waited or len(batch) >= _COMMIT_BATCH or done == total:
             _commit(workspace, batch, tally)
             batch, committed_at = [], time.monotonic()
-        progress.step("images labelled", done, total)
+        words = pace.words(done, total, images=done, masks=num_masks)
+        progress.step(f"images labelled ({words})", done, total)
 
 
 def _bury(

@@ -18,13 +18,16 @@ FORMATS = ("parquet", "coco", "sa1b")
 _BY_SUFFIX = {".parquet": "parquet", ".json": "coco", "": "sa1b"}
 _IMAGE = ("file_name", "image_id", "height", "width")
 # Of an annotation, beside what COCO has.
-_OURS = ("predicted_iou", "stability_score", "crop_box", "point_coords")
+_OURS = ("predicted_iou", "stability_score", "crop_box", "point_coords", "part_of", "level")
 _ANNOTATION = ("segmentation", "bbox", "area", *_OURS)
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Those of one image: its file_name, image_id, height and width, and SA-1B's annotations."""
+    """Those of one image: its file_name, image_id, height and width, and its annotations.
+
+    They have SA-1B's keys, and `part_of`, which counts the image's annotations from 1, and `level`.
+    """
 
     image: dict[str, Any]
     annotations: list[dict[str, Any]]
@@ -115,24 +118,35 @@ class MaskFolder:
         if self._kind == "parquet" and (found := read_mask_file(self._out)) is not None:
             rows, note = found
             if note.get("made_by") == self._made_by:
-                return _grouped(note["images"], rows, "file_name", "file_name")
+                return _grouped(note["images"], rows, "file_name", "file_name", "number")
         if self._kind == "coco":
             try:
                 document = json.loads(self._out.read_bytes())
                 if document["info"]["made_by"] == self._made_by:
-                    return _grouped(document["images"], document["annotations"], "id", "image_id")
+                    records = document["images"], document["annotations"]
+                    return _grouped(*records, "id", "image_id", "id")
             except (OSError, ValueError, KeyError, TypeError):
                 pass
         return []
 
 
 def _grouped(
-    images: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]], key: str, of: str
+    images: Sequence[dict[str, Any]],
+    annotations: Sequence[dict[str, Any]],
+    key: str,
+    of: str,
+    number: str,
 ) -> list[Masks]:
-    """Annotations by their images: `key` of an image is `of` of its annotations."""
+    """Annotations by their images: `key` of an image is `of` of its annotations.
+
+    `number` is what their `part_of` counts.
+    """
     found: dict[Any, list[dict[str, Any]]] = {image[key]: [] for image in images}
     for annotation in annotations:
-        found[annotation[of]].append(_only(_ANNOTATION, annotation))
+        own, record = found[annotation[of]], _only(_ANNOTATION, annotation)
+        if record["part_of"] is not None:
+            record["part_of"] -= annotation[number] - (len(own) + 1)
+        own.append(record)
     return [Masks(_only(_IMAGE, image), found[image[key]]) for image in images]
 
 
@@ -142,8 +156,8 @@ def _only(names: Sequence[str], record: dict[str, Any]) -> dict[str, Any]:
 
 def _rows(masks: Masks) -> list[FileMaskRow]:
     return [
-        FileMaskRow(**masks.image, **_only(_ANNOTATION, annotation))
-        for annotation in masks.annotations
+        FileMaskRow(**masks.image, **_only(_ANNOTATION, annotation), number=number)
+        for number, annotation in enumerate(masks.annotations, start=1)
     ]
 
 
@@ -180,4 +194,13 @@ def _coco(masks: Sequence[Masks], made_by: dict[str, str]) -> dict[str, Any]:
         entry["image_id"] = found.image["image_id"]
     for entry, (_, annotation) in zip(document["annotations"], annotations, strict=True):
         entry |= _only(_OURS, annotation)
+    _count_on(document["annotations"])
     return document
+
+
+def _count_on(annotations: Sequence[dict[str, Any]]) -> None:
+    """Let `part_of` be an id of the document, and no number within its image."""
+    first = {entry["image_id"]: entry["id"] for entry in reversed(annotations)}
+    for entry in annotations:
+        if entry["part_of"] is not None:
+            entry["part_of"] += first[entry["image_id"]] - 1

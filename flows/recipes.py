@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass, field, replace
 
 from engine.generation.config import PAPER, REFERENCE, GenerationConfig
-from engine.identity import config_hash
 from engine.metrics.config import EvaluationConfig
 from engine.proposals import ProposalConfig
 from engine.training.config import TrainingConfig
@@ -49,7 +48,8 @@ class GateConfig:
 class Recipe:
     """Everything that says *what* a loop does; `maskloop.toml` says *where*.
 
-    keep_candidates: generation also stores what it saw before filtering, for `replay`.
+    keep_candidates: generation also stores what it saw before filtering, for `replay`; redo: which
+    time images that have masks get them again, 0 for those that have none.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Recipe:
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     keep_candidates: bool = False
+    redo: int = 0
     shard_size: int = 8
     clicks_per_image: int = 150
 
@@ -78,9 +79,15 @@ class Recipe:
 
     def generation_keys(self) -> tuple[str, ...]:
         """The config hashes of sets that will do, its own first: candidates are no disadvantage."""
-        key = config_hash(self.generation)
-        kept = hashlib.sha256(f"{key} and candidates".encode()).hexdigest()[: len(key)]
+        key = self.generation.key()
+        kept = _derived(key, "and candidates")
+        if self.redo:
+            return (_derived(kept if self.keep_candidates else key, f"again {self.redo}"),)
         return (kept,) if self.keep_candidates else (key, kept)
+
+
+def _derived(key: str, words: str) -> str:
+    return hashlib.sha256(f"{key} {words}".encode()).hexdigest()[: len(key)]
 
 
 # A small model is careful about itself: its IoU estimates and logits run low, and duplicates of one

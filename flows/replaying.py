@@ -15,8 +15,7 @@ from flows.generation import GenerateOutcome, generate_stage
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn
-from flows.shard_work import ShardFailure, ShardOrder, ShardRows
-from flows.workers import Result
+from flows.shard_work import Result, ShardFailure, ShardOrder, ShardRows
 from flows.workspace import Workspace
 from storage.catalog.shards import ShardReceipt
 from storage.errors import StorageError

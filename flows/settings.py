@@ -24,8 +24,10 @@ recipe = "nano"          # one of:
 
 [workers]
 kind = "ray"             # "ray": one model load per actor; "local": in this process
-count = 0                # actors; 0: one for each GPU, else for each processor core
+count = 0                # actors; 0: as many as there are GPUs, else processor cores
+gpus = 1.0               # GPUs of an actor; 0.5: two actors share one
 timeout_s = 900          # a shard that takes longer goes to another worker
+ray_address = ""         # of a cluster; empty: RAY_ADDRESS, else a cluster on this machine
 
 [annotator]
 host = "127.0.0.1"
@@ -56,11 +58,17 @@ intensity = "range"      # 16-bit images: "range" divides by 257, "percentile" s
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """Who labels shards: `ray` actors or this process, and how long one shard may take."""
+    """Who labels shards: `ray` actors or this process, and how long one shard may take.
+
+    count: actors, 0 for as many as there is room for; gpus: what one takes of a cluster's GPUs,
+    where it has some; ray_address: of the cluster, empty for RAY_ADDRESS or one here.
+    """
 
     kind: Literal["ray", "local"] = "ray"
     count: int = 0
+    gpus: float = 1.0
     timeout_s: float = 900.0
+    ray_address: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +205,7 @@ def _check(settings: Settings, path: str) -> None:
     rules: tuple[tuple[str, float, float, float], ...] = (
         ("version", settings.version, 1, WORKSPACE_VERSION),
         ("workers.count", settings.workers.count, 0, 1024),
+        ("workers.gpus", settings.workers.gpus, 0.01, 64),
         ("workers.timeout_s", settings.workers.timeout_s, 1, 86_400),
         ("annotator.port", settings.annotator.port, 1, 65_535),
         ("annotator.deadline_h", settings.annotator.deadline_h, 0.001, 24 * 365),

@@ -1,27 +1,49 @@
-"""The work of one shard, written once: whoever schedules it calls `ShardLabeller.label`."""
+"""The work of one shard, written once: whoever schedules it calls `ShardLabeller.label`.
 
+Or, to keep a GPU busy, its parts in pools of their own: `read_pixels`, `propose`, `finish_shard`.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from engine.generation.config import GenerationConfig
+from engine.generation.finish import finish
 from engine.generation.generator import MaskGenerator
 from engine.generation.masks import Candidates, Generated, GeneratedMask
+from engine.generation.propose import Proposed
 from engine.geometry import box_xyxy_to_xywh
 from engine.model import weights
 from engine.model.device import device_named
+from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import Predictor
 from flows.sources import ImageReader
 from storage.catalog.shards import ShardReceipt, write_shard_files
+from storage.errors import StorageError
+from storage.objects import FolderObjects
 from storage.rows import CandidateRow, ImageSetRow, MaskRow, mask_id, utcnow
 
 
 @dataclass(frozen=True)
+class KeptEmbedding:
+    """An embedding of an image in the store, by the encoder that made it."""
+
+    encoder_id: str
+    uri: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class ImageRef:
-    """An image by id and uri."""
+    """An image by id and uri, and what is kept of it."""
 
     image_id: str
     uri: str
+    embeddings: tuple[KeptEmbedding, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +63,9 @@ class ShardFailure:
     reason: str
 
 
+Result = ShardReceipt | ShardFailure
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabellerSpec:
     """Everything a worker needs, picklable; paths are this machine's."""
@@ -57,26 +82,58 @@ class LabellerSpec:
     device: str
 
 
+def read_pixels(reader: ImageReader, ref: ImageRef) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of one image, fetched, checked and decoded."""
+    return reader.pixels(ref.uri, ref.image_id)
+
+
+def finish_shard(
+    spec: LabellerSpec, order: ShardOrder, proposed: Iterable[Proposed]
+) -> ShardReceipt:
+    """Write the shard's masks and sets under a fresh name; nothing is committed here.
+
+    `proposed`: of each image of the shard, in their order.
+    """
+    rows = ShardRows(order, spec.model_version, spec.config_hash, spec.generation_depth)
+    for ref, each in zip(order.images, proposed, strict=True):
+        rows.add(ref.image_id, finish(each, spec.generation))
+    return rows.written(spec.root)
+
+
 class ShardLabeller:
     """One model load, many shards. Stateless between shards, so a shard may run twice."""
 
     def __init__(self, spec: LabellerSpec) -> None:
         model, _ = weights.load(spec.weights_path, sha256=spec.weights_sha256)
-        self._generator = MaskGenerator(
-            Predictor(model, version=spec.model_version, device=device_named(spec.device)),
-            spec.generation,
+        self._predictor = Predictor(
+            model, version=spec.model_version, device=device_named(spec.device)
         )
+        self._generator = MaskGenerator(self._predictor, spec.generation)
+        self._objects = FolderObjects(spec.root)
         self._spec = spec
 
+    def propose(self, pixels: npt.NDArray[np.uint8], ref: ImageRef) -> Proposed:
+        """The model's part of one image."""
+        return self._generator.propose(
+            pixels, self._kept_embedding(ref), keep_candidates=self._spec.keep_candidates
+        )
+
+    def _kept_embedding(self, ref: ImageRef) -> ImageEmbedding | None:
+        """The image's embedding by this model's encoder, where an earlier stage kept one."""
+        for kept in ref.embeddings:
+            if kept.encoder_id == self._predictor.encoder_id:
+                try:
+                    data = self._objects.get(kept.uri, sha256=kept.sha256)
+                except StorageError:
+                    continue
+                return ImageEmbedding.from_bytes(data)
+        return None
+
     def label(self, order: ShardOrder) -> ShardReceipt:
-        """Write the shard's masks and sets under a fresh name; nothing is committed here."""
+        """All parts of a shard, one after the other."""
         spec = self._spec
-        rows = ShardRows(order, spec.model_version, spec.config_hash, spec.generation_depth)
-        for ref in order.images:
-            pixels = spec.reader.pixels(ref.uri, ref.image_id)
-            generated = self._generator.generate(pixels, keep_candidates=spec.keep_candidates)
-            rows.add(ref.image_id, generated)
-        return rows.written(spec.root)
+        proposed = (self.propose(read_pixels(spec.reader, ref), ref) for ref in order.images)
+        return finish_shard(spec, order, proposed)
 
 
 class ShardRows:
@@ -99,7 +156,8 @@ class ShardRows:
 
     def add(self, image_id: str, generated: Generated) -> None:
         """What was generated for one image of the shard."""
-        self._masks += [self._mask(mask, image_id) for mask in generated.masks]
+        ids = {mask.number: self._id_of(mask, image_id) for mask in generated.masks}
+        self._masks += [self._mask(mask, image_id, ids) for mask in generated.masks]
         kept = generated.candidates
         if kept is not None:
             self._candidates += [self._candidate(mask, kept, image_id) for mask in kept.masks]
@@ -111,6 +169,7 @@ class ShardRows:
                 num_masks=len(generated.masks),
                 rejections=generated.rejections,
                 num_candidates=None if kept is None else len(kept.masks),
+                savings=generated.savings or None,
                 created_at=utcnow(),
             )
         )
@@ -121,21 +180,21 @@ class ShardRows:
             root, self._order.shard_key, self._masks, self._sets, self._candidates
         )
 
-    def _mask(self, mask: GeneratedMask, image_id: str) -> MaskRow:
+    def _id_of(self, mask: GeneratedMask, image_id: str) -> str:
         made = self._made
+        # With its number: without thresholds two masks of an image may be equal.
+        content = f"{mask.number} {mask.rle.counts}"
+        return mask_id("auto", image_id, made["model_version"], made["config_hash"], content)
+
+    def _mask(self, mask: GeneratedMask, image_id: str, ids: Mapping[int, str]) -> MaskRow:
         return MaskRow(
-            **made,
+            **self._made,
             **_shape(mask),
-            # With its number: without thresholds two masks of an image may be equal.
-            mask_id=mask_id(
-                "auto",
-                image_id,
-                made["model_version"],
-                made["config_hash"],
-                f"{mask.number} {mask.rle.counts}",
-            ),
+            mask_id=ids[mask.number],
             image_id=image_id,
             stage="auto",
+            part_of=None if mask.part_of is None else ids[mask.part_of],
+            level=mask.level,
             prompt="grid",
             generation_depth=self._depth,
             is_crowd=False,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ class Workspace:
         images = self.settings.images
         limits = ImageLimits(max_pixels=images.max_pixels, intensity=images.intensity)
         return ImageReader(read_sources(self.root), limits)
+
+    def on_ray(self, address: str) -> "Workspace":
+        """The same workspace, whose shards go to the Ray cluster at `address`."""
+        workers = replace(self.settings.workers, kind="ray", ray_address=address)
+        return replace(self, settings=replace(self.settings, workers=workers))
 
     def keep_sources(self, sources: Sources) -> None:
         """Remember where images lie."""

@@ -18,7 +18,10 @@ _NOTE = b"maskloop"
 
 @dataclass(frozen=True, kw_only=True)
 class FileMaskRow(Row):
-    """An automatic mask of an image file, with SA-1B's columns."""
+    """An automatic mask of an image file, with SA-1B's columns.
+
+    `number` counts the masks of an image from 1, the best first; `part_of` is one of these numbers.
+    """
 
     table = "file_masks"
 
@@ -26,6 +29,7 @@ class FileMaskRow(Row):
     image_id: str
     height: int
     width: int
+    number: int
     segmentation: Segmentation
     bbox: list[float]
     crop_box: list[float]
@@ -33,6 +37,8 @@ class FileMaskRow(Row):
     predicted_iou: float
     stability_score: float
     point_coords: list[list[float]]
+    part_of: int | None = None
+    level: str
 
 
 def write_mask_file(target: Path, rows: Sequence[FileMaskRow], note: Mapping[str, Any]) -> None:

@@ -68,6 +68,8 @@ class MaskRow(Row):
     predicted_iou: float | None = None
     stability_score: float | None = None
     point_coords: list[list[float]] | None = None
+    part_of: str | None = None
+    level: str | None = None
     created_at: datetime
 
 
@@ -100,6 +102,7 @@ class ImageSetRow(Row):
     num_masks: int
     rejections: Mapping[str, int]
     num_candidates: int | None = None
+    savings: Mapping[str, int] | None = None
     created_at: datetime
 
 

@@ -3,13 +3,23 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from engine.identity import config_hash
+
+PointGrid = tuple[tuple[float, float], ...]
+"""Points (x, y) as shares of the width and the height."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
     """A grid of clicks, the filters on what they give, and what counts as a duplicate.
 
-    points_per_side: clicks along each side of the image; points_per_batch: most clicks decoded at
-        once.
+    points_per_side: clicks along each side of the image; point_grids: clicks of one's own instead,
+        a grid for each layer of crops, the whole image first.
+    uncovered_points_per_side: where no mask is after that, a second pass clicks on a grid of as
+        many points a side; 0 for none.
+    points_per_batch: most clicks decoded at once; pixels_per_strip: most pixels of a mask brought
+        to full size at once. Both bound memory, are halved where it runs out all the same, and
+        decide about no mask.
     pred_iou_thresh: a mask must have a higher predicted IoU.
     stability_score_thresh, stability_score_offset: lowest IoU between the mask cut `offset` logits
         above and below `mask_threshold`. SAM's offset is 1; small models have flatter logits.
@@ -28,10 +38,15 @@ class GenerationConfig:
     min_mask_region_area: smaller islands are dropped and smaller holes filled, in pixels.
     min_mask_area, in pixels, and max_mask_area_fraction, of the image: what a mask may cover.
     max_masks: the best of an image that stay.
+    overlaps: pixels of several masks are kept by all of them, as in SAM ("keep"), or belong to the
+        "best" or to the "smallest" alone.
     """
 
     points_per_side: int = 32
+    point_grids: tuple[PointGrid, ...] = ()
+    uncovered_points_per_side: int = 0
     points_per_batch: int = 64
+    pixels_per_strip: int = 1 << 22
     mask_threshold: float = 0.0
     pred_iou_thresh: float = 0.7
     stability_score_thresh: float = 0.8
@@ -50,11 +65,14 @@ class GenerationConfig:
     min_mask_area: int = 16
     max_mask_area_fraction: float = 0.95
     max_masks: int = 1000
+    overlaps: Literal["keep", "best", "smallest"] = "keep"
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("points_per_side", 1, 512),
+            ("uncovered_points_per_side", 0, 512),
             ("points_per_batch", 1, 4096),
+            ("pixels_per_strip", 1, 2**30),
             ("crop_n_layers", 0, 4),
             ("crop_n_points_downscale_factor", 1, 64),
             ("min_mask_region_area", 0, 2**30),
@@ -80,6 +98,7 @@ class GenerationConfig:
         for name, known in (
             ("stability_at", ("pixels", "logits")),
             ("ranked_by", ("predicted_iou", "score")),
+            ("overlaps", ("keep", "best", "smallest")),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -106,6 +125,29 @@ class GenerationConfig:
             raise ValueError(
                 f"mask_threshold: must be in [-100, 100] logits, but got {self.mask_threshold}"
             )
+        self._check_grids()
+
+    def _check_grids(self) -> None:
+        if self.point_grids and len(self.point_grids) != self.crop_n_layers + 1:
+            raise ValueError(
+                f"point_grids: must be one for the image and each of {self.crop_n_layers} layers "
+                f"of crops, but got {len(self.point_grids)}"
+            )
+        for number, grid in enumerate(self.point_grids):
+            outside = [point for point in grid if len(point) != 2 or not _in_unit_square(point)]
+            if outside or not grid:
+                raise ValueError(
+                    "point_grids: must be points [x, y] from 0 to below 1 in each grid, "
+                    f"but got {list(outside[0]) if outside else 'none'} in grid {number}"
+                )
+
+    def key(self) -> str:
+        """16 hex digits that name what decides about masks: all but the bounds of memory."""
+        return config_hash(replace(self, points_per_batch=1, pixels_per_strip=1))
+
+
+def _in_unit_square(point: tuple[float, float]) -> bool:
+    return all(0 <= value < 1 for value in point)
 
 
 # `SamAutomaticMaskGenerator` as it comes.

@@ -1,30 +1,97 @@
-"""From a proposal at low resolution to a mask of its image."""
+"""From an image's proposals at low resolution to its masks. Needs no model."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from engine.generation.config import GenerationConfig
-from engine.generation.masks import GeneratedMask
-from engine.generation.propose import Proposal, View
+from engine.generation.masks import Candidates, Generated, GeneratedMask, Rejections
+from engine.generation.memory import Bounds
+from engine.generation.propose import CropProposals, Proposal, Proposed
+from engine.generation.replay import among
+from engine.generation.select import best_of_image, distinct, rank
 from engine.generation.windows import WindowUpscaler
 from engine.geometry import Boxes
 
 
-class Finisher:
+def finish(proposed: Proposed, config: GenerationConfig) -> Generated:
+    """The masks that stay of an image's proposals, which `config` made."""
+    finishing = Finishing(config)
+    rejections = Rejections()
+    rejections.include(proposed.rejections)
+    candidates: list[GeneratedMask] = []
+    crops: list[list[GeneratedMask]] = []
+    for crop in proposed.crops:
+        if proposed.keep_candidates:
+            finished = finishing.all_of(crop)
+            candidates += finished
+            crops.append(among(finished, config, rejections))
+        else:
+            crops.append(finishing.distinct(crop, rejections))
+    masks = best_of_image(crops, config, rejections)
+    kept = Candidates(masks=candidates, rejected=rejections.reasons)
+    return Generated(
+        masks=masks,
+        num_proposed=proposed.num_proposed,
+        rejections=dict(+rejections.counts),
+        candidates=kept if proposed.keep_candidates else None,
+        savings={**proposed.savings, **finishing.savings},
+    )
+
+
+class Finishing:
+    """Brings proposals of one image to full resolution."""
+
+    def __init__(self, config: GenerationConfig) -> None:
+        self._config = config
+        self._bounds = Bounds(config)
+
+    @property
+    def savings(self) -> dict[str, int]:
+        """Bounds of memory that were lowered."""
+        return self._bounds.savings
+
+    def distinct(self, crop: CropProposals, rejections: Rejections) -> list[GeneratedMask]:
+        """The distinct masks of a crop; why others went is added to `rejections`."""
+        proposals = crop.proposals
+        if not proposals:
+            return []
+        finisher = _CropFinisher(crop, self._config, self._bounds)
+        return distinct(
+            [rank(proposal.iou, proposal.stability, self._config) for proposal in proposals],
+            [proposal.number for proposal in proposals],
+            lambda index: finisher.mask(proposals[index]),
+            self._config,
+            rejections,
+            bounds=finisher.bounds(proposals),
+        )
+
+    def all_of(self, crop: CropProposals) -> list[GeneratedMask]:
+        """All masks of a crop, in the order of their numbers."""
+        finisher = _CropFinisher(crop, self._config, self._bounds)
+        return [finisher.mask(proposal) for proposal in crop.proposals]
+
+
+class _CropFinisher:
     """Brings the proposals of one crop to full resolution."""
 
-    def __init__(self, view: View, logits_hw: tuple[int, int], config: GenerationConfig) -> None:
-        self._view = view
+    def __init__(self, crop: CropProposals, config: GenerationConfig, bounds: Bounds) -> None:
+        self._view = crop.view
         self._config = config
-        self._upscaler = WindowUpscaler(logits_hw, view.frame)
+        self._bounds = bounds
+        self._upscaler = WindowUpscaler(crop.view.logits_hw, crop.view.frame)
 
     def mask(self, proposal: Proposal) -> GeneratedMask:
         """The proposal in its image."""
         config, crop = self._config, self._view.crop
-        enlarged = self._upscaler.enlarge(
-            proposal.window, config.mask_threshold, config.stability_score_offset
+        enlarged, _ = self._bounds.within(
+            "pixels_per_strip",
+            lambda pixels: self._upscaler.enlarge(
+                proposal.window,
+                config.mask_threshold,
+                config.stability_score_offset,
+                pixels_at_once=pixels,
+            ),
         )
         left, top, _, _ = crop.xyxy
         height, width = self._view.image_hw
@@ -46,7 +113,7 @@ class Finisher:
         x, y, _, _ = self._view.crop.xyxy
         corner = np.array([x, y, x, y], dtype=np.float32)
         inner, outer = self._upscaler.bounds(
-            torch.stack([proposal.box for proposal in proposals]),
-            torch.stack([proposal.core for proposal in proposals]),
+            np.stack([proposal.box for proposal in proposals]),
+            np.stack([proposal.core for proposal in proposals]),
         )
         return inner + corner, outer + corner

@@ -1,12 +1,16 @@
 """Where to click: grids of points, and crops of the image that get a grid of their own."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
+from engine import rle
 from engine.generation.config import GenerationConfig
 from engine.geometry import Boxes
+from engine.rle import Rle
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,26 @@ def point_grid(points_per_side: int) -> Boxes:
 
 def points_in(crop: CropBox, config: GenerationConfig) -> Boxes:
     """(P, 2) points (x, y) in pixels of the crop."""
-    per_side = max(1, config.points_per_side // config.crop_n_points_downscale_factor**crop.layer)
-    height, width = crop.hw
-    return np.asarray(point_grid(per_side) * np.array([width, height], dtype=np.float32))
+    if config.point_grids:
+        grid = np.array(config.point_grids[crop.layer], dtype=np.float32)
+    else:
+        fewer = config.crop_n_points_downscale_factor**crop.layer
+        grid = point_grid(max(1, config.points_per_side // fewer))
+    return _in_pixels(grid, crop.hw)
+
+
+def uncovered_points(masks: Sequence[Rle], hw: tuple[int, int], config: GenerationConfig) -> Boxes:
+    """(P, 2) points (x, y) in pixels of the image: those of the second pass that are in no mask."""
+    points = _in_pixels(point_grid(config.uncovered_points_per_side), hw)
+    columns, rows = points.astype(np.int64).T
+    bare = np.ones(len(points), dtype=np.bool_)
+    for mask in masks:
+        bare[bare] = ~rle.covers(mask, columns[bare], rows[bare])
+    return points[bare]
+
+
+def _in_pixels(grid: npt.NDArray[np.float32], hw: tuple[int, int]) -> Boxes:
+    return np.asarray(grid * np.array([hw[1], hw[0]], dtype=np.float32))
 
 
 def crop_boxes(hw: tuple[int, int], config: GenerationConfig) -> list[CropBox]:

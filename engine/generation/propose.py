@@ -1,18 +1,19 @@
 """Clicks in, masks at low resolution out, of which the hopeless went."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
-from torch import Tensor
 
 from engine.generation.config import GenerationConfig
 from engine.generation.filters import boxes_of, core_of, picture_area, stability_scores
-from engine.generation.grid import CropBox, points_in
+from engine.generation.grid import CropBox
 from engine.generation.masks import Rejections
+from engine.generation.memory import Bounds
 from engine.generation.windows import Window
-from engine.geometry import Frame
+from engine.geometry import Boxes, Frame
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import LikelyMasks, Predictor
 from engine.model.prompts import Prompts
@@ -23,16 +24,12 @@ _HALF_PIXEL = 0.5
 
 @dataclass(frozen=True)
 class View:
-    """One crop as the model sees it: its place in the image, and its embedding."""
+    """One crop as the model sees it: its place in the image, its frame, the size of its logits."""
 
     crop: CropBox
     image_hw: tuple[int, int]
-    embedding: ImageEmbedding
-
-    @property
-    def frame(self) -> Frame:
-        """The frame of the crop."""
-        return self.embedding.frame
+    frame: Frame
+    logits_hw: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -46,34 +43,76 @@ class Proposal:
 
     number: int
     window: Window
-    box: Tensor
-    core: Tensor
+    box: Boxes
+    core: Boxes
     iou: float
     stability: float
     point: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class CropProposals:
+    """The proposals of one crop."""
+
+    view: View
+    proposals: list[Proposal]
+
+
+@dataclass
+class Proposed:
+    """What the model gave for one image, without tensors, so that another process can go on.
+
+    num_proposed counts all, rejections those that are gone already; savings: as in `Generated`.
+    """
+
+    keep_candidates: bool
+    crops: list[CropProposals] = field(default_factory=list)
+    num_proposed: int = 0
+    rejections: Rejections = field(default_factory=Rejections)
+    savings: Mapping[str, int] = field(default_factory=dict)
+
+
 def propose(
     predictor: Predictor,
     view: View,
+    embedding: ImageEmbedding,
+    points: Boxes,
     config: GenerationConfig,
-    rejections: Rejections,
-    *,
+    proposed: Proposed,
+    bounds: Bounds,
+) -> None:
+    """Add to `proposed` the masks for clicks (P, 2) in pixels of a crop, and why others went."""
+    found: list[Proposal] = []
+    start, first = 0, proposed.num_proposed
+    while start < len(points):
+        decode = partial(
+            _decode, predictor, view, embedding, points[start:], config, first + 3 * start
+        )
+        (likely, gone), size = bounds.within("points_per_batch", decode)
+        found += likely
+        proposed.rejections.include(gone)
+        start += size
+    proposed.crops.append(CropProposals(view, found))
+    proposed.num_proposed += 3 * len(points)
+
+
+def _decode(
+    predictor: Predictor,
+    view: View,
+    embedding: ImageEmbedding,
+    points: Boxes,
+    config: GenerationConfig,
     first: int,
-) -> list[Proposal]:
-    """Masks for the crop's grid of clicks, numbered from `first`; says why others went."""
-    points = points_in(view.crop, config)
+    size: int,
+) -> tuple[list[Proposal], Rejections]:
+    """The masks of the first `size` clicks."""
+    batch, gone = points[:size], Rejections()
+    prompts = Prompts.single_points(batch + _HALF_PIXEL / view.frame.scale_xy)
     # As in SAM, no threshold lets everything pass.
     min_iou = config.pred_iou_thresh or -math.inf
-    size = min(config.points_per_batch, predictor.prompts_at_once)
-    found: list[Proposal] = []
-    for start in range(0, len(points), size):
-        batch = points[start : start + size]
-        prompts = Prompts.single_points(batch + _HALF_PIXEL / view.frame.scale_xy)
-        candidates = predictor.candidates(view.embedding, prompts, min_iou=min_iou)
-        rejections.add_unnamed("predicted_iou", 3 * len(batch) - len(candidates.iou))
-        found += _likely(candidates, batch, view, config, rejections, first + 3 * start)
-    return found
+    candidates = predictor.candidates(embedding, prompts, min_iou=min_iou)
+    gone.add_unnamed("predicted_iou", 3 * len(batch) - len(candidates.iou))
+    return list(_likely(candidates, batch, view, config, gone, first)), gone
 
 
 def _likely(
@@ -104,8 +143,8 @@ def _likely(
             yield Proposal(
                 number=number,
                 window=Window.around(logits[row], reach[row]),
-                box=boxes[row],
-                core=cores[row],
+                box=boxes[row].numpy(),
+                core=cores[row].numpy(),
                 iou=float(candidates.iou[row]),
                 stability=float(stability[row]),
                 point=(x, y),

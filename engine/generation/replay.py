@@ -12,6 +12,7 @@ from engine.generation.select import best_of_image, distinct, rank
 REPLAYED = frozenset(
     {
         "points_per_batch",
+        "pixels_per_strip",
         "pred_iou_thresh",
         "stability_score_thresh",
         "ranked_by",
@@ -24,6 +25,7 @@ REPLAYED = frozenset(
         "min_mask_area",
         "max_mask_area_fraction",
         "max_masks",
+        "overlaps",
     }
 )
 _FLOORS = ("pred_iou_thresh", "stability_score_thresh")
@@ -44,6 +46,11 @@ def check_replayable(made: GenerationConfig, wanted: GenerationConfig) -> None:
                 f"{name}: decides what is proposed, so {value!r} needs generating again; "
                 f"the candidates were made with {known!r}"
             )
+    if made.uncovered_points_per_side:
+        raise ValueError(
+            "uncovered_points_per_side: where the second pass clicks depends on the masks of the "
+            "first, so other thresholds need generating again"
+        )
     floor = floor_of(made)
     for name in _FLOORS:
         if getattr(wanted, name) < getattr(floor, name):

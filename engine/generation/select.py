@@ -14,9 +14,11 @@ from engine import rle
 from engine.generation.clean import remove_small_regions
 from engine.generation.config import GenerationConfig
 from engine.generation.filters import index_box, is_cut_by_crop
+from engine.generation.hierarchy import nested
 from engine.generation.masks import GeneratedMask, Rejections
 from engine.generation.nms import box_nms, by_score, mask_nms
-from engine.geometry import Boxes, box_area, box_iou, intersection_area, mask_to_box
+from engine.generation.overlaps import without_overlaps
+from engine.geometry import Boxes, box_area, box_iou, intersection_area
 
 
 def distinct(
@@ -58,8 +60,8 @@ def best_of_image(
 ) -> list[GeneratedMask]:
     """The distinct masks of all crops of an image -> the image's, best first."""
     found = [mask for masks in crops for mask in masks]
-    if config.crop_n_layers:
-        # The more zoomed crop wins, as in SAM.
+    if config.crop_n_layers or config.uncovered_points_per_side:
+        # The more zoomed crop wins, as in SAM, and the first pass over the second.
         found = _apart(
             found, [-_crop_area(mask) for mask in found], config.crop_nms_thresh, rejections
         )
@@ -67,9 +69,11 @@ def best_of_image(
     rejections.add("area", *(mask.number for mask in found if mask.area < config.min_mask_area))
     large = [mask for mask in found if mask.area >= config.min_mask_area]
     masks = _not_inside(large, config, rejections)
-    best = [masks[i] for i in by_score([_rank_of(mask, config) for mask in masks])]
-    rejections.add("max_masks", *(mask.number for mask in best[config.max_masks :]))
-    return [_in_range(mask) for mask in best[: config.max_masks]]
+    ranked = [masks[i] for i in by_score([_rank_of(mask, config) for mask in masks])]
+    best, rest = ranked[: config.max_masks], ranked[config.max_masks :]
+    rejections.add("max_masks", *(mask.number for mask in rest))
+    shapes = {mask.number: mask for mask in best}
+    return nested([_in_range(mask) for mask in without_overlaps(best, config, rejections)], shapes)
 
 
 @dataclass
@@ -156,12 +160,7 @@ def _cleaned(
 def _without_small_regions(mask: GeneratedMask, min_area: int) -> GeneratedMask:
     before, x0, y0 = rle.decode_box(mask.rle)
     after = remove_small_regions(before, min_area)
-    if np.array_equal(before, after):
-        return mask
-    height, width = mask.rle.size
-    box = mask_to_box(after) + np.array([x0, y0, x0, y0], dtype=np.float32)
-    code = rle.segments_of(after.T, x0, y0, height).encoded(width)
-    return replace(mask, rle=code, box_xyxy=box, area=int(after.sum()))
+    return mask if np.array_equal(before, after) else mask.redrawn(after, x0, y0)
 
 
 def _not_inside(

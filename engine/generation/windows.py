@@ -20,14 +20,13 @@ from engine.rle import Segments, segments_of
 
 # A pixel depends on three neighbouring cells at most.
 _MARGIN_CELLS = 2
-_PIXELS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
 class Window:
-    """Logits (h, w) of a part of a frame that begins at cell column x0, row y0."""
+    """Logits (h, w) float16 of a part of a frame that begins at cell column x0, row y0."""
 
-    logits: Tensor
+    logits: npt.NDArray[np.float16]
     x0: int
     y0: int
 
@@ -40,7 +39,7 @@ class Window:
         x0, y0, x1, y1 = (int(value) for value in box)
         left, top = max(0, x0 - _MARGIN_CELLS), max(0, y0 - _MARGIN_CELLS)
         part = logits[top : y1 + _MARGIN_CELLS, left : x1 + _MARGIN_CELLS]
-        return cls(part.half(), left, top)
+        return cls(part.half().numpy(), left, top)
 
 
 @dataclass(frozen=True)
@@ -68,19 +67,21 @@ class WindowUpscaler:
         self._rows = _Axis.of(rows, frame.side, frame.resized_hw[0], height)
         self._columns = _Axis.of(columns, frame.side, frame.resized_hw[1], width)
 
-    def enlarge(self, window: Window, threshold: float, offset: float) -> Enlarged:
+    def enlarge(
+        self, window: Window, threshold: float, offset: float, *, pixels_at_once: int
+    ) -> Enlarged:
         """Where the enlarged logits are over `threshold`, and over it + and - `offset`.
 
-        Cells outside the window must be below all three.
+        Cells outside the window must be below all three. At least a column of pixels is in memory.
         """
         found, above, below = [], 0, 0
-        for column, row, strip in self._strips(window):
+        for column, row, strip in self._strips(window, pixels_at_once):
             found.append(segments_of(strip > threshold, column, row, self._rows.num_pixels))
             above += int(np.count_nonzero(strip > threshold + offset))
             below += int(np.count_nonzero(strip > threshold - offset))
         return Enlarged(Segments.joined(found, self._rows.num_pixels), above, below)
 
-    def bounds(self, box: Tensor, core: Tensor) -> tuple[Boxes, Boxes]:
+    def bounds(self, box: Boxes, core: Boxes) -> tuple[Boxes, Boxes]:
         """Boxes (N, 4) in pixels that surely lie inside and around those of the masks.
 
         box: (N, 4) of all cells over the threshold; core: (N, 4) of those whose eight neighbours
@@ -90,21 +91,21 @@ class WindowUpscaler:
         per_cell = np.tile([self._columns.pixels_per_cell, self._rows.pixels_per_cell], 2)
         size = np.tile([self._columns.num_pixels, self._rows.num_pixels], 2)
         inward = np.array([1.0, 1.0, -1.0, -1.0])
-        outer = np.clip(box.numpy() * per_cell - inward * (per_cell + 1), 0, size)
-        inner = core.numpy() * per_cell + inward * (per_cell / 2 + 1)
+        outer = np.clip(box * per_cell - inward * (per_cell + 1), 0, size)
+        inner = core * per_cell + inward * (per_cell / 2 + 1)
         # Where a pixel is wider than a cell, it may lean on none of the core alone.
         if per_cell.min() < 1:
             inner = np.zeros_like(inner)
         inner[(inner[:, 2:] <= inner[:, :2]).any(axis=1)] = 0
         return inner.astype(np.float32), outer.astype(np.float32)
 
-    def _strips(self, window: Window) -> Iterator[tuple[int, int, np.ndarray]]:
+    def _strips(self, window: Window, pixels_at_once: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """(first column, first row, logits (columns, rows)) of the window, a few columns a time."""
         height, width = window.logits.shape
         cells_x, cells_y = slice(window.x0, window.x0 + width), slice(window.y0, window.y0 + height)
         columns, rows = self._columns.pixels(cells_x), self._rows.pixels(cells_y)
-        tall = window.logits.float().T @ self._rows.matrix[rows, cells_y].T
-        step = max(1, _PIXELS_AT_ONCE // max(1, rows.stop - rows.start))
+        tall = torch.from_numpy(window.logits).float().T @ self._rows.matrix[rows, cells_y].T
+        step = max(1, pixels_at_once // max(1, rows.stop - rows.start))
         for first in range(columns.start, columns.stop, step):
             strip = slice(first, min(first + step, columns.stop))
             yield first, rows.start, (self._columns.matrix[strip, cells_x] @ tall).numpy()

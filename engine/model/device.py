@@ -23,6 +23,19 @@ def device_named(name: str) -> torch.device:
     return device
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a GPU's memory or this process's ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # Of the CPU's allocator torch says so in words only.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def release_memory() -> None:
+    """Give back what torch keeps of a GPU's memory for later, so that other sizes find room."""
+    torch.cuda.empty_cache()
+
+
 @contextmanager
 def quick_products(device: torch.device) -> Iterator[None]:
     """A GPU's float32 matrix products keep 10 bits of each factor (TF32), which is enough to learn.

@@ -1,5 +1,6 @@
 """Prompts in, masks out: `embed` an image once, then `predict` masks for prompts on it."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,8 @@ _Item = TypeVar("_Item")
 _FRAMES_AT_ONCE = 8
 _IMAGES_AT_ONCE = 8
 _CELLS_AT_ONCE = 1 << 22
+# Parameters.
+_SMALL = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,14 @@ class Predictor:
         self.version = version
 
     @property
-    def num_parameters(self) -> int:
-        """How large the model is."""
-        return sum(parameter.numel() for parameter in self._model.parameters())
+    def images_at_once(self) -> int:
+        """How many images are quickest side by side (`engine.threads.each_image`).
+
+        A large model would take its memory several times, and a GPU is one.
+        """
+        size = sum(parameter.numel() for parameter in self._model.parameters())
+        small = self.device.type == "cpu" and size <= _SMALL
+        return len(os.sched_getaffinity(0)) if small else 1
 
     @property
     def frame_side(self) -> int:

@@ -1,5 +1,6 @@
 """`generate`: stage 3 for a workspace, or masks of files without one; `replay`."""
 
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from flows.cli.terminal import show_problems, terminal_progress
 from flows.errors import UsageError
 
 if TYPE_CHECKING:
-    from engine.generation.config import GenerationConfig
+    from engine.generation.config import GenerationConfig, PointGrid
 
 _FILES = "Masks of files (IMAGES and --out)"
 _GRID = "How masks of IMAGES are made (segment_anything's names)"
@@ -71,11 +72,21 @@ def generate(
     device: Annotated[
         str | None, _files("--device", help_text="auto, cpu, cuda or cuda:1; default: auto.")
     ] = None,
-    redo: Annotated[bool, _files("--redo", help_text="Make masks again that are there.")] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Make masks again that are there.")] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster instead of maskloop.toml's.", show_default=False),
+    ] = None,
     strict: Annotated[
         bool, _files("--strict", help_text="Stop at the first image that cannot be read.")
     ] = False,
     points_per_side: Annotated[int | None, _grid("Clicks along each side.")] = None,
+    point_grids: Annotated[
+        Path | None, _grid("A JSON file of clicks instead: [x, y] in 0..1, a list for each layer.")
+    ] = None,
+    uncovered_points_per_side: Annotated[
+        int | None, _grid("A second pass of so many a side where no mask is.")
+    ] = None,
     points_per_batch: Annotated[int | None, _grid("Most clicks at once.")] = None,
     pred_iou_thresh: Annotated[float | None, _grid("Lowest predicted IoU.")] = None,
     stability_score_thresh: Annotated[float | None, _grid("Lowest stability.")] = None,
@@ -90,6 +101,13 @@ def generate(
     min_mask_region_area: Annotated[
         int | None, _grid("Smaller islands and holes go, in pixels.")
     ] = None,
+    mask_nms_thresh: Annotated[float | None, _grid("Highest IoU of two masks.")] = None,
+    containment_thresh: Annotated[
+        float | None, _grid("Highest share of a mask inside a better one.")
+    ] = None,
+    overlaps: Annotated[
+        str | None, _grid("Pixels of several masks: keep, or only the best's or smallest's.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stage 3: masks from a grid of points for every image; goes on where it was stopped.
@@ -98,8 +116,10 @@ def generate(
 
     Without a workspace: maskloop generate photos/ --out masks.json
     """
-    given = {
+    given: dict[str, Any] = {
         "points_per_side": points_per_side,
+        "point_grids": point_grids,
+        "uncovered_points_per_side": uncovered_points_per_side,
         "points_per_batch": points_per_batch,
         "pred_iou_thresh": pred_iou_thresh,
         "stability_score_thresh": stability_score_thresh,
@@ -110,6 +130,9 @@ def generate(
         "crop_overlap_ratio": crop_overlap_ratio,
         "crop_n_points_downscale_factor": crop_n_points_downscale_factor,
         "min_mask_region_area": min_mask_region_area,
+        "mask_nms_thresh": mask_nms_thresh,
+        "containment_thresh": containment_thresh,
+        "overlaps": overlaps,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     weights = Weights(checkpoint, arch, sha256, device)
@@ -118,6 +141,8 @@ def generate(
             raise UsageError("--out: say where the masks of IMAGES go: a folder, or a .json file")
         if keep_candidates:
             raise UsageError("--keep-candidates: is for a workspace; files have no table for them")
+        if ray_address:
+            raise UsageError("--ray-address: is for a workspace; IMAGES are labelled here")
         _of_files(images, Output(out, format_, redo, strict), weights, recipe, changes, as_json)
         return
     for name, value in {**asdict(weights), "out": out, "format": format_, **changes}.items():
@@ -126,9 +151,16 @@ def generate(
                 f"--{name.replace('_', '-')}: is for IMAGES; in a workspace the recipe says it, "
                 "and maskloop.toml where the model is"
             )
-    if redo or strict:
-        raise UsageError("--redo, --strict: are for IMAGES; a workspace makes what it lacks")
-    _of_workspace(recipe, keep_candidates, as_json)
+    if strict:
+        raise UsageError("--strict: is for IMAGES; a workspace names what it could not label")
+    result = run(
+        "generate",
+        recipe,
+        keep_candidates=keep_candidates,
+        redo=redo,
+        ray_address=ray_address or "",
+    )
+    _show_set(result, as_json)
 
 
 @dataclass(frozen=True)
@@ -169,6 +201,9 @@ def replay(
         float | None, _threshold("Largest mask, as a share of the image.")
     ] = None,
     max_masks: Annotated[int | None, _threshold("Most masks of an image.")] = None,
+    overlaps: Annotated[
+        str | None, _threshold("Pixels of several masks: keep, or only the best's or smallest's.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Other thresholds on what `generate --keep-candidates` saw: a new set of masks in seconds.
@@ -186,13 +221,10 @@ def replay(
         "min_mask_area": min_mask_area,
         "max_mask_area_fraction": max_mask_area_fraction,
         "max_masks": max_masks,
+        "overlaps": overlaps,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     _show_set(run("replay", recipe, changes=changes), as_json)
-
-
-def _of_workspace(recipe: str | None, keep_candidates: bool, as_json: bool) -> None:
-    _show_set(run("generate", recipe, keep_candidates=keep_candidates), as_json)
 
 
 def _show_set(result: dict[str, Any], as_json: bool) -> None:
@@ -220,6 +252,8 @@ def _of_files(
 
     kind = format_of(output.path, output.kind)
     by_name = named(images)
+    if "point_grids" in changes:
+        changes = {**changes, "point_grids": _grids_in(changes["point_grids"])}
     # What is wrong is said before a checkpoint is downloaded.
     _changed(generation_named(recipe or "reference"), changes)
     with terminal_progress() as progress:
@@ -241,6 +275,20 @@ def _of_files(
         f" ({outcome.num_known} of them were there)"
     )
     show({"out": str(output.path), "format": kind, **asdict(outcome)}, as_json, text)
+
+
+def _grids_in(path: Path) -> tuple["PointGrid", ...]:
+    """Points of a JSON file; whether they are good ones the config says."""
+    try:
+        grids = json.loads(path.read_bytes())
+        return tuple(tuple((float(x), float(y)) for x, y in grid) for grid in grids)
+    except OSError as error:
+        raise UsageError(f"--point-grids: {path}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"--point-grids: {path}: must be JSON such as [[[0.5, 0.5], [0.25, 0.5]]]: a list of "
+            f"points [x, y] for the image and for each layer of crops ({error})"
+        ) from error
 
 
 def _changed(config: "GenerationConfig", changes: dict[str, Any]) -> "GenerationConfig":

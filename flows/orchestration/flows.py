@@ -85,12 +85,20 @@ def _merge(root: str, turn: Turn) -> MergeOutcome:
 
 @_stage
 def _generate(
-    root: str, recipe: str, turn: Turn, *, keep_candidates: bool = False
+    root: str,
+    recipe: str,
+    turn: Turn,
+    *,
+    keep_candidates: bool = False,
+    redo: bool = False,
+    ray_address: str = "",
 ) -> GenerateOutcome:
     workspace, progress = _open(root)
     chosen = recipe_named(recipe)
     chosen = replace(chosen, keep_candidates=chosen.keep_candidates or keep_candidates)
-    return generate_stage(workspace, chosen, progress, turn=turn)
+    if ray_address:
+        workspace = workspace.on_ray(ray_address)
+    return generate_stage(workspace, chosen, progress, turn=turn, redo=redo)
 
 
 @_stage
@@ -128,9 +136,22 @@ def merge_flow(root: str, recipe: str) -> Result:  # noqa: ARG001 -- all stages 
 
 
 @flow(name="generate", flow_run_name="generate-{recipe}")
-def generate_flow(root: str, recipe: str, keep_candidates: bool = False) -> Result:
-    """Stage 3: label every image that the model in service has not labelled."""
-    outcome = _generate(root, recipe, ALONE, keep_candidates=keep_candidates)
+def generate_flow(
+    root: str,
+    recipe: str,
+    keep_candidates: bool = False,
+    redo: bool = False,
+    ray_address: str = "",
+) -> Result:
+    """Stage 3: label every image that the model in service has not labelled; with `redo`, all."""
+    outcome = _generate(
+        root,
+        recipe,
+        ALONE,
+        keep_candidates=keep_candidates,
+        redo=redo,
+        ray_address=ray_address,
+    )
     if outcome.num_images:
         _publish(root)
     return asdict(outcome)

@@ -16,6 +16,7 @@ from storage.rows import (
     ROWS,
     CandidateRow,
     ImageSetRow,
+    MaskRow,
     ReviewRow,
     Row,
     Segmentation,
@@ -23,7 +24,7 @@ from storage.rows import (
     TrainingStepRow,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 # Python's type -> (DuckDB's, Arrow's).
 _TYPES: dict[Any, tuple[str, pa.DataType]] = {
@@ -85,6 +86,14 @@ def upgrade(stored: int) -> list[str]:
             _create_table(CandidateRow),
             _add_column(ImageSetRow, "num_candidates"),
             *(_add_column(ShardRow, f"candidate_{what}") for what in ("uri", "sha256", "bytes")),
+        ],
+        5: [
+            _add_column(MaskRow, "part_of"),
+            _add_column(MaskRow, "level"),
+            _add_column(ImageSetRow, "savings"),
+            # A view has the columns that its table had.
+            "DROP VIEW current_masks",
+            CURRENT_MASKS,
         ],
     }
     return [item for version, items in brought_by.items() if version > stored for item in items]

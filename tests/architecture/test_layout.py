@@ -23,7 +23,7 @@ HOMES = {
     "duckdb": "storage/catalog/",
     "sqlalchemy": "storage/queue/",
     "boto3": "storage/s3",
-    "ray": "flows/workers.py",
+    "ray": "flows/ray_pools.py",
     "prefect": "flows/orchestration/",
     "fastapi": "annotator/",
     "typer": "flows/cli/",

@@ -6,19 +6,25 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from engine.model.predictor import Predictor
 from flows import serving
 from flows.checking import fsck
+from flows.embeddings import EmbeddingStore
 from flows.errors import StageError, UsageError
 from flows.generation import generate_stage
 from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.settings import ModelSettings, WorkerSettings
+from flows.shard_work import Result
+from flows.workers import executor
 from flows.workspace import Workspace, open_workspace
 
 PROJECT = Path(__file__).parents[2]
@@ -155,6 +161,114 @@ def test_a_persons_mask_is_never_covered(filled: Workspace, recipe: Recipe) -> N
     )
     assert rows[0]["n"] > 0
     assert shown[0]["n"] == 0
+
+
+def test_redoing_adds_a_set_that_stands(filled: Workspace, recipe: Recipe) -> None:
+    here = on(filled, "local")
+    first = generate_stage(here, recipe, Silent())
+    number = count(filled, "images")
+    for turn in (1, 2):
+        again = generate_stage(here, recipe, Silent(), redo=True)
+        assert (again.num_images, again.num_masks) == (number, first.num_masks)
+        assert count(filled, "image_sets") == (turn + 1) * number
+        standing = filled.lake.rows(
+            "SELECT DISTINCT run_id FROM current_masks WHERE stage = 'auto'"
+        )
+        assert standing == [{"run_id": again.run_id}]
+    # The first set still counts: nothing is missing.
+    assert generate_stage(here, recipe, Silent()).run_id is None
+    assert fsck(filled) == []
+
+
+def test_a_redoing_that_was_stopped_goes_on(filled: Workspace, recipe: Recipe) -> None:
+    here, small = on(filled, "local"), replace(recipe, shard_size=3)
+    generate_stage(here, small, Silent())
+
+    class Stop(Exception):  # noqa: N818 -- what a person does is no error
+        pass
+
+    def some(*given: object) -> Iterator[Result]:
+        results = executor(*given)  # type: ignore[arg-type]
+        yield next(results)
+        raise Stop
+
+    with pytest.raises(Stop):
+        generate_stage(here, small, Silent(), redo=True, labels=some)
+    promised = count(filled, "shards")
+    again = generate_stage(here, small, Silent(), redo=True)
+    assert again.num_images == count(filled, "images")
+    assert count(filled, "shards") == promised
+    assert count(filled, "image_sets") == 2 * count(filled, "images")
+    assert fsck(filled) == []
+
+
+def test_a_kept_embedding_is_not_made_again(
+    filled: Workspace, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = serving.ensure_base(filled, recipe, Silent())
+    predictor = serving.load_predictor(filled, version)
+    ids = [row["image_id"] for row in filled.lake.rows("SELECT image_id FROM images ORDER BY 1")]
+    kept = [(image_id, predictor.embed(filled.pixels(image_id))) for image_id in ids[:3]]
+    EmbeddingStore(filled).keep(kept)
+    # Of the third the file is broken, and it is made again without a word.
+    [row] = filled.lake.rows("SELECT uri FROM embeddings WHERE image_id = ?", (ids[2],))
+    filled.objects.path(row["uri"]).write_bytes(b"broken")
+    made: list[int] = []
+    embed = Predictor.embed
+
+    def counted(self: Predictor, pixels: Any, **options: Any) -> Any:
+        made.append(1)
+        return embed(self, pixels, **options)
+
+    monkeypatch.setattr(Predictor, "embed", counted)
+    generate_stage(on(filled, "local"), recipe, Silent())
+    assert len(made) == len(ids) - 2
+    assert each_image_once(filled)
+
+
+def test_what_was_saved_for_want_of_memory_is_a_column(
+    filled: Workspace, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = Predictor.candidates
+
+    def short(self: Predictor, embedding: Any, prompts: Any, **options: Any) -> Any:
+        if len(prompts) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return candidates(self, embedding, prompts, **options)
+
+    monkeypatch.setattr(Predictor, "candidates", short)
+    generate_stage(on(filled, "local"), recipe, Silent())
+    rows = filled.lake.rows("SELECT DISTINCT savings['points_per_batch'] AS n FROM image_sets")
+    assert len(rows) == 1
+    assert 1 <= rows[0]["n"] <= 4
+
+
+def test_parts_name_the_mask_of_their_whole(filled: Workspace, recipe: Recipe) -> None:
+    loose = replace(
+        recipe.generation,
+        points_per_side=8,
+        pred_iou_thresh=0.0,
+        stability_score_thresh=0.0,
+        box_nms_thresh=0.9,
+        mask_nms_thresh=1.0,
+        containment_thresh=1.0,
+    )
+    generate_stage(on(filled, "local"), replace(recipe, generation=loose), Silent())
+    levels = filled.lake.rows(
+        """SELECT part.level, whole.level AS of_level, count(*) AS n,
+                  bool_and(part.image_id = whole.image_id AND part.area < whole.area) AS smaller
+           FROM current_masks part LEFT JOIN masks whole ON part.part_of = whole.mask_id
+           WHERE part.stage = 'auto' GROUP BY ALL"""
+    )
+    found = {(row["level"], row["of_level"]): row["smaller"] for row in levels}
+    assert found.keys() >= {("whole", None), ("part", "whole")}
+    assert found.keys() <= {
+        ("whole", None),
+        ("part", "whole"),
+        ("subpart", "part"),
+        ("subpart", "subpart"),
+    }
+    assert all(smaller for (level, _), smaller in found.items() if level != "whole")
 
 
 GENERATE = """

@@ -237,6 +237,12 @@ def test_images_of_odd_shapes(disks: Any, hw: tuple[int, int]) -> None:
         ("max_mask_area_fraction", 1.1),
         ("max_masks", 0),
         ("mask_threshold", float("inf")),
+        ("overlaps", "worst"),
+        ("uncovered_points_per_side", -1),
+        ("pixels_per_strip", 0),
+        ("point_grids", (((0.5, 0.5),), ((0.5, 0.5),))),
+        ("point_grids", ((),)),
+        ("point_grids", (((0.5, 1.0),),)),
     ],
 )
 def test_a_config_that_makes_no_sense_names_the_field(field: str, value: Any) -> None:

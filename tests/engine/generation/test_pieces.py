@@ -194,7 +194,7 @@ def test_a_window_is_a_part_of_the_whole(hw: tuple[int, int], threshold: float) 
         if not (seen > threshold).any():
             continue
         window = Window.around(logits, boxes_of(seen[None] > threshold - 0.5)[0])
-        found = upscaler.enlarge(window, threshold, 0.5)
+        found = upscaler.enlarge(window, threshold, 0.5, pixels_at_once=1000)
         whole = upscale_logits(logits[None], frame)[0].numpy()
         # Sums in another order: a logit that is the threshold but for rounding may fall either way.
         some = 1e-4 * whole.size
@@ -207,7 +207,9 @@ def test_a_window_is_a_part_of_the_whole(hw: tuple[int, int], threshold: float) 
 
 
 def assert_bounded(upscaler: WindowUpscaler, cells: torch.Tensor, mask: Mask) -> None:
-    (inner,), (outer,) = upscaler.bounds(boxes_of(cells[None]), boxes_of(core_of(cells[None])))
+    (inner,), (outer,) = upscaler.bounds(
+        boxes_of(cells[None]).numpy(), boxes_of(core_of(cells[None])).numpy()
+    )
     box = mask_to_box(mask)
     assert (outer[:2] <= box[:2]).all()
     assert (box[2:] <= outer[2:]).all()
@@ -233,7 +235,9 @@ def test_bounds_are_sure_where_logits_are_rough(hw: tuple[int, int]) -> None:
         if not cells.any():
             continue
         window = Window.around(logits, boxes_of(cells[None])[0])
-        mask = rle.decode(upscaler.enlarge(window, 0.0, 0.5).segments.encoded(hw[1]))
+        mask = rle.decode(
+            upscaler.enlarge(window, 0.0, 0.5, pixels_at_once=1 << 22).segments.encoded(hw[1])
+        )
         whole = (upscale_logits(logits[None], frame)[0] > 0).numpy()
         assert (mask != whole).sum() < 1e-4 * whole.size + 1
         if mask.any():
@@ -246,17 +250,16 @@ def test_a_mask_of_one_cell_on_an_image_smaller_than_the_logits() -> None:
         logits = torch.full((64, 64), -4.0)
         logits[cell, cell] = 1.0
         box = torch.tensor([cell, cell, cell + 1, cell + 1])
-        found = upscaler.enlarge(Window.around(logits, box), 0.0, 0.5)
+        found = upscaler.enlarge(Window.around(logits, box), 0.0, 0.5, pixels_at_once=1)
         assert found.segments.area <= 1
         assert rle.area(found.segments.encoded(20)) == found.segments.area
 
 
-def test_a_strip_at_a_time_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strip_at_a_time_is_the_whole() -> None:
     logits = torch.randn(32, 32, generator=torch.Generator().manual_seed(2))
     window = Window.around(logits, torch.tensor([0.0, 0.0, 32.0, 32.0]))
     upscaler = WindowUpscaler((32, 32), Frame(original_hw=(90, 90), side=64))
-    whole = upscaler.enlarge(window, 0.0, 0.3)
-    monkeypatch.setattr("engine.generation.windows._PIXELS_AT_ONCE", 200)
-    parts = upscaler.enlarge(window, 0.0, 0.3)
+    whole = upscaler.enlarge(window, 0.0, 0.3, pixels_at_once=90 * 90)
+    parts = upscaler.enlarge(window, 0.0, 0.3, pixels_at_once=200)
     assert parts.segments.encoded(90) == whole.segments.encoded(90)
     assert (parts.area_above, parts.area_below) == (whole.area_above, whole.area_below)

@@ -237,6 +237,11 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         tx.execute("DROP TABLE training_steps")
         tx.execute("ALTER TABLE reviews DROP COLUMN is_complete")
         tx.execute("ALTER TABLE image_sets DROP COLUMN num_candidates")
+        tx.execute("ALTER TABLE image_sets DROP COLUMN savings")
+        tx.execute("ALTER TABLE masks DROP COLUMN part_of")
+        tx.execute("ALTER TABLE masks DROP COLUMN level")
+        tx.execute("DROP VIEW current_masks")
+        tx.execute(schema.CURRENT_MASKS)
         tx.execute("ALTER TABLE candidates DROP COLUMN number")
         for what in ("uri", "sha256", "bytes"):
             tx.execute(f"ALTER TABLE shards DROP COLUMN candidate_{what}")
@@ -248,7 +253,8 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         again = Lake.open(lake.root)
         assert again.rows("SELECT count(*) AS steps FROM training_steps") == [{"steps": 0}]
         assert again.rows("SELECT is_complete FROM reviews") == []
-        assert again.rows("SELECT num_candidates FROM image_sets") == []
+        assert again.rows("SELECT num_candidates, savings FROM image_sets") == []
+        assert again.rows("SELECT part_of, level FROM current_masks") == []
         assert again.rows("SELECT number, crop_layer FROM candidates") == []
         assert again.rows("SELECT candidate_uri FROM shards") == []
         versions = again.rows("SELECT version FROM schema_versions ORDER BY version")
