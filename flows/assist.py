@@ -13,6 +13,7 @@ from engine.geometry import box_xyxy_to_xywh
 from engine.identity import config_hash
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import Predictor
+from engine.threads import each_image
 from flows import serving
 from flows.embeddings import EmbeddingStore
 from flows.errors import UsageError
@@ -128,14 +129,21 @@ def _look(
     progress: Progress,
 ) -> list[_Candidate]:
     generator = MaskGenerator(predictor, recipe.assist.generation)
-    seen = []
-    for done, row in enumerate(pool, start=1):
+    reader = workspace.reader
+
+    def look(number: int) -> _Candidate:
+        row = pool[number]
         image_id = str(row["image_id"])
-        pixels = workspace.reader.pixels(str(row["uri"]), image_id)
+        pixels = reader.pixels(str(row["uri"]), image_id)
         embedding = predictor.embed(pixels)
         generated = generator.generate(pixels, embedding)
         hw = (pixels.shape[0], pixels.shape[1])
-        seen.append(_Candidate(image_id, str(row["file_name"]), hw, generated, embedding))
+        return _Candidate(image_id, str(row["file_name"]), hw, generated, embedding)
+
+    seen = []
+    looks = each_image(look, range(len(pool)), at_once=predictor.images_at_once)
+    for done, candidate in enumerate(looks, start=1):
+        seen.append(candidate)
         progress.step("images looked at", done, len(pool))
     return seen
 

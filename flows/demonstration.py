@@ -64,7 +64,7 @@ QUESTIONS = (
 
 def run(folder: Path, *, quick: bool, progress: Progress) -> DemoOutcome:
     """Run the demo in `folder`; a second call goes on where the first stopped."""
-    num_images = 24 if quick else 120
+    num_images = 24 if quick else 100
     truth = draw_images(folder / "pictures", num_images, progress)
     opened = _workspace(folder / "workspace")
     import_coco(

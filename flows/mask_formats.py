@@ -1,5 +1,6 @@
 """Masks of files on disk: SA-1B's file for each image, one COCO file, or one Parquet table."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ from flows.errors import UsageError
 from storage.mask_files import FileMaskRow, read_mask_file, write_mask_file
 from storage.objects import write_durably
 
+# File systems take 255 bytes; a file that is being written has a longer name than it will have.
+_LONGEST_NAME = 180
 FORMATS = ("parquet", "coco", "sa1b")
 _BY_SUFFIX = {".parquet": "parquet", ".json": "coco", "": "sa1b"}
 _IMAGE = ("file_name", "image_id", "height", "width")
@@ -101,8 +104,11 @@ class MaskFolder:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _file(self, name: str) -> Path:
+        path = self._folder / name
+        if len(path.name.encode()) > _LONGEST_NAME:
+            path = path.with_name(hashlib.sha256(path.name.encode()).hexdigest())
         # With the suffix: a.jpg and a.png may lie side by side.
-        return self._folder / f"{name}.json"
+        return path.with_name(f"{path.name}.json")
 
     def _read_file(self, path: Path) -> Masks | None:
         try:

@@ -53,8 +53,9 @@ install_packages() {
     forget_half_installed
     # Dependency groups need pip 25.1.
     pip_install 'pip>=25.1'
+    # Compiling what will never be imported takes longer than all else.
     say "installing the pinned packages: about 3 GB the first time, a few minutes"
-    pip_install --constraint constraints.txt --editable . --group dev
+    pip_install --no-compile --constraint constraints.txt --editable . --group dev
 }
 
 has_chromium() {

@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from engine.geometry import Mask, mask_to_box
 
+_PIXELS_AT_ONCE = 1 << 22
 _CORNERS_TOO = np.ones((3, 3), dtype=np.bool_)
 
 
@@ -46,4 +47,8 @@ def _without_islands(mask: Mask, min_area: int) -> Mask:
 
 def _sizes(labels: npt.NDArray[np.int32], count: int) -> npt.NDArray[np.int64]:
     """Pixels of each label, 0 (the rest) first."""
-    return np.bincount(labels.ravel(), minlength=count + 1)
+    sizes = np.zeros(count + 1, dtype=np.int64)
+    # numpy counts in 64 bits, for which a large mask's labels would be copied at once.
+    for rows in np.array_split(labels, -(-labels.size // _PIXELS_AT_ONCE)):
+        sizes += np.bincount(rows.ravel(), minlength=count + 1)
+    return sizes

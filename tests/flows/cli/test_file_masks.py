@@ -1,8 +1,11 @@
 """Masks of files without a workspace: each format, again, after a stop, and what goes wrong."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from engine import coco, images, rle
+from engine.drawing.scenes import SceneStyle, draw_scene
 from engine.generation.generator import MaskGenerator
 from engine.model import weights
 from engine.model.registry import ModelConfig, build_model
@@ -362,3 +367,38 @@ def test_photographs(cli: Callable[..., Any], tmp_path: Path, data_dir: Path) ->
     areas = np.array([a["area"] for a in json.loads(out.read_text())["annotations"]])
     assert len(areas) >= 2
     assert areas.max() > 1000
+
+
+def test_a_name_as_long_as_a_file_system_takes(
+    cli: Callable[..., Any], some: Path, tmp_path: Path
+) -> None:
+    name = "ä" * 124 + ".png"
+    (some / "scene-02.png").rename(some / name)
+    for out in (tmp_path / "masks", tmp_path / "masks.json"):
+        for _ in range(2):
+            said = cli("generate", some, "--out", out, *FEW)
+            assert said.code == 0, said.err
+    [document] = [
+        found
+        for path in (tmp_path / "masks").glob("*.json")
+        if (found := json.loads(path.read_bytes()))["image"]["file_name"] == name
+    ]
+    assert document["annotations"]
+
+
+@pytest.mark.slow
+def test_a_large_image_is_done_within_four_gigabytes(tmp_path: Path) -> None:
+    style = SceneStyle(subject="kinds", hw=(900, 1200), num_objects=(8, 8), radius=(60.0, 150.0))
+    scene = draw_scene(3, style)
+    large = np.repeat(np.repeat(scene.image, 10, axis=0), 10, axis=1)
+    assert large.shape[:2] == (9000, 12000)
+    Image.fromarray(large).save(tmp_path / "large.jpg", quality=90)
+    del large
+    command = [Path(sys.executable).with_name("maskloop"), "generate", "large.jpg"]
+    child = subprocess.Popen([*command, "--out", "masks.json"], cwd=tmp_path)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    assert usage.ru_maxrss < 4 * 2**20, "in KiB"
+    areas = [a["area"] for a in json.loads((tmp_path / "masks.json").read_text())["annotations"]]
+    assert max(areas) > 10**5
