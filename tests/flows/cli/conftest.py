@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,14 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return Said(code, printed.out, printed.err)
 
     return run
+
+
+@pytest.fixture
+def some(pictures: Path) -> Path:
+    """Four drawn pictures, one of them in a folder below."""
+    for path in sorted(pictures.iterdir())[4:]:
+        path.unlink()
+    below = pictures / "below"
+    below.mkdir()
+    sorted(pictures.glob("*.png"))[0].rename(below / "first.png")
+    return pictures
