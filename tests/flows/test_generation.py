@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -336,18 +335,3 @@ def test_killed_at_random_again_and_again(filled: Workspace) -> None:
     opened = open_workspace(filled.root)
     assert each_image_once(opened)
     assert fsck(opened) == []
-
-
-@pytest.mark.slow
-def test_ray_actors_give_what_this_process_gives(
-    filled: Workspace, recipe: Recipe, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(filled.root, copy)
-    generate_stage(on(filled, "local"), recipe, Silent())
-    other = open_workspace(copy)
-    generate_stage(on(other, "ray"), recipe, Silent())
-    query = "SELECT image_id, segmentation.counts AS counts FROM masks ORDER BY 1, 2"
-    assert other.lake.rows(query) == filled.lake.rows(query)
-    assert each_image_once(other)
-    assert fsck(other) == []

@@ -113,7 +113,11 @@ def err() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize("fault", [die, hang, err])
+@pytest.mark.parametrize(
+    ("cluster", "fault"),
+    [(0, die), (0, hang), (1, die), (1, hang), (1, err)],
+    indirect=["cluster"],
+)
 def test_a_fault_costs_a_try_and_no_image(
     filled: Workspace,
     small_shards: Recipe,
@@ -131,6 +135,7 @@ def test_a_fault_costs_a_try_and_no_image(
 
 
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("cluster", [0], indirect=True)
 def test_a_shard_that_always_fails_is_given_up_and_the_others_are_done(
     filled: Workspace, small_shards: Recipe
 ) -> None:
