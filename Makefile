@@ -29,7 +29,7 @@ test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
 	@sh infra/test.sh $(BIN)/python $(ARGS)
 
 test-slow: $(STAMP) ## chaos, fuzz and scale (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow --durations 30 $(ARGS)
 
 pretrain: $(STAMP) ## the weights that ship, from nothing: half an hour on a GPU, days on 2 cores; run again to resume
 	@$(BIN)/python -m engine.training.pretrain --out build/pretrain-first.safetensors

@@ -65,8 +65,10 @@ QUESTIONS = (
 def run(folder: Path, *, quick: bool, progress: Progress) -> DemoOutcome:
     """Run the demo in `folder`; a second call goes on where the first stopped."""
     num_images = 24 if quick else 100
-    truth = draw_images(folder / "pictures", num_images, progress)
     opened = _workspace(folder / "workspace")
+    # A Prefect server takes its time to come up; meanwhile images are drawn.
+    progress.note(launch.prepare(opened))
+    truth = draw_images(folder / "pictures", num_images, progress)
     import_coco(
         opened,
         truth,
@@ -75,7 +77,6 @@ def run(folder: Path, *, quick: bool, progress: Progress) -> DemoOutcome:
         lambda done, total: progress.step("images read", done, total),
     )
     config = LoopConfig(iterations=2, annotate="simulated", truth=truth, control=True)
-    progress.note(launch.prepare(opened))
     if not _finished(opened):
         launch.flows().loop_flow(
             str(opened.root), "demo-quick" if quick else "demo", config.to_dict()

@@ -123,7 +123,7 @@ DEMO = replace(
     NANO,
     name="demo",
     training=TrainingConfig(
-        steps=32,
+        steps=28,
         warmup_steps=5,
         learning_rate=3e-4,
         ema=0.97,

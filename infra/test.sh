@@ -1,6 +1,7 @@
 #!/bin/sh
 # The fast tests, by the Python $1. What follows goes to one pytest; without any there are two side by
-# side: the engine's tests, out of reach of every server and store, and all others. Fails if either does.
+# side: those of the flows; and the engine's, out of reach of every server and store, then the rest.
+# Fails if any does.
 set -u
 
 python=$1
@@ -9,19 +10,34 @@ if [ $# -gt 0 ]; then
     exec "$python" -m pytest "$@"
 fi
 
-log=$(mktemp)
+# Waits for one pytest, and takes it along when it is told to stop itself.
+one() {
+    "$python" -m pytest --durations 15 -p no:cacheprovider "$@" &
+    running=$!
+    wait "$running"
+}
+
 # The cache is the other's: two writers would lose what one of them found.
-PYTHONPATH=tests/architecture "$python" -m pytest -p absent_packages -p no:cacheprovider tests/engine >"$log" 2>&1 &
-engine=$!
-trap 'kill "$engine" 2>/dev/null; rm -f "$log"' EXIT
+engine_and_rest() {
+    trap 'kill "$running" 2>/dev/null; exit 143' TERM
+    PYTHONPATH=tests/architecture one -p absent_packages tests/engine
+    engine=$?
+    one --ignore tests/engine --ignore tests/flows
+    [ $? -eq 0 ] && [ "$engine" -eq 0 ]
+}
+
+log=$(mktemp)
+engine_and_rest >"$log" 2>&1 &
+beside=$!
+trap 'kill "$beside" 2>/dev/null; rm -f "$log"' EXIT
 # Without this, a shell that is told to stop would leave both running.
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-"$python" -m pytest --ignore tests/engine
-others=$?
-printf '\n==== the tests of the engine\n'
-wait "$engine"
-alone=$?
+"$python" -m pytest --durations 30 tests/flows
+flows=$?
+printf '\n==== the tests of the engine, and the rest\n'
+wait "$beside"
+rest=$?
 cat "$log"
-[ "$others" -eq 0 ] && [ "$alone" -eq 0 ]
+[ "$flows" -eq 0 ] && [ "$rest" -eq 0 ]

@@ -1,7 +1,9 @@
-"""`make test` runs the engine's tests beside all others, and fails when either does."""
+"""`make test` runs the flows' tests beside the engine's and the rest, and fails when any does."""
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,15 @@ SCRIPT = Path(__file__).parents[2] / "infra" / "test.sh"
 PYTHON = """#!/bin/sh
 case "$*" in
 *absent_packages*) echo "engine: $*"; exit "$ENGINE" ;;
-*) echo "others: $*"; exit "$OTHERS" ;;
+*--ignore*) echo "rest: $*"; exit "$REST" ;;
+*) echo "flows: $*"; exit "$FLOWS" ;;
 esac
 """
 
 
-def run(folder: Path, *arguments: str, engine: int = 0, others: int = 0) -> tuple[int, list[str]]:
+def run(
+    folder: Path, *arguments: str, engine: int = 0, rest: int = 0, flows: int = 0
+) -> tuple[int, list[str]]:
     """The exit code, and what each pytest was told."""
     python = folder / "python"
     python.write_text(PYTHON)
@@ -23,7 +28,10 @@ def run(folder: Path, *arguments: str, engine: int = 0, others: int = 0) -> tupl
     done = subprocess.run(
         ["sh", SCRIPT, python, *arguments],
         cwd=folder,
-        env={**os.environ, "ENGINE": str(engine), "OTHERS": str(others)},
+        env={
+            **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            "ENGINE": str(engine), "REST": str(rest), "FLOWS": str(flows),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -31,20 +39,59 @@ def run(folder: Path, *arguments: str, engine: int = 0, others: int = 0) -> tupl
     return done.returncode, [line for line in done.stdout.splitlines() if ": -m pytest" in line]
 
 
-def test_two_share_all_tests(tmp_path: Path) -> None:
+def test_three_share_all_tests(tmp_path: Path) -> None:
     code, told = run(tmp_path)
     assert code == 0
-    others, engine = told
-    assert others == "others: -m pytest --ignore tests/engine"
-    assert engine.endswith(" tests/engine")
+    flows, engine, rest = told
+    assert flows == "flows: -m pytest --durations 30 tests/flows"
+    assert engine.endswith("-p absent_packages tests/engine")
+    assert rest.endswith(" --ignore tests/engine --ignore tests/flows")
 
 
-@pytest.mark.parametrize(("engine", "others"), [(1, 0), (0, 1), (1, 1)])
-def test_either_can_fail(tmp_path: Path, engine: int, others: int) -> None:
-    code, told = run(tmp_path, engine=engine, others=others)
+@pytest.mark.parametrize(
+    "codes", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)], ids=["engine", "rest", "flows", "all"]
+)
+def test_each_can_fail(tmp_path: Path, codes: tuple[int, int, int]) -> None:
+    engine, rest, flows = codes
+    code, told = run(tmp_path, engine=engine, rest=rest, flows=flows)
     assert code == 1
-    assert len(told) == 2
+    assert len(told) == 3
+
+
+def test_told_to_stop_it_takes_all_along(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$$" >>{tmp_path}/pids\nexec sleep 600\n')
+    python.chmod(0o755)
+    script = subprocess.Popen(["sh", SCRIPT, python], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    pids: list[int] = []
+    while len(pids) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        pids = (
+            [int(line) for line in (tmp_path / "pids").read_text().split()]
+            if (tmp_path / "pids").exists()
+            else []
+        )
+    script.terminate()
+    # A shell hears of it when what runs in front of it is over, which Ctrl+C stops as well.
+    [in_front] = [pid for pid in pids if parent_of(pid) == script.pid]
+    os.kill(in_front, signal.SIGTERM)
+    script.wait(timeout=20)
+    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_running(pid) for pid in pids)
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
 
 
 def test_arguments_go_to_one(tmp_path: Path) -> None:
-    assert run(tmp_path, "-k", "rle", others=3) == (3, ["others: -m pytest -k rle"])
+    assert run(tmp_path, "-k", "rle", flows=3) == (3, ["flows: -m pytest -k rle"])
