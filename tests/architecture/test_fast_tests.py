@@ -30,7 +30,9 @@ def run(
         cwd=folder,
         env={
             **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-            "ENGINE": str(engine), "REST": str(rest), "FLOWS": str(flows),
+            "ENGINE": str(engine),
+            "REST": str(rest),
+            "FLOWS": str(flows),
         },
         capture_output=True,
         text=True,

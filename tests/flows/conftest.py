@@ -1,6 +1,7 @@
 """Drawn images with exact truth, workspaces made once and copied, and a recipe for seconds."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +22,10 @@ from flows.coco_import import ImportOptions, import_coco
 from flows.image_rows import IntakeReport
 from flows.recipes import AssistConfig, Recipe, recipe_named
 from flows.workspace import Workspace
+
+# Where Prefect was imported before a command ran, it starts a server of its own and waits 20 s for
+# it, which a busy machine may need longer for.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 STYLE = SceneStyle(subject="kinds", hw=(96, 128), num_objects=(2, 4), radius=(12.0, 22.0))
 NUM_SCENES = 12
