@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt infra/setup.sh
 
 setup: $(STAMP) ## the virtual environment .venv, and Chromium for the browser tests
 
-demo: $(STAMP) ## the whole loop on drawn images, 13 minutes on 2 cores with set-up; run again to resume
+demo: $(STAMP) ## the whole loop on drawn images, about a quarter of an hour on 2 cores; run again to resume
 	@$(BIN)/maskloop demo
 
 test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)

@@ -164,6 +164,7 @@ class _Pools:
         self._queue = deque(orders)
         self._attempts: dict[str, int] = {}
         self._slots: list[_Slot] = []
+        self._asked_for_more = False
         self._need = _need(ray, spec, settings)
         self._room = self._look_for_room()
         # Never again by themselves: a shard that was given up must not be written after all.
@@ -179,6 +180,14 @@ class _Pools:
 
     def run(self) -> Iterator[Result]:
         """Work until all shards are done or given up."""
+        try:
+            yield from self._worked()
+        finally:
+            if self._asked_for_more:
+                # Else a cluster that grew would never shrink again.
+                self._ray.autoscaler.sdk.request_resources(bundles=[])
+
+    def _worked(self) -> Iterator[Result]:
         while self._queue or any(slot.jobs for slot in self._slots):
             self._fill()
             waiting = [slot.jobs[0].result for slot in self._slots if slot.jobs]
@@ -210,6 +219,7 @@ class _Pools:
         fits = self._need.fits(self._ray.cluster_resources())
         wanted = self._settings.count or fits
         if wanted > fits:
+            self._asked_for_more = True
             bundle = {"CPU": self._need.num_cpus, "GPU": self._need.num_gpus}
             asked = {name: amount for name, amount in bundle.items() if amount}
             self._ray.autoscaler.sdk.request_resources(bundles=[asked] * wanted)

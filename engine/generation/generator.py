@@ -14,7 +14,7 @@ from engine.generation.grid import CropBox, crop_boxes, points_in, uncovered_poi
 from engine.generation.masks import Generated, Rejections
 from engine.generation.memory import Bounds
 from engine.generation.propose import Proposed, View, propose
-from engine.generation.replay import among, floor_of
+from engine.generation.replay import floor_of
 from engine.geometry import Boxes
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import Predictor
@@ -106,13 +106,5 @@ class _Asking:
 def _uncovered(proposed: Proposed, hw: tuple[int, int], config: GenerationConfig) -> Boxes:
     """Where the second pass clicks: on what none of the masks so far covers."""
     finishing, unheard = Finishing(config), Rejections()
-    found = [
-        mask.rle
-        for crop in proposed.crops
-        for mask in (
-            among(finishing.all_of(crop), config, unheard)
-            if proposed.keep_candidates
-            else finishing.distinct(crop, unheard)
-        )
-    ]
+    found = [mask.rle for crop in proposed.crops for mask in finishing.distinct(crop, unheard)]
     return uncovered_points(found, hw, config)
