@@ -79,8 +79,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_the_masks_are_those_of_this_process(
     filled: Workspace, small_shards: Recipe, truth: Found
 ) -> None:
-    # Half a GPU each: two actors share the one there is.
-    generate_stage(on_ray(filled, gpus=0.5), small_shards, Silent())
+    # Half a GPU each: two actors share the one there is, and for others there is no room.
+    generate_stage(on_ray(filled, gpus=0.5, count=5), small_shards, Silent())
     assert masks_in(filled) == truth
     assert fsck(filled) == []
 
