@@ -31,10 +31,13 @@ test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
 test-slow: $(STAMP) ## chaos, fuzz and scale (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest -m slow --durations 30 $(ARGS)
 
-pretrain: $(STAMP) ## the weights that ship, from nothing: half an hour on a GPU, days on 2 cores; run again to resume
+pretrain: $(STAMP) ## the weights that ship, from nothing: under an hour on a GPU, days on 2 cores; run again to resume
 	@$(BIN)/python -m engine.training.pretrain --out build/pretrain-first.safetensors
 	@$(BIN)/python -m engine.training.pretrain --start build/pretrain-first.safetensors \
-		--steps 4800 --estimate-steps 500 --worlds 10000 --first-world 8000
+		--steps 4800 --estimate-steps 500 --worlds 10000 --first-world 8000 \
+		--out build/pretrain-second.safetensors
+	@$(BIN)/python -m engine.training.pretrain --start build/pretrain-second.safetensors \
+		--steps 2200 --estimate-steps 500 --worlds 8000 --first-world 18000 --batch 128
 
 lint: $(STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -123,7 +123,7 @@ DEMO = replace(
     NANO,
     name="demo",
     training=TrainingConfig(
-        steps=28,
+        steps=32,
         warmup_steps=5,
         learning_rate=3e-4,
         ema=0.97,

@@ -54,14 +54,18 @@ class Batch:
         )
 
     def to(self, device: torch.device) -> Self:
-        """The same, to be computed on `device`."""
+        """The same, to be computed on `device`; from pinned memory, it is copied meanwhile."""
         return replace(
             self,
-            frames=self.frames.to(device),
-            targets=self.targets.to(device),
+            frames=self.frames.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
             prompts=self.prompts.to(device),
             is_box=self.is_box.to(device),
         )
+
+    def pin_memory(self) -> Self:
+        """The same, with what is large where a GPU copies it from by itself."""
+        return replace(self, frames=self.frames.pin_memory(), targets=self.targets.pin_memory())
 
 
 class BatchSource:

@@ -1,8 +1,10 @@
 """The batches of a training in the order they are wanted, made ahead of whoever computes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from engine.threads import ImageWorkers
@@ -20,6 +22,10 @@ class Group:
 
     places: tuple[int, ...]
     batch: Batch | None
+
+    def pin_memory(self) -> Self:
+        """What a `DataLoader` asks for, in a thread of its own."""
+        return self if self.batch is None else replace(self, batch=self.batch.pin_memory())
 
 
 class Groups(Dataset[Group]):
@@ -80,6 +86,7 @@ def made_ahead(groups: Groups, workers: ImageWorkers, processes: int) -> Iterato
             batch_size=None,
             num_workers=processes,
             prefetch_factor=2,
+            pin_memory=torch.cuda.is_available(),
             multiprocessing_context="fork",
         )
     )
