@@ -2,6 +2,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow pretrain lint format bench clean
 
+# Set-up compiles no module beforehand: each process compiles what it imports, and must keep it for
+# the next, or every start takes several times as long.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 # Written last by infra/setup.sh, so an interrupted set-up is taken up again.

@@ -5,7 +5,9 @@ Each side runs in a process of its own, in turns, the reference at its default o
 and one image at a time, as it comes; ours takes as many side by side as `maskloop generate` does.
 Times are of all images, in the quicker of the rounds; memory is the peak above the loaded model.
 `matched_at_95` is the share of the reference's masks of which we have one with an IoU of at least
-0.95. Without trained weights, thresholds are set where a part of the masks passes.
+0.95. Without trained weights, thresholds are set where a part of the masks passes. `--precision` is
+ours, `--reference-precision` the reference's, by autocast. On a GPU also the share that the encoder
+alone reaches of the rate of large matrix products in that precision.
 """
 
 import argparse
@@ -24,13 +26,14 @@ import numpy as np
 import torch
 from reference_sam import reference_sam
 from segment_anything import SamAutomaticMaskGenerator
+from torch.utils.flop_counter import FlopCounterMode
 from zero_shot import data_folder
 
 from engine import images, rle
 from engine.generation.config import REFERENCE, GenerationConfig
 from engine.generation.generator import MaskGenerator
 from engine.model import weights
-from engine.model.device import device_named
+from engine.model.device import Precision, computing_in, device_named
 from engine.model.predictor import Predictor
 from engine.model.registry import ModelConfig, build_model
 from engine.model.sam import PromptableSam
@@ -55,6 +58,9 @@ class Job:
     weights: Path | None
     images: list[Path]
     device: str
+    precision: Precision
+    reference_precision: Precision
+    points_per_batch: int
     thresholds: dict[str, Any]
 
     def model(self) -> PromptableSam:
@@ -98,7 +104,8 @@ def reference_side(job: Job, device: torch.device) -> tuple[Any, Any, int]:
     generator = SamAutomaticMaskGenerator(sam, output_mode="coco_rle", **job.thresholds)
 
     def generate(pixels: np.ndarray) -> list[rle.Rle]:
-        found = [record["segmentation"] for record in generator.generate(pixels)]
+        with computing_in(job.reference_precision, device):
+            found = [record["segmentation"] for record in generator.generate(pixels)]
         return [rle.Rle((int(f["size"][0]), int(f["size"][1])), f["counts"]) for f in found]
 
     return generate, sam.image_encoder, 1
@@ -106,7 +113,8 @@ def reference_side(job: Job, device: torch.device) -> tuple[Any, Any, int]:
 
 def our_side(job: Job, device: torch.device) -> tuple[Any, Any, int]:
     model = job.model()
-    config = GenerationConfig(**{**vars(REFERENCE), **job.thresholds})
+    ours = {"precision": job.precision, "points_per_batch": job.points_per_batch}
+    config = GenerationConfig(**{**vars(REFERENCE), **ours, **job.thresholds})
     predictor = Predictor(model, version="benchmark", device=device)
     generator = MaskGenerator(predictor, config)
 
@@ -147,12 +155,45 @@ def run_side(side: str, job: Job) -> dict[str, Any]:
     peak = memory_kib("VmHWM") - loaded
     if device.type == "cuda":
         peak = (torch.cuda.max_memory_allocated() - resident) // 1024
+    share = None
+    if device.type == "cuda" and side == "ours":
+        share = encoder_rate(module, job, device) / matrix_rate(job.precision, device)
     return {
+        "share_of_matrix_rate": share,
         "seconds": seconds,
         "encoder": encoder.seconds / at_once,
         "peak_kib": peak,
         "masks": [[[list(mask.size), mask.counts] for mask in masks] for masks in found],
     }
+
+
+def matrix_rate(precision: Precision, device: torch.device) -> float:
+    """Operations a second of products of large matrices."""
+    size, count = 8192, 10
+    left = torch.randn(size, size, device=device)
+    with torch.inference_mode(), computing_in(precision, device):
+        if precision == "bfloat16":
+            left = left.bfloat16()
+        for _ in range(3):
+            left @ left
+        began = now(device)
+        for _ in range(count):
+            left @ left
+        return 2 * size**3 * count / (now(device) - began)
+
+
+@torch.inference_mode()
+def encoder_rate(encoder: torch.nn.Module, job: Job, device: torch.device) -> float:
+    """Operations a second of the image encoder, one frame after the other, nothing beside it."""
+    frames = torch.randn(1, 3, *(job.model().side,) * 2, device=device)
+    count = 10
+    with computing_in(job.precision, device):
+        with FlopCounterMode(display=False) as counter:
+            encoder(frames)
+        began = now(device)
+        for _ in range(count):
+            encoder(frames)
+        return float(counter.get_total_flops()) * count / (now(device) - began)
 
 
 def in_child(side: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -193,6 +234,7 @@ def compared(runs: dict[str, list[dict[str, Any]]], num_images: int) -> dict[str
         "peak_memory_ratio": peaks["ours"] / peaks["reference"],
         "matched_at_95": sum(matched(*pair) for pair in pairs) / max(1, counts["reference"]),
         "count_ratio": counts["ours"] / max(1, counts["reference"]),
+        "share_of_matrix_rate": ours["share_of_matrix_rate"],
     }
 
 
@@ -213,6 +255,9 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--images", type=Path, nargs="+")
     parser.add_argument("--device", default="cpu")
+    for name in ("precision", "reference-precision"):
+        parser.add_argument(f"--{name}", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--points-per-batch", type=int, default=64, help="ours")
     parser.add_argument("--points-per-side", type=int)
     for name in ("pred-iou-thresh", "stability-score-thresh", "stability-score-offset"):
         parser.add_argument(f"--{name}", type=float)
@@ -249,6 +294,9 @@ def main() -> None:
         weights=options.weights,
         images=paths[:1] if options.quick else paths,
         device=options.device,
+        precision=options.precision,
+        reference_precision=options.reference_precision,
+        points_per_batch=options.points_per_batch,
         thresholds=thresholds_of(options),
     )
     if options.side is not None:
@@ -261,6 +309,8 @@ def main() -> None:
     result = {
         "arch": job.arch,
         "device": job.device,
+        "precision": job.precision,
+        "reference_precision": job.reference_precision,
         "threads": torch.get_num_threads(),
         "cores": len(os.sched_getaffinity(0)),
         **compared(runs, len(job.images)),
@@ -269,7 +319,8 @@ def main() -> None:
         print(json.dumps(result))
         return
     for name, value in result.items():
-        print(f"{name:28}{value:12.3f}" if isinstance(value, float) else f"{name:28}{value:>12}")
+        shown = f"{value:12.3f}" if isinstance(value, float) else f"{value!s:>12}"
+        print(f"{name:28}{shown}")
 
 
 if __name__ == "__main__":

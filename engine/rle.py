@@ -22,6 +22,11 @@ _SIGN = 0x10
 _FIRST_CHARACTER = 48
 # Seven groups of five bits hold any run or difference of runs below MAX_PIXELS.
 _MAX_GROUPS = 7
+# A comparison of two masks takes about as long for a letter of their codes as, in a product of
+# matrices, for so many pixels; before that, a mask is made a bitmap in the time of so many pairs.
+_PIXELS_A_LETTER = 32
+_PAIRS_A_BITMAP = 8
+_BYTES_AT_ONCE = 1024
 # How far polygons may reach beyond their image, in image sides.
 _MARGIN = 1.0
 
@@ -201,9 +206,35 @@ def iou_matrix(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:
     if not a or not b:
         return np.zeros((len(a), len(b)))
     _same_size([*a, *b])
+    if _is_quicker_as_bitmaps(a, b):
+        return _iou_of_bitmaps(a, b)
     left, right = [_to_coco(mask) for mask in a], [_to_coco(mask) for mask in b]
     ious = coco_mask.iou(left, right, [0] * len(right))
     return np.asarray(ious, dtype=np.float64).reshape(len(a), len(b))
+
+
+def _is_quicker_as_bitmaps(a: Sequence[Rle], b: Sequence[Rle]) -> bool:
+    """Whether so many pairs are of masks so ragged that comparing run by run takes longer."""
+    height, width = a[0].size
+    letters = np.mean([len(mask.counts) for mask in (*a, *b)])
+    many = len(a) * len(b) > _PAIRS_A_BITMAP * (len(a) + len(b))
+    return many and bool(letters * _PIXELS_A_LETTER > height * width)
+
+
+def _iou_of_bitmaps(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:
+    """`iou_matrix` by products of matrices, which count what two masks share."""
+    left, right = (np.stack([np.packbits(decode(mask)) for mask in side]) for side in (a, b))
+    shared = np.zeros((len(a), len(b)))
+    for start in range(0, left.shape[1], _BYTES_AT_ONCE):
+        some = slice(start, start + _BYTES_AT_ONCE)
+        rows, columns = (
+            np.unpackbits(side[:, some], axis=1).astype(np.float32) for side in (left, right)
+        )
+        shared += rows @ columns.T
+    areas_a, areas_b = (
+        np.bitwise_count(side).sum(axis=1, dtype=np.int64) for side in (left, right)
+    )
+    return np.asarray(shared / np.maximum(1, areas_a[:, None] + areas_b - shared))
 
 
 def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:

@@ -154,13 +154,16 @@ class FileMasks:
     def _each(self, named: Mapping[str, Path], folder: MaskFolder) -> Iterator["_Done | str"]:
         """For each image what was done, or why it could not be."""
         names = list(named)
+        generator = MaskGenerator(self.predictor, self.config)
 
         def label(number: int) -> _Done | str:
-            return self._label(names[number], named[names[number]], folder)
+            return self._label(generator, names[number], named[names[number]], folder)
 
         return each_image(label, range(len(names)), at_once=self.predictor.images_at_once)
 
-    def _label(self, name: str, path: Path, folder: MaskFolder) -> "_Done | str":
+    def _label(
+        self, generator: MaskGenerator, name: str, path: Path, folder: MaskFolder
+    ) -> "_Done | str":
         if (problem := unwritable(path)) is not None:
             return problem
         try:
@@ -174,7 +177,7 @@ class FileMasks:
             return f"{path}: {error}"
         except OSError as error:
             return f"{path}: {error.strerror}"
-        generated = MaskGenerator(self.predictor, self.config).generate(pixels)
+        generated = generator.generate(pixels)
         height, width = pixels.shape[:2]
         image = {"file_name": name, "image_id": image_id, "height": height, "width": width}
         folder.keep(Masks(image, _annotations(generated.masks)))

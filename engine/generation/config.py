@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.identity import config_hash
+from engine.model.device import Precision
 
 PointGrid = tuple[tuple[float, float], ...]
 """Points (x, y) as shares of the width and the height."""
@@ -17,9 +18,11 @@ class GenerationConfig:
         a grid for each layer of crops, the whole image first.
     uncovered_points_per_side: where no mask is after that, a second pass clicks on a grid of as
         many points a side; 0 for none.
-    points_per_batch: most clicks decoded at once; pixels_per_strip: most pixels of a mask brought
-        to full size at once. Both bound memory, are halved where it runs out all the same, and
-        decide about no mask.
+    points_per_batch: most clicks decoded at once, on a CPU fewer; pixels_per_strip: most pixels of
+        a mask brought to full size at once. Both bound memory, are halved where it runs out all the
+        same, and decide about no mask.
+    precision: of the model's matrix products, "float32" or "bfloat16", which a GPU and some CPUs
+        compute several times faster, and which moves masks by a little.
     pred_iou_thresh: a mask must have a higher predicted IoU.
     stability_score_thresh, stability_score_offset: lowest IoU between the mask cut `offset` logits
         above and below `mask_threshold`. SAM's offset is 1; small models have flatter logits.
@@ -45,8 +48,9 @@ class GenerationConfig:
     points_per_side: int = 32
     point_grids: tuple[PointGrid, ...] = ()
     uncovered_points_per_side: int = 0
-    points_per_batch: int = 64
+    points_per_batch: int = 256
     pixels_per_strip: int = 1 << 22
+    precision: Precision = "float32"
     mask_threshold: float = 0.0
     pred_iou_thresh: float = 0.7
     stability_score_thresh: float = 0.8
@@ -99,6 +103,7 @@ class GenerationConfig:
             ("stability_at", ("pixels", "logits")),
             ("ranked_by", ("predicted_iou", "score")),
             ("overlaps", ("keep", "best", "smallest")),
+            ("precision", ("float32", "bfloat16")),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(

@@ -28,7 +28,7 @@ class MaskGenerator:
     """
 
     def __init__(self, predictor: Predictor, config: GenerationConfig) -> None:
-        self._predictor = predictor
+        self._predictor = predictor.computing_in(config.precision)
         self._config = config
 
     def generate(

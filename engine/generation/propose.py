@@ -126,26 +126,32 @@ def _likely(
     """Those that are not empty and, where that is judged here, stable; points (B, 2)."""
     logits, threshold = candidates.logits, config.mask_threshold
     offset = config.stability_score_offset
-    stability = stability_scores(picture_area(logits, view.frame), threshold, offset)
     leaned_on = picture_area(logits, view.frame, margin=1)
     masks = leaned_on > threshold
-    boxes, cores = boxes_of(masks), boxes_of(core_of(masks))
     at_pixels = config.stability_at == "pixels"
+    boxes = boxes_of(masks)
     reach = boxes_of(leaned_on > threshold - offset) if at_pixels else boxes
-    for row, which in enumerate(candidates.which.tolist()):
-        number = first + which
-        if boxes[row, 2] == 0:
-            rejections.add("area", number)
-        elif not at_pixels and stability[row] < config.stability_score_thresh:
-            rejections.add("stability", number)
-        else:
-            x, y = (float(value) for value in points[which // 3])
-            yield Proposal(
-                number=number,
-                window=Window.around(logits[row], reach[row]),
-                box=boxes[row].numpy(),
-                core=cores[row].numpy(),
-                iou=float(candidates.iou[row]),
-                stability=float(stability[row]),
-                point=(x, y),
-            )
+    stability = stability_scores(picture_area(logits, view.frame), threshold, offset)
+    cores = boxes_of(core_of(masks))
+    stable, box, core, around, iou, which = (
+        each.cpu().numpy()
+        for each in (stability, boxes, cores, reach, candidates.iou, candidates.which)
+    )
+    numbers = first + which
+    is_empty = box[:, 2] == 0
+    is_unstable = ~is_empty & (not at_pixels) & (stable < config.stability_score_thresh)
+    rejections.add("area", *numbers[is_empty].tolist())
+    rejections.add("stability", *numbers[is_unstable].tolist())
+    rows = np.flatnonzero(~(is_empty | is_unstable))
+    windows = Window.around_each(logits, rows, around[rows].astype(np.int64))
+    for row, window in zip(rows, windows, strict=True):
+        x, y = (float(value) for value in points[which[row] // 3])
+        yield Proposal(
+            number=int(numbers[row]),
+            window=window,
+            box=box[row],
+            core=core[row],
+            iou=float(iou[row]),
+            stability=float(stable[row]),
+            point=(x, y),
+        )

@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from engine.geometry import Boxes, Frame
 from engine.rle import Segments, segments_of
 
+Logits = npt.NDArray[np.float16]
+Indices = npt.NDArray[np.int64]
 # A pixel depends on three neighbouring cells at most.
 _MARGIN_CELLS = 2
 
@@ -26,20 +28,50 @@ _MARGIN_CELLS = 2
 class Window:
     """Logits (h, w) float16 of a part of a frame that begins at cell column x0, row y0."""
 
-    logits: npt.NDArray[np.float16]
+    logits: Logits
     x0: int
     y0: int
 
     @classmethod
-    def around(cls, logits: Tensor, box: Tensor) -> "Window":
-        """Of all logits (h, w) those that decide about the cells of `box` (4,) xyxy; in float16.
+    def around_each(cls, logits: Tensor, rows: Indices, boxes: Indices) -> "list[Window]":
+        """Of logits (K, h, w), masks `rows` (N,), those that decide about the cells of `boxes`.
 
-        That halves memory, and hardly ever moves a logit to the other side of a threshold.
+        boxes: (N, 4) xyxy. In float16, which halves memory, and hardly ever moves a logit to the
+        other side of a threshold.
         """
-        x0, y0, x1, y1 = (int(value) for value in box)
-        left, top = max(0, x0 - _MARGIN_CELLS), max(0, y0 - _MARGIN_CELLS)
-        part = logits[top : y1 + _MARGIN_CELLS, left : x1 + _MARGIN_CELLS]
-        return cls(part.half().numpy(), left, top)
+        height, width = logits.shape[1:]
+        x0, y0 = np.maximum(0, boxes[:, :2] - _MARGIN_CELLS).T
+        x1 = np.minimum(width, boxes[:, 2] + _MARGIN_CELLS)
+        y1 = np.minimum(height, boxes[:, 3] + _MARGIN_CELLS)
+        spans = np.stack([x0, y0, x1, y1], axis=1)
+        cut = cut_one_by_one if logits.device.type == "cpu" else cut_together
+        return [
+            cls(part, int(span[0]), int(span[1]))
+            for part, span in zip(cut(logits, rows, spans), spans, strict=True)
+        ]
+
+
+def cut_one_by_one(logits: Tensor, rows: Indices, spans: Indices) -> list[Logits]:
+    """Logits (K, h, w) of masks `rows` (N,) in windows `spans` (N, 4) xyxy."""
+    return [
+        logits[row, y0:y1, x0:x1].to(torch.float16, copy=True).numpy()
+        for row, (x0, y0, x1, y1) in zip(rows, spans, strict=True)
+    ]
+
+
+def cut_together(logits: Tensor, rows: Indices, spans: Indices) -> list[Logits]:
+    """The same, fetched together: a device takes as long to begin a copy as to copy a mask."""
+    if not len(rows):
+        return []
+    bounds = torch.from_numpy(spans).to(logits.device)[:, :, None]
+    y, x = (torch.arange(size, device=logits.device) for size in logits.shape[1:])
+    across = (x >= bounds[:, 0]) & (x < bounds[:, 2])
+    down = (y >= bounds[:, 1]) & (y < bounds[:, 3])
+    chosen = logits[torch.from_numpy(rows).to(logits.device)]
+    cells = chosen[down[:, :, None] & across[:, None]].half().cpu().numpy()
+    shapes = np.stack([spans[:, 3] - spans[:, 1], spans[:, 2] - spans[:, 0]], axis=1)
+    parts = np.split(cells, np.cumsum(shapes.prod(axis=1))[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,9 @@ class BatchedMaskDecoder(MaskDecoder):
         return planes_in_image_order(weights @ members.transpose(1, 2), families.shape[2:])
 
     def _predicted_iou(self, token: Tensor, logits: Tensor | None) -> Tensor:  # noqa: ARG002 (refined, it looks)
-        return torch.as_tensor(self.iou_prediction_head(token))
+        # A few numbers, on which thresholds cut: always in float32.
+        with torch.autocast(token.device.type, enabled=False):
+            return torch.as_tensor(self.iou_prediction_head(token.float()))
 
     def _upscaled(self, cells: Tensor, fine: Tensor | None, skips: Skips | None) -> Tensor:
         """Cells (N, C, h, w) -> families (N, 4 * C/8, 2h, 2w)."""
@@ -147,7 +149,8 @@ class RefinedMaskDecoder(BatchedMaskDecoder):
     def _predicted_iou(self, token: Tensor, logits: Tensor | None) -> Tensor:
         assert logits is not None, "it looks at them"
         by_token = super()._predicted_iou(token, logits)
-        return torch.as_tensor(by_token + self.mask_quality(token, logits))
+        with torch.autocast(token.device.type, enabled=False):
+            return torch.as_tensor(by_token + self.mask_quality(token.float(), logits.float()))
 
     def _upscaled(self, cells: Tensor, fine: Tensor | None, skips: Skips | None) -> Tensor:
         assert fine is not None, "the prompt encoder gives them"

@@ -1,11 +1,12 @@
 """Prompts in, masks out: `embed` an image once, then `predict` masks for prompts on it."""
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from engine.geometry import Frame, Mask
 from engine.model.closer_look import CloserLook
+from engine.model.device import Precision, computing_in
 from engine.model.embedding import ImageEmbedding, as_pixels
 from engine.model.prompt_encoder import PromptTensors
 from engine.model.prompts import Prompts
@@ -29,15 +31,17 @@ _IMAGES_AT_ONCE = 8
 _CELLS_AT_ONCE = 1 << 22
 # Parameters.
 _SMALL = 50_000_000
+# While a GPU computes on one image, cores finish another and read a third.
+_IMAGES_ON_GPU = 3
 
 
 @dataclass(frozen=True)
 class LikelyMasks:
     """K masks of single clicks on one image, out of three a click.
 
-    logits: (K, h, w) float32 in the frame, positive inside; iou: (K,) the IoU that the model
-    predicts, which may pass 1 by a little; which: (K,) int64, their places among all three masks
-    of the first click, of the second, and so on, in order.
+    logits: (K, h, w) in the frame, positive inside; iou: (K,) the IoU that the model predicts,
+    which may pass 1 by a little; which: (K,) int64, their places among all three masks of the first
+    click, of the second, and so on, in order. All where the model computes.
     """
 
     logits: Tensor
@@ -87,7 +91,8 @@ def to_frame(pixels: npt.NDArray[np.uint8], frame: Frame) -> Tensor:
 class Predictor:
     """One model version, ready to answer. Without state between calls; safe to share by threads.
 
-    It computes on `device`, to which it moves the model; what goes in and comes out is on the CPU.
+    It computes on `device`, to which it moves the model, in float32; what goes in and comes out is
+    on the CPU and float32, but for `candidates`.
     """
 
     def __init__(
@@ -95,17 +100,29 @@ class Predictor:
     ) -> None:
         self.device = torch.device(device)
         self._model = model.eval().to(self.device)
+        self._precision: Precision = "float32"
         self.version = version
+
+    def computing_in(self, precision: Precision) -> Self:
+        """The same model, computing in that precision."""
+        if precision == self._precision:
+            return self
+        _ = self.encoder_id  # takes long for a large model, and is the same in every precision
+        other = copy.copy(self)
+        other._precision = precision
+        return other
 
     @property
     def images_at_once(self) -> int:
         """How many images are quickest side by side (`engine.threads.each_image`).
 
-        A large model would take its memory several times, and a GPU is one.
+        On a CPU, a large model would take its memory several times.
         """
+        cores = len(os.sched_getaffinity(0))
+        if self.device.type != "cpu":
+            return min(_IMAGES_ON_GPU, cores)
         size = sum(parameter.numel() for parameter in self._model.parameters())
-        small = self.device.type == "cpu" and size <= _SMALL
-        return len(os.sched_getaffinity(0)) if small else 1
+        return cores if size <= _SMALL else 1
 
     @property
     def frame_side(self) -> int:
@@ -138,7 +155,9 @@ class Predictor:
         for few in _in_parts(images, _FRAMES_AT_ONCE):
             frames = [_frame_of(pixels, side or self.frame_side) for pixels in few]
             padded = [self._padded(*pair) for pair in zip(few, frames, strict=True)]
-            features = self._model.encode(torch.cat(padded)).to(torch.device("cpu"))
+            with computing_in(self._precision, self.device):
+                encoded = self._model.encode(torch.cat(padded))
+            features = encoded.to(torch.device("cpu"), torch.float32)
             for row, frame in enumerate(frames):
                 skips = features.skips
                 made.append(
@@ -209,10 +228,9 @@ class Predictor:
         self._check_encoder(embedding)
         tensors = prompts.to_tensors(embedding.frame, self.logits_hw(embedding.frame))
         index = torch.zeros(len(prompts), dtype=torch.int64, device=self.device)
-        logits, iou, which = self._model.decode_above(
-            min_iou, embedding.batch().to(self.device), index, tensors.to(self.device)
-        )
-        return LikelyMasks(logits.cpu(), iou.cpu(), which.cpu())
+        features, prompted = embedding.batch().to(self.device), tensors.to(self.device)
+        with computing_in(self._precision, self.device):
+            return LikelyMasks(*self._model.decode_above(min_iou, features, index, prompted))
 
     def _check_encoder(self, embedding: ImageEmbedding) -> None:
         if embedding.encoder_id != self.encoder_id:
@@ -240,10 +258,13 @@ class Predictor:
         features = Features.joined([embedding.batch() for embedding in embeddings])
         counts = [len(own) for own in prompts]
         index = torch.arange(len(prompts)).repeat_interleave(torch.tensor(counts))
-        logits, iou = self._model.decode(features.to(self.device), index.to(self.device), tensors)
+        with computing_in(self._precision, self.device):
+            logits, iou = self._model.decode(
+                features.to(self.device), index.to(self.device), tensors
+            )
         which = slice(1, None) if multimask else slice(0, 1)
-        masks = logits[:, which].cpu().split(counts)
-        expected = iou[:, which].clamp(0.0, 1.0).cpu().split(counts)
+        masks = logits[:, which].float().cpu().split(counts)
+        expected = iou[:, which].float().clamp(0.0, 1.0).cpu().split(counts)
         return [Prediction(*each) for each in zip(masks, expected, frames, strict=True)]
 
     def logits_hw(self, frame: Frame) -> tuple[int, int]:

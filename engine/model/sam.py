@@ -31,11 +31,12 @@ class Features(NamedTuple):
         twice, four_times = (torch.cat(levels) for levels in zip(*skips, strict=True))
         return cls(embedding, (twice, four_times))
 
-    def to(self, device: torch.device) -> Self:
-        """The same on `device`."""
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Self:
+        """The same on `device`, and as `dtype`."""
         skips = self.skips
-        moved = None if skips is None else (skips[0].to(device), skips[1].to(device))
-        return type(self)(self.embedding.to(device), moved)
+        if skips is not None:
+            skips = (skips[0].to(device, dtype), skips[1].to(device, dtype))
+        return type(self)(self.embedding.to(device, dtype), skips)
 
     def of(self, image_index: Tensor) -> Self:
         """The features of image `image_index[n]` for each prompt n; an only image's as they are."""

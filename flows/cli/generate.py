@@ -88,6 +88,9 @@ def generate(
         int | None, _grid("A second pass of so many a side where no mask is.")
     ] = None,
     points_per_batch: Annotated[int | None, _grid("Most clicks at once.")] = None,
+    precision: Annotated[
+        str | None, _grid("float32, or bfloat16: quicker on GPUs and CPUs made for it.")
+    ] = None,
     pred_iou_thresh: Annotated[float | None, _grid("Lowest predicted IoU.")] = None,
     stability_score_thresh: Annotated[float | None, _grid("Lowest stability.")] = None,
     stability_score_offset: Annotated[float | None, _grid("Logits up and down for it.")] = None,
@@ -121,6 +124,7 @@ def generate(
         "point_grids": point_grids,
         "uncovered_points_per_side": uncovered_points_per_side,
         "points_per_batch": points_per_batch,
+        "precision": precision,
         "pred_iou_thresh": pred_iou_thresh,
         "stability_score_thresh": stability_score_thresh,
         "stability_score_offset": stability_score_offset,

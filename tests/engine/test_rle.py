@@ -191,6 +191,17 @@ def test_iou_is_the_ratio_of_pixels() -> None:
     np.testing.assert_array_equal(rle.intersections(rle.encode(a), rle.encode(b)), both)
 
 
+def test_iou_of_many_ragged_masks_is_the_ratio_of_pixels() -> None:
+    """So many and so ragged that they are compared as bitmaps; some rows are no whole bytes."""
+    random = np.random.default_rng(3)
+    a, b = random.random((20, 97, 103)) < 0.5, random.random((18, 97, 103)) < 0.3
+    a[3], b[5] = False, False
+    shared = (a[:, None] & b).sum(axis=(2, 3))
+    either = (a[:, None] | b).sum(axis=(2, 3))
+    expected = shared / np.maximum(1, either)
+    np.testing.assert_allclose(rle.iou_matrix(rle.encode(a), rle.encode(b)), expected, atol=1e-15)
+
+
 def test_iou_with_nothing_is_empty() -> None:
     one = rle.encode(np.ones((1, 4, 4), dtype=bool))
     assert rle.iou_matrix([], one).shape == (0, 1)

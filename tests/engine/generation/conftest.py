@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine.geometry import Frame, Mask
+from engine.model.device import Precision
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import LikelyMasks, Prediction
 from engine.model.prompts import Prompts
@@ -42,6 +43,10 @@ class DiskModel:
         return ImageEmbedding(features=corner, skips=None, frame=frame, encoder_id="disks")
 
     prompts_at_once: int = 64
+
+    def computing_in(self, precision: Precision) -> "DiskModel":
+        assert precision == "float32", "disks have no products"
+        return self
 
     def logits_hw(self, frame: Frame) -> tuple[int, int]:
         assert frame.side == SIDE

@@ -17,7 +17,7 @@ from engine.generation.filters import (
 )
 from engine.generation.grid import CropBox, crop_boxes, point_grid, points_in
 from engine.generation.nms import box_nms, by_score, mask_nms
-from engine.generation.windows import Window, WindowUpscaler
+from engine.generation.windows import Window, WindowUpscaler, cut_one_by_one, cut_together
 from engine.geometry import Frame, Mask, box_iou, mask_to_box, masks_to_boxes
 from engine.model.predictor import upscale_logits
 
@@ -193,7 +193,7 @@ def test_a_window_is_a_part_of_the_whole(hw: tuple[int, int], threshold: float) 
         seen = picture_area(logits, frame)
         if not (seen > threshold).any():
             continue
-        window = Window.around(logits, boxes_of(seen[None] > threshold - 0.5)[0])
+        window = window_around(logits, boxes_of(seen[None] > threshold - 0.5)[0])
         found = upscaler.enlarge(window, threshold, 0.5, pixels_at_once=1000)
         whole = upscale_logits(logits[None], frame)[0].numpy()
         # Sums in another order: a logit that is the threshold but for rounding may fall either way.
@@ -204,6 +204,28 @@ def test_a_window_is_a_part_of_the_whole(hw: tuple[int, int], threshold: float) 
         assert abs(found.area_below - (whole > threshold - 0.5).sum()) < some
         if mask.any():
             assert_bounded(upscaler, picture_area(logits, frame, margin=1) > threshold, mask)
+
+
+def window_around(logits: torch.Tensor, box: torch.Tensor) -> Window:
+    (window,) = Window.around_each(
+        logits[None], np.zeros(1, dtype=np.int64), box[None].numpy().astype(np.int64)
+    )
+    return window
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_windows_are_the_same_one_by_one_and_fetched_together(count: int) -> None:
+    random = np.random.default_rng(count)
+    logits = torch.randn(7, 40, 30, generator=torch.Generator().manual_seed(3))
+    rows = random.permutation(7)[:count]
+    corners = random.integers(0, 15, (count, 2))
+    spans = np.concatenate([corners, corners + random.integers(1, 15, (count, 2))], axis=1)
+    one_by_one = cut_one_by_one(logits, rows, spans)
+    together = cut_together(logits, rows, spans)
+    assert len(one_by_one) == len(together) == count
+    for left, right in zip(one_by_one, together, strict=True):
+        np.testing.assert_array_equal(left, right)
+        assert left.dtype == right.dtype
 
 
 def assert_bounded(upscaler: WindowUpscaler, cells: torch.Tensor, mask: Mask) -> None:
@@ -234,7 +256,7 @@ def test_bounds_are_sure_where_logits_are_rough(hw: tuple[int, int]) -> None:
         cells = picture_area(logits, frame, margin=1) > 0
         if not cells.any():
             continue
-        window = Window.around(logits, boxes_of(cells[None])[0])
+        window = window_around(logits, boxes_of(cells[None])[0])
         mask = rle.decode(
             upscaler.enlarge(window, 0.0, 0.5, pixels_at_once=1 << 22).segments.encoded(hw[1])
         )
@@ -250,14 +272,14 @@ def test_a_mask_of_one_cell_on_an_image_smaller_than_the_logits() -> None:
         logits = torch.full((64, 64), -4.0)
         logits[cell, cell] = 1.0
         box = torch.tensor([cell, cell, cell + 1, cell + 1])
-        found = upscaler.enlarge(Window.around(logits, box), 0.0, 0.5, pixels_at_once=1)
+        found = upscaler.enlarge(window_around(logits, box), 0.0, 0.5, pixels_at_once=1)
         assert found.segments.area <= 1
         assert rle.area(found.segments.encoded(20)) == found.segments.area
 
 
 def test_a_strip_at_a_time_is_the_whole() -> None:
     logits = torch.randn(32, 32, generator=torch.Generator().manual_seed(2))
-    window = Window.around(logits, torch.tensor([0.0, 0.0, 32.0, 32.0]))
+    window = window_around(logits, torch.tensor([0.0, 0.0, 32.0, 32.0]))
     upscaler = WindowUpscaler((32, 32), Frame(original_hw=(90, 90), side=64))
     whole = upscaler.enlarge(window, 0.0, 0.3, pixels_at_once=90 * 90)
     parts = upscaler.enlarge(window, 0.0, 0.3, pixels_at_once=200)

@@ -49,6 +49,24 @@ def test_a_batch_gives_what_each_prompt_gives_alone(predictor: Predictor) -> Non
         torch.testing.assert_close(alone.logits[0], together.logits[row], atol=1e-4, rtol=1e-4)
 
 
+def test_in_bfloat16_it_gives_nearly_the_same(predictor: Predictor) -> None:
+    other = predictor.computing_in("bfloat16")
+    pixels, prompts = picture(80, 100), Prompts.single_points([[20.0, 30.0], [70.0, 50.0]])
+    embedding = predictor.embed(pixels)
+    exact = predictor.predict(embedding, prompts, multimask=True)
+    near = other.predict(other.embed(pixels), prompts, multimask=True)
+    assert near.logits.dtype == near.iou.dtype == torch.float32
+    assert not torch.equal(near.logits, exact.logits)
+    torch.testing.assert_close(near.logits, exact.logits, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(near.iou, exact.iou, atol=0.01, rtol=0.01)
+    likely = other.candidates(embedding, prompts, min_iou=-1.0)
+    torch.testing.assert_close(
+        likely.logits.float(), exact.logits.flatten(0, 1), atol=0.05, rtol=0.05
+    )
+    # The one that it was made from computes as before.
+    assert torch.equal(predictor.predict(embedding, prompts, multimask=True).iou, exact.iou)
+
+
 @pytest.mark.parametrize("architecture", ["nano_tiny", "nano"])
 def test_images_together_give_what_each_gives_alone(architecture: str) -> None:
     predictor = Predictor(build_model(ModelConfig(architecture=architecture), seed=0), version="v1")
