@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zero_shot import data_folder
+from real_data import data_folder, require
 
 from engine import images
 from engine.generation.generator import MaskGenerator
@@ -92,14 +92,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--scaling-images", type=int, default=60)
     options = parser.parse_args()
-    folder = data_folder() / "nuclei" / "images"
-    if not folder.is_dir():
-        print(
-            f"no nuclei in {data_folder()}: set MASKLOOP_DATA to the folder of the real images",
-            file=sys.stderr,
-        )
-        sys.exit(0 if options.quick else 2)
-    paths = sorted(folder.iterdir())[: 8 if options.quick else options.images]
+    require("nuclei", quick=options.quick)
+    paths = sorted((data_folder() / "nuclei" / "images").iterdir())[
+        : 8 if options.quick else options.images
+    ]
     result = measured(paths, paths[: 6 if options.quick else options.scaling_images])
     if options.json:
         print(json.dumps(result))

@@ -8,14 +8,13 @@ another, as stages of one process. Masks are compared by their codes and scores.
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zero_shot import data_folder
+from real_data import data_folder, require
 
 from flows import workspace as workspaces
 from flows.cli.terminal import terminal_progress
@@ -91,12 +90,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two images, one change")
     parser.add_argument("--images", type=int, default=40)
     options = parser.parse_args()
-    if not (data_folder() / "nuclei").is_dir():
-        print(
-            f"no nuclei in {data_folder()}: set MASKLOOP_DATA to the folder of the real images",
-            file=sys.stderr,
-        )
-        sys.exit(0 if options.quick else 2)
+    require("nuclei", quick=options.quick)
     num_images = 2 if options.quick else options.images
     with tempfile.TemporaryDirectory() as folder, terminal_progress() as progress:
         root = Path(folder) / "kept"

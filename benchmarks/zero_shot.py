@@ -10,16 +10,14 @@ intervals over images.
 """
 
 import argparse
-import hashlib
 import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from real_data import data_folder, is_gold, require
 from skimage.segmentation import felzenszwalb
 
 from engine import coco, rle
@@ -48,16 +46,6 @@ NAMES = (
     "model_5_clicks",
 )
 Values = npt.NDArray[np.float64]
-
-
-def data_folder() -> Path:
-    default = Path(__file__).parents[2] / "shared" / "data"
-    return Path(os.environ.get("MASKLOOP_DATA") or default)
-
-
-def is_gold(path: Path) -> bool:
-    """Whether no shipped weight may have seen this file."""
-    return int(hashlib.sha256(path.read_bytes()).hexdigest()[:8], 16) % 5 == 0
 
 
 def images_of(name: str) -> TruthFile:
@@ -176,15 +164,7 @@ def main() -> None:
     if options.card and options.quick:
         parser.error("--card: needs all images, so leave out --quick")
     card = read_card(options.weights) if options.card else None
-    missing = [name for name in ("segments", "nuclei") if not (data_folder() / name).is_dir()]
-    if missing:
-        print(
-            f"no {' and no '.join(missing)} in {data_folder()}: "
-            "set MASKLOOP_DATA to the folder of the real images",
-            file=sys.stderr,
-        )
-        # `make bench` goes on in a clone without the images, which are no part of the project.
-        sys.exit(0 if options.quick else 2)
+    require("segments", "nuclei", quick=options.quick)
     model, _ = weights.load(options.weights)
     predictor = Predictor(model, version=options.weights.name)
     with terminal_progress() as progress:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from engine.generation.config import PAPER, REFERENCE, GenerationConfig
 from engine.metrics.config import EvaluationConfig
+from engine.precision import Precision
 from engine.proposals import ProposalConfig
 from engine.training.config import TrainingConfig
 from flows.errors import UsageError
@@ -72,6 +73,10 @@ class Recipe:
             raise ValueError(
                 f"clicks_per_image: must be at least 1, but got {self.clicks_per_image}"
             )
+
+    def computing_in(self, precision: Precision) -> "Recipe":
+        """The same with automatic masks of that precision."""
+        return replace(self, generation=replace(self.generation, precision=precision))
 
     def generation_key(self) -> str:
         """The config hash that names the sets this recipe generates."""

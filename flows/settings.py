@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from cronsim import CronSim, CronSimError
 
+from engine.precision import Precision
 from flows.errors import UsageError
 
 WORKSPACE_VERSION = 1
@@ -49,6 +50,7 @@ loop = ""
 checkpoint = ""          # what recipes start from, a path or a URL; empty: docs/settings.md
 sha256 = ""              # of the checkpoint; a URL needs it
 device = "auto"          # "auto": a GPU where there is one; "cpu", "cuda", "cuda:1"
+precision = "float32"    # of automatic masks; "bfloat16" is quicker on GPUs and CPUs made for it
 
 [images]
 max_pixels = 200_000_000
@@ -101,14 +103,16 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The weights that recipes start from, their SHA-256, and where models compute.
+    """The weights that recipes start from, their SHA-256, and where and how models compute.
 
-    checkpoint: a path or a URL; device: as `engine.model.device` takes it.
+    checkpoint: a path or a URL; device: as `engine.model.device` takes it; precision: of automatic
+    masks.
     """
 
     checkpoint: str = ""
     sha256: str = ""
     device: str = "auto"
+    precision: Precision = "float32"
 
     @property
     def source(self) -> Path | str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.identity import config_hash
-from engine.model.device import Precision
+from engine.precision import Precision
 
 PointGrid = tuple[tuple[float, float], ...]
 """Points (x, y) as shares of the width and the height."""

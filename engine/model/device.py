@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 
-Precision = Literal["float32", "bfloat16"]
+from engine.precision import Precision
 
 
 def device_named(name: str) -> torch.device:

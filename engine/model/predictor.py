@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from engine.geometry import Frame, Mask
 from engine.model.closer_look import CloserLook
-from engine.model.device import Precision, computing_in
+from engine.model.device import computing_in
 from engine.model.embedding import ImageEmbedding, as_pixels
 from engine.model.prompt_encoder import PromptTensors
 from engine.model.prompts import Prompts
 from engine.model.sam import Features, PromptableSam
+from engine.precision import Precision
 
 Pixels = npt.NDArray[np.uint8]
 _Item = TypeVar("_Item")

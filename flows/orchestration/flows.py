@@ -59,6 +59,11 @@ def _open(root: str) -> tuple[Workspace, Progress]:
     return workspace, artifacts.published_progress(listener())
 
 
+def _generating(workspace: Workspace, name: str) -> Recipe:
+    """The recipe for automatic masks as the workspace's settings have them."""
+    return recipe_named(name).computing_in(workspace.settings.model.precision)
+
+
 @_stage
 def _train(root: str, recipe: str, turn: Turn, request: TrainRequest) -> TrainOutcome:
     workspace, progress = _open(root)
@@ -94,7 +99,7 @@ def _generate(
     ray_address: str = "",
 ) -> GenerateOutcome:
     workspace, progress = _open(root)
-    chosen = recipe_named(recipe)
+    chosen = _generating(workspace, recipe)
     chosen = replace(chosen, keep_candidates=chosen.keep_candidates or keep_candidates)
     if ray_address:
         workspace = workspace.on_ray(ray_address)
@@ -104,7 +109,7 @@ def _generate(
 @_stage
 def _replay(root: str, recipe: str, changes: dict[str, Any]) -> GenerateOutcome:
     workspace, progress = _open(root)
-    return replay_stage(workspace, recipe_named(recipe), changes, progress)
+    return replay_stage(workspace, _generating(workspace, recipe), changes, progress)
 
 
 @task(name="publish", cache_policy=NO_CACHE)

@@ -24,8 +24,9 @@ def test_an_unknown_recipe_is_answered_with_those_there_are() -> None:
 def test_only_what_changes_masks_changes_the_generation_key() -> None:
     recipe = recipe_named("nano")
     finer = replace(recipe, generation=replace(recipe.generation, points_per_side=48))
-    other = replace(recipe, name="other", shard_size=3)
+    other = replace(recipe, name="other", shard_size=3).computing_in("float32")
     assert finer.generation_key() != recipe.generation_key() == other.generation_key()
+    assert recipe.computing_in("bfloat16").generation_key() != recipe.generation_key()
 
 
 @pytest.mark.parametrize(

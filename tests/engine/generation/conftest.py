@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from engine.geometry import Frame, Mask
-from engine.model.device import Precision
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import LikelyMasks, Prediction
 from engine.model.prompts import Prompts
+from engine.precision import Precision
 
 HW = (160, 220)
 SIDE, CELLS = 256, 128
