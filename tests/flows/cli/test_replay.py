@@ -8,7 +8,9 @@ from flows.workspace import Workspace
 
 
 def test_the_command(cli: Callable[..., Any], at_home: Workspace) -> None:
-    (at_home.root / "maskloop.toml").write_text('version = 1\nrecipe = "demo-quick"\n')
+    (at_home.root / "maskloop.toml").write_text(
+        'version = 1\nrecipe = "demo-quick"\n[workers]\nkind = "local"\n'
+    )
     made = cli("generate", "--keep-candidates", "--json")
     assert made.code == 0, made.err
     said = cli("replay", "--pred-iou-thresh", "0.7", "--json")
