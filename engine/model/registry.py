@@ -182,6 +182,7 @@ def build_model(config: ModelConfig, *, seed: int) -> PromptableSam:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _builder(config.architecture)()
+    use_fast_layers(model.image_encoder)
     use_fast_layers(model.prompt_encoder)
     use_fast_layers(model.mask_decoder)
     # Convolutions on a CPU are quicker over pixels whose channels lie together.

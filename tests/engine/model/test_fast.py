@@ -1,10 +1,13 @@
 """The fast layers compute what segment_anything's do."""
 
+import pytest
 import torch
+from segment_anything.modeling import ImageEncoderViT, image_encoder
 from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.transformer import Attention, TwoWayTransformer
 
-from engine.model.fast import ChannelNorm, FusedAttention, use_fast_layers
+from engine.model import fast as fast_layers
+from engine.model.fast import ChannelNorm, FusedAttention, PlacedAttention, use_fast_layers
 
 
 def test_channel_norm_is_layer_norm_2d() -> None:
@@ -34,3 +37,37 @@ def test_a_whole_transformer_keeps_its_parameters_and_its_function() -> None:
     assert not any(type(module) is Attention for module in transformer.modules())
     for got, want in zip(transformer(image, pe, points), expected, strict=True):
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scores_at_once", [1, 3 * 36**2, 1 << 24], ids=["one", "some", "all"])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_vision_transformer_keeps_its_parameters_and_its_function(
+    scores_at_once: int, gradients: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With windows, some of which are padded, and with attention over all cells."""
+    monkeypatch.setattr(fast_layers, "_SCORES_AT_ONCE", scores_at_once)
+    encoder = ImageEncoderViT(
+        img_size=96,
+        patch_size=16,
+        embed_dim=24,
+        depth=2,
+        num_heads=3,
+        out_chans=8,
+        use_rel_pos=True,
+        window_size=4,
+        global_attn_indexes=(1,),
+    )
+    for name, parameter in encoder.named_parameters():
+        if "rel_pos" in name:
+            torch.nn.init.normal_(parameter)
+    frames = torch.randn(2, 3, 96, 96)
+    with torch.set_grad_enabled(gradients):
+        expected = encoder(frames)
+        names = list(encoder.state_dict())
+        use_fast_layers(encoder)
+        assert list(encoder.state_dict()) == names
+        assert sum(type(module) is PlacedAttention for module in encoder.modules()) == 2
+        assert not any(type(module) is image_encoder.Attention for module in encoder.modules())
+        found = encoder(frames)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert found.requires_grad == gradients
