@@ -1,10 +1,9 @@
-"""`make test` and `make test-slow` run two halves of the tests side by side; either can fail."""
+"""`make test` runs the flows' tests beside the engine's and the rest, and fails when any does."""
 
 import os
 import signal
 import subprocess
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,26 +12,21 @@ SCRIPT = Path(__file__).parents[2] / "infra" / "test.sh"
 PYTHON = """#!/bin/sh
 case "$*" in
 *absent_packages*) echo "engine: $*"; exit "$ENGINE" ;;
-*--ignore-glob*) echo "rest: $*"; exit "$REST" ;;
+*--ignore*) echo "rest: $*"; exit "$REST" ;;
 *) echo "flows: $*"; exit "$FLOWS" ;;
 esac
 """
 
 
 def run(
-    folder: Path,
-    *arguments: str,
-    speed: str = "fast",
-    engine: int = 0,
-    rest: int = 0,
-    flows: int = 0,
+    folder: Path, *arguments: str, engine: int = 0, rest: int = 0, flows: int = 0
 ) -> tuple[int, list[str]]:
     """The exit code, and what each pytest was told."""
     python = folder / "python"
     python.write_text(PYTHON)
     python.chmod(0o755)
     done = subprocess.run(
-        ["sh", SCRIPT, python, speed, *arguments],
+        ["sh", SCRIPT, python, *arguments],
         cwd=folder,
         env={
             **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
@@ -50,26 +44,10 @@ def run(
 def test_three_share_all_tests(tmp_path: Path) -> None:
     code, told = run(tmp_path)
     assert code == 0
-    flows, engine, rest = (line.partition(" -m pytest -m not slow ")[2].split() for line in told)
-    assert engine[-3:] == ["-p", "absent_packages", "tests/engine"]
-    assert left_out(rest) == {"tests/engine", "tests/flows/cli", "tests/flows/test_*.py"}
-    assert "tests/flows" in flows
-    # What comes new is run by both, rather than by none.
-    assert left_out(flows) == {"tests/flows/orchestration", "tests/flows/report"}
-
-
-def test_two_share_the_slow_ones(tmp_path: Path) -> None:
-    code, told = run(tmp_path, speed="slow")
-    assert code == 0
-    flows, rest = (line.partition(" -m pytest -m slow ")[2].split() for line in told)
-    assert left_out(rest) == {"tests/flows/cli", "tests/flows/test_*.py"}
-    assert "tests/flows" in flows
-    assert left_out(flows) == {"tests/flows/orchestration", "tests/flows/report"}
-    assert run(tmp_path, speed="slow", rest=1)[0] == run(tmp_path, speed="slow", flows=1)[0] == 1
-
-
-def left_out(told: list[str]) -> set[str]:
-    return {value for option, value in pairwise(told) if option.startswith("--ignore")}
+    flows, engine, rest = told
+    assert flows == "flows: -m pytest --durations 30 tests/flows"
+    assert engine.endswith("-p absent_packages tests/engine")
+    assert rest.endswith(" --ignore tests/engine --ignore tests/flows")
 
 
 @pytest.mark.parametrize(
@@ -86,9 +64,7 @@ def test_told_to_stop_it_takes_all_along(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho "$$" >>{tmp_path}/pids\nexec sleep 600\n')
     python.chmod(0o755)
-    script = subprocess.Popen(
-        ["sh", SCRIPT, python, "fast"], cwd=tmp_path, stdout=subprocess.DEVNULL
-    )
+    script = subprocess.Popen(["sh", SCRIPT, python], cwd=tmp_path, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     pids: list[int] = []
     while len(pids) < 2 and time.monotonic() < deadline:
@@ -120,5 +96,4 @@ def is_running(pid: int) -> bool:
 
 
 def test_arguments_go_to_one(tmp_path: Path) -> None:
-    code, told = run(tmp_path, "-k", "rle", flows=3)
-    assert (code, told) == (3, ["flows: -m pytest -m not slow -k rle"])
+    assert run(tmp_path, "-k", "rle", flows=3) == (3, ["flows: -m pytest -k rle"])
