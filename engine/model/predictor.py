@@ -29,7 +29,7 @@ _Item = TypeVar("_Item")
 # What a core's cache holds.
 _FRAMES_AT_ONCE = 8
 _IMAGES_AT_ONCE = 8
-_CELLS_AT_ONCE = 1 << 22
+_CELLS_AT_ONCE = 1 << 23
 # Parameters.
 _SMALL = 50_000_000
 # While a GPU computes on one image, cores finish another and read a third.
