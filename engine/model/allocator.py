@@ -1,7 +1,7 @@
 """Keep freed memory in the process, so that decoding need not wait for the kernel's zeroed pages.
 
 glibc gives tensors over 32 MiB back to the kernel at once and gets them again, page by page, a
-millisecond later. Keeping them makes decoding about 1.6 times as fast (benchmarks/decoder.py).
+millisecond later. Keeping them makes stock decoding 1.3 times as fast (benchmarks/decoder.py).
 """
 
 import ctypes
