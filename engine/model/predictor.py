@@ -29,6 +29,7 @@ _Item = TypeVar("_Item")
 # What a core's cache holds.
 _FRAMES_AT_ONCE = 8
 _IMAGES_AT_ONCE = 8
+# Numbers in the cells of all prompts. More leave the cache; with fewer, weights are read too often.
 _CELLS_AT_ONCE = 1 << 23
 # Parameters.
 _SMALL = 50_000_000
