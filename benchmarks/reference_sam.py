@@ -8,12 +8,12 @@ import copy
 from typing import Any
 
 import torch
-from segment_anything.modeling import Sam, TwoWayTransformer
+from segment_anything.modeling import Sam, TwoWayTransformer, image_encoder
 from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 
-from engine.model.fast import ChannelNorm, FusedAttention
+from engine.model.fast import ChannelNorm, FusedAttention, PlacedAttention
 from engine.model.prompt_encoder import PADDING, PromptEmbedding, PromptTensors
 from engine.model.sam import Features, PromptableSam
 
@@ -48,6 +48,8 @@ def reference_sam(model: PromptableSam) -> Sam:
     plain = with_plain_transformer(model)
     _use_slow_layers(plain.prompt_encoder)
     _use_slow_layers(plain.mask_decoder)
+    if isinstance(plain.image_encoder, image_encoder.ImageEncoderViT):
+        _use_slow_layers(plain.image_encoder)
     sam = Sam(
         _Encoder(plain),
         _Prompts(plain),
@@ -135,6 +137,11 @@ def _use_slow_layers(module: nn.Module) -> None:
         elif type(child) is FusedAttention:
             rate = child.embedding_dim // child.internal_dim
             slow = Attention(child.embedding_dim, child.num_heads, rate)
+        elif type(child) is PlacedAttention:
+            size = tuple((len(table) + 1) // 2 for table in (child.rel_pos_h, child.rel_pos_w))
+            slow = image_encoder.Attention(
+                child.qkv.in_features, child.num_heads, use_rel_pos=True, input_size=size
+            )
         else:
             _use_slow_layers(child)
             continue

@@ -20,6 +20,10 @@ class Bounds:
         }
         self.savings: dict[str, int] = {}
 
+    def of(self, name: str) -> int:
+        """The bound `name` as it is now."""
+        return self._bounds[name]
+
     def within(self, name: str, work: Callable[[int], Result]) -> tuple[Result, int]:
         """What `work` gives for the bound `name`, and that bound: half of it when memory ran out.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import torch
 
 from engine.generation.config import GenerationConfig
 from engine.generation.filters import boxes_of, core_of, picture_area, stability_scores
@@ -17,6 +18,7 @@ from engine.geometry import Boxes, Frame
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import LikelyMasks, Predictor
 from engine.model.prompts import Prompts
+from engine.threads import each_image
 
 # SAM's clicks stand in the middle of the frame's pixel that they name.
 _HALF_PIXEL = 0.5
@@ -82,20 +84,32 @@ def propose(
     bounds: Bounds,
 ) -> None:
     """Add to `proposed` the masks for clicks (P, 2) in pixels of a crop, and why others went."""
-    found: list[Proposal] = []
-    start, first = 0, proposed.num_proposed
-    while start < len(points):
-        decode = partial(
-            _decode, predictor, view, embedding, points[start:], config, first + 3 * start
-        )
-        (likely, gone), size = bounds.within("points_per_batch", decode)
-        found += likely
+    first = proposed.num_proposed
+    size = bounds.of("points_per_batch")
+
+    def batch(start: int) -> tuple[list[Proposal], Rejections]:
+        """Of `size` clicks, in parts where memory is short."""
+        found, gone = list[Proposal](), Rejections()
+        end = min(start + size, len(points))
+        while start < end:
+            rest = points[start:end]
+            decode = partial(_decode, predictor, view, embedding, rest, config, first + 3 * start)
+            (likely, rejected), taken = bounds.within("points_per_batch", decode)
+            found += likely
+            gone.include(rejected)
+            start += taken
+        return found, gone
+
+    starts = range(0, len(points), size)
+    kept: list[Proposal] = []
+    for found, gone in each_image(batch, starts, at_once=predictor.batches_at_once):
+        kept += found
         proposed.rejections.include(gone)
-        start += size
-    proposed.crops.append(CropProposals(view, found))
+    proposed.crops.append(CropProposals(view, kept))
     proposed.num_proposed += 3 * len(points)
 
 
+@torch.inference_mode()
 def _decode(
     predictor: Predictor,
     view: View,

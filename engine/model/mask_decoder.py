@@ -8,11 +8,13 @@ from torch import Tensor
 
 from engine.model.mask_quality import MaskQuality
 from engine.model.prompt_encoder import PromptEmbedding
+from engine.model.strips import OneImage, attended
 from engine.model.upscaling import (
     GatedSkip,
     Refinement,
     as_families,
     children,
+    drawn_by_strips,
     in_image_order,
     normed,
     planes_in_image_order,
@@ -20,6 +22,8 @@ from engine.model.upscaling import (
 
 _PRIOR_LOGIT = -3.0
 _NUM_AMBIGUOUS = 3
+# Of one image, whose cells are in memory for each. Weights are read once for them all.
+_PROMPTS_AT_ONCE = 8
 Skips = tuple[Tensor, Tensor]
 
 
@@ -57,6 +61,8 @@ class BatchedMaskDecoder(MaskDecoder):
         Takes the same as `decode` -> logits (K, 4h, 4w), predicted IoU (K,), and which they are,
         (K,), of the 3 N. What tokens alone condemn is never drawn.
         """
+        if _is_one_image_on_a_cpu(embeddings, prompts):
+            return self._above_by_strips(min_iou, embeddings, image_pe, prompts)
         hidden, cells = self._attended(embeddings, image_pe, prompts)
         iou = self._predicted_iou(hidden[:, 0], None)[:, 1:].flatten()
         index = (iou > min_iou).nonzero()[:, 0]
@@ -66,25 +72,51 @@ class BatchedMaskDecoder(MaskDecoder):
         drawn = self._drawn(hidden[asked], cells[asked], fine, own or skips)
         return drawn[place, 1 + index % _NUM_AMBIGUOUS], iou[index], index
 
+    def _above_by_strips(
+        self, min_iou: float, embeddings: Tensor, image_pe: Tensor, prompts: PromptEmbedding
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`decode_above` of one image: few prompts at a time, and of those what passes."""
+        hw = embeddings.shape[2:]
+        cells = _as_rows(embeddings + prompts.dense)[0]
+        image = OneImage.seen_by(self.transformer.layers[0], cells, _as_rows(image_pe)[0])
+        drawn: list[Tensor] = [embeddings.new_empty(0, 4 * hw[0], 4 * hw[1])]
+        iou: list[Tensor] = []
+        for few in torch.split(self._tokens(prompts), _PROMPTS_AT_ONCE):
+            hidden, rows = attended(self.transformer, image, few)
+            iou.append(self._predicted_iou(hidden[:, 0], None)[:, 1:])
+            passes, weights = iou[-1] > min_iou, self._mask_weights(hidden)[:, 1:]
+            drawn += [
+                drawn_by_strips(rows[each], hw, self.output_upscaling, weights[each, passes[each]])
+                for each in passes.any(dim=1).nonzero()[:, 0].tolist()
+            ]
+        all_iou = torch.cat(iou).flatten()
+        index = (all_iou > min_iou).nonzero()[:, 0]
+        return torch.cat(drawn), all_iou[index], index
+
     def _attended(
         self, embeddings: Tensor, image_pe: Tensor, prompts: PromptEmbedding
     ) -> tuple[Tensor, Tensor]:
         """Tokens (N, T, C), the IoU's and the four masks' first, and cells (N, C, h, w)."""
+        rows = _as_rows(embeddings + prompts.dense)
+        hidden, rows = self.transformer(rows, _as_rows(image_pe)[0], self._tokens(prompts))
+        return hidden, rows.unflatten(1, embeddings.shape[2:]).permute(0, 3, 1, 2)
+
+    def _tokens(self, prompts: PromptEmbedding) -> Tensor:
+        """(N, T, C): the IoU's and the four masks' tokens before those of each prompt."""
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         sparse = prompts.sparse
-        tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
-        cells = (embeddings + prompts.dense).permute(0, 2, 3, 1).contiguous()
-        places = image_pe[0].flatten(1).T.contiguous()
-        hidden, rows = self.transformer(cells.flatten(1, 2), places, tokens)
-        return hidden, rows.unflatten(1, cells.shape[1:3]).permute(0, 3, 1, 2)
+        return torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
+
+    def _mask_weights(self, hidden: Tensor) -> Tensor:
+        """(N, 4, C/8), how the features of an upscaled cell count for each mask."""
+        mlps = enumerate(self.output_hypernetworks_mlps)
+        return torch.stack([mlp(hidden[:, 1 + i]) for i, mlp in mlps], dim=1)
 
     def _drawn(
         self, hidden: Tensor, cells: Tensor, fine: Tensor | None, skips: Skips | None
     ) -> Tensor:
         """Logits (N, 4, 4h, 4w) of attended tokens and cells."""
-        weights = torch.stack(
-            [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
-        )
+        weights = self._mask_weights(hidden)
         families = self._upscaled(cells, fine, skips)
         members = families.permute(0, 2, 3, 1).flatten(1, 2)
         members = members.reshape(len(weights), 4 * members.shape[1], weights.shape[2])
@@ -115,6 +147,18 @@ class BatchedMaskDecoder(MaskDecoder):
             last.bias[0] = 1.0
             for mlp in self.output_hypernetworks_mlps:
                 mlp.layers[-1].bias[0] = _PRIOR_LOGIT
+
+
+def _is_one_image_on_a_cpu(embeddings: Tensor, prompts: PromptEmbedding) -> bool:
+    """Whether all prompts see the same cells, in float32, where a core's cache decides the time."""
+    kind = embeddings.device.type
+    alone = len(embeddings) == len(prompts.dense) == 1 and len(prompts.sparse) > 0
+    return alone and kind == "cpu" and not torch.is_autocast_enabled(kind)
+
+
+def _as_rows(cells: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, h w, C), contiguous."""
+    return cells.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
 
 
 class RefinedMaskDecoder(BatchedMaskDecoder):

@@ -31,6 +31,8 @@ _FRAMES_AT_ONCE = 8
 _IMAGES_AT_ONCE = 8
 # Numbers in the cells of all prompts. More leave the cache; with fewer, weights are read too often.
 _CELLS_AT_ONCE = 1 << 23
+# Prompts that see the same cells, of which only a few are in memory at a time.
+_CLICKS_AT_ONCE = 64
 # Parameters.
 _SMALL = 50_000_000
 # While a GPU computes on one image, cores finish another and read a third.
@@ -214,9 +216,16 @@ class Predictor:
         """How many prompts on one image are quickest together."""
         if self.device.type != "cpu":
             return 1024
+        if self._model.prompt_encoder.dots_share_cells and self._precision == "float32":
+            return _CLICKS_AT_ONCE
         cells = int(np.prod(self._model.prompt_encoder.image_embedding_size))
         channels = int(self._model.prompt_encoder.embed_dim)
         return max(1, _CELLS_AT_ONCE // (cells * channels))
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches of prompts are quickest side by side, on as many cores as there are."""
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
 
     @torch.inference_mode()
     def candidates(

@@ -90,7 +90,11 @@ class MixedPromptEncoder(PromptEncoder):
 
     The same parameters and the same function; a box is two labelled corners. Points are positions,
     not pixel indices, so the half pixel that the original adds is theirs already.
+
+    dots_share_cells: whether `dense` is the same for all prompts without masks.
     """
+
+    dots_share_cells = True
 
     def embed(self, prompts: PromptTensors, cells: int) -> PromptEmbedding:
         """For an embedding of `cells` a side; one of fewer than usual is of a smaller frame.
@@ -132,6 +136,8 @@ class ClickMapPromptEncoder(MixedPromptEncoder):
     at once (RITM, Sofiiuk et al., 2021, feeds clicks as disks and the previous mask for the same
     reason). At twice the embedding's resolution the decoder sees clicks and mask once more.
     """
+
+    dots_share_cells = False
 
     def __init__(self, embed_dim: int, side: int, stride: int) -> None:
         cells = side // stride

@@ -6,12 +6,18 @@ gates and activations care as little who stands beside whom. So nothing is put i
 image before there are masks, which are few, unless cells are to confer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# Numbers in the cells of a strip.
+_STRIP = 1 << 16
+# From so many images on, one thread gets oneDNN's convolution for a kernel of 1x1.
+_MANY = 16
 
 
 def children(cells: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
@@ -19,9 +25,25 @@ def children(cells: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
 
     The order in a family is top left, top right, bottom left, bottom right.
     """
-    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None]
+    return _pointwise(cells, *_as_linear(layer))
+
+
+def _pointwise(cells: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 1x1 convolution of cells (N, C, h, w) by weight (C', C) and bias (C',).
+
+    For few images, one thread has of torch a convolution that puts channels first and back.
+    """
+    if len(cells) >= _MANY:
+        return F.conv2d(cells, weight[:, :, None, None], bias)
+    num, _, height, width = cells.shape
+    rows = F.linear(cells.permute(0, 2, 3, 1).reshape(-1, weight.shape[1]), weight, bias)
+    return rows.reshape(num, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _as_linear(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+    """Weight (4 C', C) and bias (4 C',) that give a cell's family."""
     assert layer.bias is not None, "made with one"
-    return F.conv2d(cells, weight, layer.bias.repeat(4))
+    return layer.weight.permute(2, 3, 1, 0).flatten(0, 2), layer.bias.repeat(4)
 
 
 def in_image_order(families: Tensor) -> Tensor:
@@ -56,6 +78,30 @@ def normed(families: Tensor, norm: LayerNorm2d) -> Tensor:
     return eased.reshape(num, height, width, channels).permute(0, 3, 1, 2)
 
 
+def drawn_by_strips(
+    rows: Tensor, hw: Sequence[int], upscaling: Iterable[Any], weights: Tensor
+) -> Tensor:
+    """Masks of one prompt's cells (h w, C) -> logits (M, 4h, 4w), without gradients.
+
+    `upscaling` is SAM's: transposed convolution, norm, activation, and again without a norm;
+    weights (M, C/8). A few hundred cells go all the way before the next do, in the cache.
+    """
+    up1, norm, act1, up2, act2 = upscaling
+    first, second = _as_linear(up1), _as_linear(up2)
+    each = norm.weight.shape
+    planes = rows.new_empty(len(weights), len(rows), 16)
+    size = max(1, _STRIP // rows.shape[1])
+    for start in range(0, len(rows), size):
+        few = rows[start : start + size]
+        middle = F.linear(few, *first).reshape(-1, *each)
+        middle = act1(F.layer_norm(middle, each, norm.weight, norm.bias, norm.eps))
+        finest = act2(F.linear(middle, *second)).reshape(-1, weights.shape[1])
+        planes[:, start : start + size] = (weights @ finest.T).reshape(len(weights), -1, 16)
+    height, width = hw
+    parted = planes.reshape(-1, height, width, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
+    return parted.reshape(-1, 4 * height, 4 * width)
+
+
 class GatedSkip(nn.Module):
     """Image features, let through where the prompt's own features ask for them.
 
@@ -74,9 +120,9 @@ class GatedSkip(nn.Module):
         """
         members = own.shape[1] // self.gate.out_channels
         own_weights = [self.gate.weight.flatten(1)] * members
-        weight = torch.block_diag(*own_weights)[:, :, None, None]  # type: ignore[no-untyped-call] # torch has none
+        weight = torch.block_diag(*own_weights)  # type: ignore[no-untyped-call] # torch has none
         assert self.gate.bias is not None, "made with one"
-        asked = F.conv2d(own, weight, self.gate.bias.repeat(members))
+        asked = _pointwise(own, weight, self.gate.bias.repeat(members))
         return torch.addcmul(own, skip, asked.sigmoid_(), value=2)
 
 

@@ -43,6 +43,7 @@ class DiskModel:
         return ImageEmbedding(features=corner, skips=None, frame=frame, encoder_id="disks")
 
     prompts_at_once: int = 64
+    batches_at_once: int = 1
 
     def computing_in(self, precision: Precision) -> "DiskModel":
         assert precision == "float32", "disks have no products"
