@@ -223,18 +223,25 @@ def _is_quicker_as_bitmaps(a: Sequence[Rle], b: Sequence[Rle]) -> bool:
 
 def _iou_of_bitmaps(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:
     """`iou_matrix` by products of matrices, which count what two masks share."""
-    left, right = (np.stack([np.packbits(decode(mask)) for mask in side]) for side in (a, b))
+    # Masks that are compared with each other are decoded once.
+    left = _bitmaps(a)
+    right = left if list(a) == list(b) else _bitmaps(b)
     shared = np.zeros((len(a), len(b)))
     for start in range(0, left.shape[1], _BYTES_AT_ONCE):
         some = slice(start, start + _BYTES_AT_ONCE)
-        rows, columns = (
-            np.unpackbits(side[:, some], axis=1).astype(np.float32) for side in (left, right)
-        )
+        rows = np.unpackbits(left[:, some], axis=1).astype(np.float32)
+        same = right is left
+        columns = rows if same else np.unpackbits(right[:, some], axis=1).astype(np.float32)
         shared += rows @ columns.T
     areas_a, areas_b = (
         np.bitwise_count(side).sum(axis=1, dtype=np.int64) for side in (left, right)
     )
     return np.asarray(shared / np.maximum(1, areas_a[:, None] + areas_b - shared))
+
+
+def _bitmaps(masks: Sequence[Rle]) -> npt.NDArray[np.uint8]:
+    """(N, B), eight pixels a byte."""
+    return np.stack([np.packbits(decode(mask)) for mask in masks])
 
 
 def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:

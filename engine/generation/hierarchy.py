@@ -10,7 +10,8 @@ from engine.generation.masks import LEVELS, GeneratedMask
 
 # A part's edge may stand out of its whole by a little.
 _INSIDE = 0.9
-_ROWS_AT_ONCE = 256
+# Of the pairs of masks in memory; fewer masks are compared all together.
+_ROWS_AT_ONCE = 1024
 
 
 def nested(

@@ -55,14 +55,16 @@ class BatchedMaskDecoder(MaskDecoder):
         image_pe: Tensor,
         prompts: PromptEmbedding,
         skips: Skips | None,
+        picture: tuple[int, int],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Of masks 1 to 3 of each of N prompts those with a predicted IoU over `min_iou`, alone.
 
-        Takes the same as `decode` -> logits (K, 4h, 4w), predicted IoU (K,), and which they are,
-        (K,), of the 3 N. What tokens alone condemn is never drawn.
+        Takes the same as `decode`, and how many rows and columns of cells show the picture ->
+        logits (K, 4h, 4w), predicted IoU (K,), and which they are, (K,), of the 3 N. What tokens
+        alone condemn is never drawn, and what is outside the picture need not be.
         """
         if _is_one_image_on_a_cpu(embeddings, prompts):
-            return self._above_by_strips(min_iou, embeddings, image_pe, prompts)
+            return self._above_by_strips(min_iou, embeddings, image_pe, prompts, picture)
         hidden, cells = self._attended(embeddings, image_pe, prompts)
         iou = self._predicted_iou(hidden[:, 0], None)[:, 1:].flatten()
         index = (iou > min_iou).nonzero()[:, 0]
@@ -73,7 +75,12 @@ class BatchedMaskDecoder(MaskDecoder):
         return drawn[place, 1 + index % _NUM_AMBIGUOUS], iou[index], index
 
     def _above_by_strips(
-        self, min_iou: float, embeddings: Tensor, image_pe: Tensor, prompts: PromptEmbedding
+        self,
+        min_iou: float,
+        embeddings: Tensor,
+        image_pe: Tensor,
+        prompts: PromptEmbedding,
+        picture: tuple[int, int],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`decode_above` of one image: few prompts at a time, and of those what passes."""
         hw = embeddings.shape[2:]
@@ -85,10 +92,9 @@ class BatchedMaskDecoder(MaskDecoder):
             hidden, rows = attended(self.transformer, image, few)
             iou.append(self._predicted_iou(hidden[:, 0], None)[:, 1:])
             passes, weights = iou[-1] > min_iou, self._mask_weights(hidden)[:, 1:]
-            drawn += [
-                drawn_by_strips(rows[each], hw, self.output_upscaling, weights[each, passes[each]])
-                for each in passes.any(dim=1).nonzero()[:, 0].tolist()
-            ]
+            for each in passes.any(dim=1).nonzero()[:, 0].tolist():
+                own, asked = rows[each].view(*hw, -1), weights[each, passes[each]]
+                drawn.append(drawn_by_strips(own, picture, self.output_upscaling, asked))
         all_iou = torch.cat(iou).flatten()
         index = (all_iou > min_iou).nonzero()[:, 0]
         return torch.cat(drawn), all_iou[index], index
@@ -183,6 +189,7 @@ class RefinedMaskDecoder(BatchedMaskDecoder):
         image_pe: Tensor,
         prompts: PromptEmbedding,
         skips: Skips | None,
+        picture: tuple[int, int],  # noqa: ARG002 (a mask is judged by all of it)
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As the original's; but masks must be drawn to be judged."""
         logits, all_iou = self.decode(embeddings, image_pe, prompts, skips)

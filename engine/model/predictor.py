@@ -43,9 +43,10 @@ _IMAGES_ON_GPU = 3
 class LikelyMasks:
     """K masks of single clicks on one image, out of three a click.
 
-    logits: (K, h, w) in the frame, positive inside; iou: (K,) the IoU that the model predicts,
-    which may pass 1 by a little; which: (K,) int64, their places among all three masks of the first
-    click, of the second, and so on, in order. All where the model computes.
+    logits: (K, h, w) in the frame, positive inside; beyond the picture, but for one row and one
+    column, they mean nothing. iou: (K,) the IoU that the model predicts, which may pass 1 by a
+    little; which: (K,) int64, their places among all three masks of the first click, of the second,
+    and so on, in order. All where the model computes.
     """
 
     logits: Tensor
@@ -237,11 +238,14 @@ class Predictor:
         another encoder made `embedding`.
         """
         self._check_encoder(embedding)
-        tensors = prompts.to_tensors(embedding.frame, self.logits_hw(embedding.frame))
+        hw = self.logits_hw(embedding.frame)
+        tensors = prompts.to_tensors(embedding.frame, hw)
         index = torch.zeros(len(prompts), dtype=torch.int64, device=self.device)
+        picture = _cells_of(embedding, hw)
         features, prompted = embedding.batch().to(self.device), tensors.to(self.device)
         with computing_in(self._precision, self.device):
-            return LikelyMasks(*self._model.decode_above(min_iou, features, index, prompted))
+            found = self._model.decode_above(min_iou, features, index, prompted, picture=picture)
+        return LikelyMasks(*found)
 
     def _check_encoder(self, embedding: ImageEmbedding) -> None:
         if embedding.encoder_id != self.encoder_id:
@@ -282,6 +286,17 @@ class Predictor:
         """The size of the masks that it gives and takes for a frame."""
         height, width = self._model.logits_hw
         return height * frame.side // self.frame_side, width * frame.side // self.frame_side
+
+
+def _cells_of(embedding: ImageEmbedding, logits_hw: tuple[int, int]) -> tuple[int, int]:
+    """How many rows and columns of cells make the logits on which the picture leans."""
+    frame, cells_hw = embedding.frame, embedding.features.shape[-2:]
+    rows, columns = (
+        # The last logit that shows the picture, and one more.
+        min(cells, -(-(-(-shown * logits // frame.side) + 1) * cells // logits))
+        for shown, logits, cells in zip(frame.resized_hw, logits_hw, cells_hw, strict=True)
+    )
+    return rows, columns
 
 
 def _frame_of(pixels: Pixels, side: int) -> Frame:

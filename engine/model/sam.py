@@ -96,14 +96,22 @@ class PromptableSam(Sam):
         return logits, iou
 
     def decode_above(
-        self, min_iou: float, features: Features, image_index: Tensor, prompts: PromptTensors
+        self,
+        min_iou: float,
+        features: Features,
+        image_index: Tensor,
+        prompts: PromptTensors,
+        *,
+        picture: tuple[int, int] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Of the three masks of each of N prompts those with a predicted IoU over `min_iou`.
 
-        -> logits (K, h, w), predicted IoU (K,), which of the 3 N they are (K,).
+        -> logits (K, h, w), predicted IoU (K,), which of the 3 N they are (K,). `picture`: rows and
+        columns of the embedding beyond which masks need not be drawn.
         """
         asked = self._asked(features, image_index, prompts)
-        logits, iou, which = self.mask_decoder.decode_above(min_iou, *asked)
+        height, width = picture or features.embedding.shape[2:]
+        logits, iou, which = self.mask_decoder.decode_above(min_iou, *asked, (height, width))
         return logits, iou, which
 
     def _asked(

@@ -79,13 +79,16 @@ def normed(families: Tensor, norm: LayerNorm2d) -> Tensor:
 
 
 def drawn_by_strips(
-    rows: Tensor, hw: Sequence[int], upscaling: Iterable[Any], weights: Tensor
+    cells: Tensor, part: tuple[int, int], upscaling: Iterable[Any], weights: Tensor
 ) -> Tensor:
-    """Masks of one prompt's cells (h w, C) -> logits (M, 4h, 4w), without gradients.
+    """Masks of one prompt's cells (h, w, C) -> logits (M, 4h, 4w), without gradients.
 
-    `upscaling` is SAM's: transposed convolution, norm, activation, and again without a norm;
-    weights (M, C/8). A few hundred cells go all the way before the next do, in the cache.
+    Only the first rows and columns, as many as `part` says, are drawn; the rest are 0. `upscaling`
+    is SAM's: transposed convolution, norm, activation, and again without a norm; weights (M, C/8).
+    A few hundred cells go all the way before the next do, in the cache.
     """
+    height, width = part
+    rows = cells[:height, :width].reshape(-1, cells.shape[2])
     up1, norm, act1, up2, act2 = upscaling
     first, second = _as_linear(up1), _as_linear(up2)
     each = norm.weight.shape
@@ -97,9 +100,10 @@ def drawn_by_strips(
         middle = act1(F.layer_norm(middle, each, norm.weight, norm.bias, norm.eps))
         finest = act2(F.linear(middle, *second)).reshape(-1, weights.shape[1])
         planes[:, start : start + size] = (weights @ finest.T).reshape(len(weights), -1, 16)
-    height, width = hw
-    parted = planes.reshape(-1, height, width, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
-    return parted.reshape(-1, 4 * height, 4 * width)
+    logits = rows.new_zeros(len(weights), 4 * cells.shape[0], 4 * cells.shape[1])
+    drawn = logits[:, : 4 * height, : 4 * width].view(-1, height, 2, 2, width, 2, 2)
+    drawn.copy_(planes.view(-1, height, width, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6))
+    return logits
 
 
 class GatedSkip(nn.Module):

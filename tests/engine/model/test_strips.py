@@ -47,10 +47,13 @@ def test_masks_are_drawn_as_the_original_draws_them() -> None:
         nn.GELU(),
     )
     image, weights = torch.randn(1, DIM, 4, 9), torch.randn(2, DIM // 8)
-    rows = image[0].flatten(1).T.contiguous()
-    drawn = drawn_by_strips(rows, (4, 9), layers, weights)
     wanted = (weights @ layers(image)[0].flatten(1)).reshape(2, 16, 36)
+    drawn = drawn_by_strips(image[0].permute(1, 2, 0), (4, 9), layers, weights)
     torch.testing.assert_close(drawn, wanted, atol=1e-5, rtol=1e-5)
+    part = drawn_by_strips(image[0].permute(1, 2, 0), (2, 5), layers, weights)
+    torch.testing.assert_close(part[:, :8, :20], wanted[:, :8, :20], atol=1e-5, rtol=1e-5)
+    assert not part[:, 8:].any()
+    assert not part[:, :, 20:].any()
 
 
 @torch.inference_mode()
