@@ -1,13 +1,14 @@
 """What labels buy: the shipped weights fine-tuned on shares of the nuclei, scored on their gold.
 
-`python benchmarks/finetune.py [--json] [--quick] [--shares 0.1 0.3 1] [--steps N]`. The images are
-found at `../shared/data/nuclei` or below MASKLOOP_DATA; those whose file's SHA-256 begins with 32
-bits that 5 divides are the gold set, and nothing trains on them. Each share starts from the same
-weights and takes as many steps, which on two idle cores last a quarter of an hour.
+`python benchmarks/finetune.py [--json] [--quick] [--shares 0.1 0.3 1] [--minutes M]`. The images
+are found at `../shared/data/nuclei` or below MASKLOOP_DATA; those whose file's SHA-256 begins with
+32 bits that 5 divides are the gold set, and nothing trains on them. Each share starts from the same
+weights and takes as many steps: as M minutes, by default 15, have time for at this machine's pace.
 """
 
 import argparse
 import json
+import statistics
 import time
 from dataclasses import dataclass, replace
 
@@ -29,8 +30,8 @@ from flows.labels import TruthFile, truth_file
 from flows.progress import Progress
 from flows.recipes import NANO
 
-STEPS = 1400
-TRAINING = replace(NANO.training, steps=STEPS, warmup_steps=50, ema=0.997)
+# Steps to tell the pace by, after some in which images are read for the first time.
+PACE_STEPS, FIRST_STEPS = 24, 8
 EVALUATION = EvaluationConfig(max_images=1000, max_masks_per_image=10)
 METRICS = ("iou_1_click", "iou_5_clicks", "noc85", "ar1000", "ap50", "f1_50")
 
@@ -84,6 +85,12 @@ def scores_of(model: PromptableSam, gold: TruthFile, progress: Progress, *, quic
     )
 
 
+def steps_in(minutes: float, start: PromptableSam, images: Chosen) -> int:
+    """How many steps of the recipe this machine takes in that time, less a margin for its moods."""
+    records = train(start, images, replace(NANO.training, steps=PACE_STEPS)).steps
+    return int(48 * minutes / statistics.mean(record.seconds for record in records[FIRST_STEPS:]))
+
+
 def row(name: str, scores: Scores, images: int, seconds: float) -> dict[str, object]:
     flat = scores.flat()
     found = {key: flat[key + end] for key in METRICS for end in ("", "_low", "_high")}
@@ -95,13 +102,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--shares", type=float, nargs="*", default=[0.1, 0.3, 1.0])
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--minutes", type=float, default=15.0)
     options = parser.parse_args()
     require("nuclei", quick=options.quick)
     learn, gold = nuclei()
     start, _ = weights.load(weights.shipped())
     shares = options.shares[:1] if options.quick else options.shares
-    training = replace(TRAINING, steps=2 if options.quick else options.steps)
+    steps = 2 if options.quick else steps_in(options.minutes, start, share_of(learn, max(shares)))
+    training = replace(NANO.training, steps=steps)
     with terminal_progress() as progress:
         rows = [row("nothing", scores_of(start, gold, progress, quick=options.quick), 0, 0.0)]
         for share in shares:

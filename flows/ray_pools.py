@@ -121,6 +121,34 @@ def _need(ray: Any, spec: LabellerSpec, settings: WorkerSettings) -> _Need:
     return _Need(num_cpus=1.0, num_gpus=0.0)
 
 
+class _Counts:
+    """What Ray's dashboard and whoever reads its metrics see of the work."""
+
+    def __init__(self, model_version: str) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        tags = {"tag_keys": ("model_version",)}
+        self._images = Counter("maskloop_images", "Images labelled", **tags)
+        self._masks = Counter("maskloop_masks", "Masks made", **tags)
+        self._failed = Counter("maskloop_shards_failed", "Shards given up", **tags)
+        self._waiting = Gauge("maskloop_shards_waiting", "Shards without a worker", **tags)
+        for each in (self._images, self._masks, self._failed, self._waiting):
+            each.set_default_tags({"model_version": model_version})
+
+    def tell(self, result: Result, *, waiting: int) -> None:
+        """One shard is over, and so many have not begun."""
+        self._waiting.set(waiting)
+        if isinstance(result, ShardFailure):
+            self._failed.inc()
+            return
+        for counter, number in (
+            (self._images, result.num_images),
+            (self._masks, result.num_masks),
+        ):
+            if number:
+                counter.inc(number)
+
+
 @dataclass
 class _Job:
     """A shard at work: all its tasks, of which the last gives the receipt."""
@@ -180,8 +208,11 @@ class _Pools:
 
     def run(self) -> Iterator[Result]:
         """Work until all shards are done or given up."""
+        counts = _Counts(self._spec.model_version)
         try:
-            yield from self._worked()
+            for result in self._worked():
+                counts.tell(result, waiting=len(self._queue))
+                yield result
         finally:
             if self._asked_for_more:
                 # Else a cluster that grew would never shrink again.

@@ -24,6 +24,8 @@ _PRIOR_LOGIT = -3.0
 _NUM_AMBIGUOUS = 3
 # Of one image, whose cells are in memory for each. Weights are read once for them all.
 _PROMPTS_AT_ONCE = 8
+# Masks of so many prompts, and what they are drawn from, stay in the cache.
+_DRAWN_AT_ONCE = 16
 Skips = tuple[Tensor, Tensor]
 
 
@@ -192,10 +194,22 @@ class RefinedMaskDecoder(BatchedMaskDecoder):
         picture: tuple[int, int],  # noqa: ARG002 (a mask is judged by all of it)
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As the original's; but masks must be drawn to be judged."""
-        logits, all_iou = self.decode(embeddings, image_pe, prompts, skips)
-        iou = all_iou[:, 1:].flatten()
+        hidden, cells = self._attended(embeddings, image_pe, prompts)
+        kept, all_iou = [], []
+        size = _DRAWN_AT_ONCE if cells.device.type == "cpu" else max(1, len(cells))
+        for start in range(0, max(1, len(cells)), size):
+            few = slice(start, start + size)
+            own = skips
+            if skips is not None and len(skips[0]) > 1:
+                own = (skips[0][few], skips[1][few])
+            fine = None if prompts.fine is None else prompts.fine[few]
+            logits = self._drawn(hidden[few], cells[few], fine, own)
+            iou = self._predicted_iou(hidden[few, 0], logits)[:, 1:]
+            kept.append(logits[:, 1:][iou > min_iou])
+            all_iou.append(iou.flatten())
+        iou = torch.cat(all_iou)
         index = (iou > min_iou).nonzero()[:, 0]
-        return logits[index // _NUM_AMBIGUOUS, 1 + index % _NUM_AMBIGUOUS], iou[index], index
+        return torch.cat(kept), iou[index], index
 
     def _predicted_iou(self, token: Tensor, logits: Tensor | None) -> Tensor:
         assert logits is not None, "it looks at them"

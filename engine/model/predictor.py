@@ -29,8 +29,10 @@ _Item = TypeVar("_Item")
 # What a core's cache holds.
 _FRAMES_AT_ONCE = 8
 _IMAGES_AT_ONCE = 8
-# Numbers in the cells of all prompts. More leave the cache; with fewer, weights are read too often.
-_CELLS_AT_ONCE = 1 << 23
+# Numbers in the cells of all prompts. More leave the cache; with fewer prompts than the latter,
+# weights are read too often.
+_CELLS_AT_ONCE = 1 << 21
+_FEWEST_AT_ONCE = 8
 # Prompts that see the same cells, of which only a few are in memory at a time.
 _CLICKS_AT_ONCE = 64
 # Parameters.
@@ -221,7 +223,7 @@ class Predictor:
             return _CLICKS_AT_ONCE
         cells = int(np.prod(self._model.prompt_encoder.image_embedding_size))
         channels = int(self._model.prompt_encoder.embed_dim)
-        return max(1, _CELLS_AT_ONCE // (cells * channels))
+        return max(_FEWEST_AT_ONCE, _CELLS_AT_ONCE // (cells * channels))
 
     @property
     def batches_at_once(self) -> int:

@@ -23,7 +23,7 @@ from engine.model.attention import (
     projected_questions,
     questions,
 )
-from engine.model.transformer import TokenSideTransformer, conferred, thought_over
+from engine.model.transformer import TokenSideTransformer, fed_forward, self_attended
 
 # Numbers in the cells of a strip: half a megabyte, a core's own cache.
 _STRIP = 1 << 17
@@ -63,28 +63,31 @@ def attended(
     """Tokens (N, T, C) -> tokens (N, T, C) and cells (N, S, C), as the transformer gives them."""
     layers = list(transformer.layers)
     first = layers[0]
-    queries = conferred(first, tokens, tokens)
+    queries = self_attended(first, tokens, tokens)
     answer = _asked_image(first.cross_attn_token_to_image, queries + tokens, image)
     cells = image.cells.new_empty(len(tokens), *image.cells.shape)
-    walk = _Walk(image, rows=first.cross_attn_image_to_token.num_heads * tokens.shape[1])
+    strips = _Strips(image, rows=first.cross_attn_image_to_token.num_heads * tokens.shape[1])
     for number, layer in enumerate(layers):
-        queries = thought_over(layer, queries + answer)
-        way = _Way.of(layer, queries, tokens, image if number == 0 else None)
+        queries = fed_forward(layer, queries + answer)
+        update = _CellUpdate.of(layer, queries, tokens, image if number == 0 else None)
         if number + 1 < len(layers):
-            queries = conferred(layers[number + 1], queries, tokens)
+            queries = self_attended(layers[number + 1], queries, tokens)
             attention = layers[number + 1].cross_attn_token_to_image
         else:
             attention = transformer.final_attn_token_to_image
         wanted = questions(attention, queries + tokens)
         found = torch.stack(
-            [walk.along(way, index, cells[index], wanted[index]) for index in range(len(tokens))]
+            [
+                strips.through(update, index, cells[index], wanted[index])
+                for index in range(len(tokens))
+            ]
         )
         answer = answers(attention, found)
     return transformer.norm_final_attn(queries + answer), cells
 
 
 @dataclass(frozen=True)
-class _Way:
+class _CellUpdate:
     """What a layer does to the cells of each of N prompts.
 
     keys: (N, heads, T, d) for an image's own cells, which are projected, (N, heads * T, C) for the
@@ -114,7 +117,7 @@ class _Way:
         return cls(keys, constant, offered, layer.norm4, attention.num_heads)
 
 
-class _Walk:
+class _Strips:
     """The way of one prompt's cells after another's, through the same few buffers."""
 
     def __init__(self, image: OneImage, *, rows: int) -> None:
@@ -126,7 +129,7 @@ class _Walk:
         self._placed = image.cells.new_empty(size, channels)
         self._scores = image.cells.new_empty(rows, count)
 
-    def along(self, way: _Way, index: int, cells: Tensor, wanted: Tensor) -> Tensor:
+    def through(self, update: _CellUpdate, index: int, cells: Tensor, wanted: Tensor) -> Tensor:
         """Prompt `index`: its cells (S, C), read but in the first layer, and written.
 
         `wanted` (R, C) are the next questions of its tokens -> the means of cells that they find,
@@ -136,17 +139,17 @@ class _Walk:
         for strip in self._strips:
             here = cells[strip]
             changed, placed = self._changed[: len(here)], self._placed[: len(here)]
-            if way.constant is None:
+            if update.constant is None:
                 came = image.cells[strip]
-                scores = torch.bmm(way.keys[index], image.asking[:, strip].transpose(1, 2))
+                scores = torch.bmm(update.keys[index], image.asking[:, strip].transpose(1, 2))
             else:
                 came = here
                 torch.add(came, image.places[strip], out=placed)
-                flat = torch.addmm(way.constant[index], way.keys[index], placed.T)
-                scores = flat.reshape(way.num_heads, -1, len(here))
+                flat = torch.addmm(update.constant[index], update.keys[index], placed.T)
+                scores = flat.reshape(update.num_heads, -1, len(here))
             shares = torch.softmax(scores, dim=1).flatten(0, 1)
-            torch.addmm(came, shares.T, way.offered[index], out=changed)
-            here.copy_(way.norm(changed))
+            torch.addmm(came, shares.T, update.offered[index], out=changed)
+            here.copy_(update.norm(changed))
             torch.add(here, image.places[strip], out=placed)
             self._scores[:, strip] = wanted @ placed.T
         return torch.softmax(self._scores, dim=1) @ cells

@@ -16,11 +16,11 @@ class TokenSideTransformer(TwoWayTransformer):
         queries, cells = tokens, image
         for layer in self.layers:
             placed_cells = cells + image_pe
-            queries = conferred(layer, queries, tokens)
+            queries = self_attended(layer, queries, tokens)
             answer = to_tokens(
                 layer.cross_attn_token_to_image, queries + tokens, placed_cells, cells
             )
-            queries = thought_over(layer, queries + answer)
+            queries = fed_forward(layer, queries + answer)
             change = to_cells(
                 layer.cross_attn_image_to_token, placed_cells, queries + tokens, queries
             )
@@ -31,7 +31,7 @@ class TokenSideTransformer(TwoWayTransformer):
         return self.norm_final_attn(queries + answer), cells
 
 
-def conferred(layer: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> Tensor:
+def self_attended(layer: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> Tensor:
     """Tokens (N, T, C) after they asked each other; `tokens` are as they came in, their places."""
     if layer.skip_first_layer_pe:
         told = layer.self_attn(q=queries, k=queries, v=queries)
@@ -41,7 +41,7 @@ def conferred(layer: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> T
     return torch.as_tensor(layer.norm1(told))
 
 
-def thought_over(layer: TwoWayAttentionBlock, queries: Tensor) -> Tensor:
+def fed_forward(layer: TwoWayAttentionBlock, queries: Tensor) -> Tensor:
     """Tokens (N, T, C) that asked the image, after the rest of what a layer does to them."""
     queries = layer.norm2(queries)
     return torch.as_tensor(layer.norm3(queries + layer.mlp(queries)))

@@ -1,9 +1,11 @@
 """`maskloop generate --ray-address`: a cluster of two nodes, started on this machine."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import ray
 from ray.cluster_utils import Cluster
@@ -13,6 +15,19 @@ from flows.checking import fsck
 from flows.workspace import Workspace
 
 PROJECT = Path(__file__).parents[3]
+
+
+def metrics_with(name: str) -> str:
+    """What the nodes tell Prometheus, and it the dashboard; they do so every few seconds."""
+    for _ in range(60):
+        told = "".join(
+            httpx.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}").text
+            for node in ray.nodes()
+        )
+        if name in told:
+            return told
+        time.sleep(0.5)
+    raise AssertionError(f"no node tells {name}")
 
 
 @pytest.mark.slow
@@ -28,6 +43,7 @@ def test_two_nodes_work_on_one_generation(
         ray.init(address=nodes.address, log_to_driver=False)
         actors = list_actors(filters=[("class_name", "=", "ShardLabeller")])
         assert len({actor.node_id for actor in actors}) == 2, "an actor on each node"
+        assert "maskloop_images_total{" in metrics_with("maskloop_images_total")
     finally:
         ray.shutdown()
         nodes.shutdown()

@@ -1,0 +1,125 @@
+"""A generation whose workers and whose driver are killed, again and again."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from engine import images
+from engine.drawing.scenes import SceneStyle, draw_scene
+from flows import workspace as workspaces
+from flows.checking import fsck
+from flows.image_adding import add_images
+
+PROJECT = Path(__file__).parents[2]
+NUM_IMAGES, NUM_KILLS = 100, 20
+_MARK = "MASKLOOP_TEST_RUN"
+
+GENERATE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from flows.generation import generate_stage
+from flows.progress import Silent
+from flows.recipes import RECIPES
+from flows.settings import WorkerSettings
+from flows.workspace import open_workspace
+workspace = open_workspace(Path(sys.argv[1]))
+two = replace(workspace.settings, workers=WorkerSettings(kind="ray", count=2))
+quick = RECIPES["quick"]
+recipe = replace(
+    quick, shard_size=2, generation=replace(quick.generation, points_per_side=12)
+)
+generate_stage(replace(workspace, settings=two), recipe, Silent())
+"""
+
+
+class Job:
+    """`generate` in a process of its own, with a Ray of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self._mark = f"{_MARK}={uuid.uuid4()}"
+        name, value = self._mark.split("=")
+        environment = {**os.environ, name: value, "PYTHONPATH": str(PROJECT)}
+        command = [sys.executable, "-c", GENERATE, str(root)]
+        self.driver = subprocess.Popen(command, env=environment, cwd=PROJECT)
+
+    def workers(self) -> list[int]:
+        """The processes that label now."""
+        return [pid for pid, name in self._processes() if name.startswith(b"ray::ShardLabeller")]
+
+    def end(self) -> None:
+        """Kill the driver, and Ray, which would go by itself a moment later."""
+        self.driver.kill()
+        self.driver.wait()
+        for pid, _ in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _processes(self) -> list[tuple[int, bytes]]:
+        """Number and command line of all that came of this job."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if self._mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append((int(folder.name), (folder / "cmdline").read_bytes()))
+        return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_twenty_kills_leave_each_image_done_once(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    style = SceneStyle(subject="shapes", hw=(64, 64), num_objects=(2, 4), radius=(6.0, 16.0))
+    for number in range(NUM_IMAGES):
+        picture = images.encode_png(draw_scene(number, style).image)
+        (folder / f"{number:03}.png").write_bytes(picture)
+    opened = workspaces.create(tmp_path / "workspace")
+    report = add_images(opened, [str(folder)], strict=True, progress=lambda *_: None)
+    assert report.num_new == NUM_IMAGES
+
+    chance, kills = random.Random(5), Counter[str]()
+    job = Job(opened.root)
+    try:
+        while kills.total() < NUM_KILLS:
+            assert job.driver.poll() is None, f"it was through, or failed, after {dict(kills)}"
+            time.sleep(chance.uniform(0.5, 3.0))
+            workers = job.workers()
+            if not workers:
+                continue
+            if chance.random() < 0.3:
+                job.end()
+                kills["driver"] += 1
+                job = Job(opened.root)
+            else:
+                with suppress(ProcessLookupError):
+                    os.kill(chance.choice(workers), signal.SIGKILL)
+                kills["worker"] += 1
+        assert job.driver.wait(timeout=400) == 0
+    finally:
+        job.end()
+    assert min(kills["driver"], kills["worker"]) >= 4
+
+    again = Job(opened.root)
+    try:
+        assert again.driver.wait(timeout=400) == 0
+    finally:
+        again.end()
+    opened.lake.close()
+    opened = workspaces.open_workspace(opened.root)
+    sets = opened.lake.rows(
+        "SELECT count(*) AS sets, count(DISTINCT image_id) AS images FROM image_sets"
+    )[0]
+    assert sets == {"sets": NUM_IMAGES, "images": NUM_IMAGES}
+    doubled = opened.lake.rows("SELECT mask_id FROM masks GROUP BY 1 HAVING count(*) > 1")
+    assert doubled == []
+    assert fsck(opened) == []
