@@ -1,10 +1,8 @@
 """Stage 3: each image is labelled once by each model, whatever fails on the way."""
 
 import os
-import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -320,18 +318,3 @@ def test_killed_anywhere_each_image_is_labelled_once(
     assert fsck(opened) == []
     rows = opened.lake.rows("SELECT status FROM runs WHERE stage = 'generate' ORDER BY started_at")
     assert [row["status"] for row in rows] == runs
-
-
-@pytest.mark.slow
-def test_killed_at_random_again_and_again(filled: Workspace) -> None:
-    chance = random.Random(3)
-    command = [sys.executable, "-c", GENERATE, str(filled.root)]
-    for _ in range(6):
-        process = subprocess.Popen(command, cwd=PROJECT)
-        time.sleep(chance.uniform(2.0, 9.0))
-        process.kill()
-        process.wait()
-    assert generate_in_a_process(filled.root) == 0
-    opened = open_workspace(filled.root)
-    assert each_image_once(opened)
-    assert fsck(opened) == []
