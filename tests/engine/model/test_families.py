@@ -1,7 +1,9 @@
-"""Every family of encoders trains as a whole, and answers a batch as it answers one alone."""
+"""Every family of encoders learns, trains as a whole, and answers a batch as it answers one."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from segment_anything.modeling import (
@@ -12,10 +14,17 @@ from segment_anything.modeling import (
     TwoWayTransformer,
 )
 
+from engine import coco, images, rle
+from engine.metrics.interactive import click_traces
+from engine.model.interactive import InteractivePredictor
+from engine.model.predictor import Predictor
 from engine.model.prompt_encoder import BOTTOM_RIGHT, PADDING, POSITIVE, TOP_LEFT, PromptTensors
 from engine.model.registry import ModelConfig, build_model, vit_t, with_backbone, with_batches
 from engine.model.sam import PromptableSam
 from engine.model.weights import load, to_bytes
+from engine.training.config import TrainingConfig
+from engine.training.samples import LabelledImage
+from engine.training.trainer import train
 
 SIDE = 128
 
@@ -148,3 +157,72 @@ def test_the_likely_masks_are_those_of_all(name: str) -> None:
         assert which.tolist() == (all_iou > threshold).nonzero()[:, 0].tolist()
         torch.testing.assert_close(likely, all_logits[which], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(its_iou, all_iou[which])
+
+
+class Windows:
+    """The largest nucleus of each of some images, in a window of the model's size around it."""
+
+    def __init__(self, folder: Path, num_images: int) -> None:
+        dataset = coco.read(folder / "annotations.json")
+        by_image: dict[object, list[coco.CocoMask]] = {}
+        for mask in dataset.masks:
+            by_image.setdefault(mask.image_id, []).append(mask)
+        largest = {
+            number: max(found, key=lambda mask: rle.area(mask.rle))
+            for number, found in by_image.items()
+        }
+        names = {image.id: image.file_name for image in dataset.images}
+        ranked = sorted(largest, key=lambda number: -rle.area(largest[number].rle))
+        self.items = [
+            self._window(folder / "images" / names[number], largest[number].rle)
+            for number in ranked[:num_images]
+        ]
+
+    @staticmethod
+    def _window(path: Path, code: rle.Rle) -> LabelledImage:
+        pixels = images.decode(path.read_bytes()).pixels
+        x0, y0, x1, y1 = rle.box(code)
+        corner = np.array([y0 + y1 - SIDE, x0 + x1 - SIDE]) / 2
+        top, left = np.clip(corner, 0, np.array(code.size) - SIDE).astype(int)
+        part = np.s_[top : top + SIDE, left : left + SIDE]
+        mask = rle.encode_one(np.ascontiguousarray(rle.decode(code)[part]))
+        return LabelledImage(image=pixels[part].copy(), masks=[mask], complete=False)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def load(self, index: int) -> LabelledImage:
+        return self.items[index]
+
+
+def first_click(model: PromptableSam, item: LabelledImage) -> float:
+    """The IoU that a click in the middle gives."""
+    predictor = Predictor(model, version="of a test")
+    asked = InteractivePredictor.on(predictor, item.image, predictor.embed(item.image))
+    truths = np.stack([rle.decode(mask) for mask in item.masks])
+    [trace] = click_traces(asked, truths, num_clicks=1, num_needed=1, target=1.0)
+    return trace.at(1)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "steps"), [("vit", 450), ("vit_t", 100), ("resnet18", 200)])
+def test_eight_real_images_are_learnt_by_heart(name: str, steps: int, data_dir: Path) -> None:
+    windows = Windows(data_dir / "nuclei", 8)
+    config = TrainingConfig(
+        steps=steps,
+        batch_images=2,
+        masks_per_image=1,
+        background_per_image=0,
+        warmup_steps=20,
+        augment=False,
+        crop_scale=(1.0, 1.0),
+        box_fraction=0.0,
+        extra_rounds=(0,),
+        extra_rounds_p=(1.0,),
+        ema=0.9,
+    )
+    before = FAMILIES[name]()
+    model = train(before, windows, config).model
+    ious = [first_click(model, item) for item in windows.items]
+    assert float(np.mean(ious)) >= 0.9, ious
