@@ -298,5 +298,5 @@ def test_short_histories() -> None:
 @pytest.mark.timeout(900)
 def test_long_histories() -> None:
     run_state_machine_as_test(
-        History, settings=settings(max_examples=80, stateful_step_count=60, deadline=None)
+        History, settings=settings(max_examples=50, stateful_step_count=60, deadline=None)
     )
