@@ -71,9 +71,8 @@ class BatchedMaskDecoder(MaskDecoder):
         iou = self._predicted_iou(hidden[:, 0], None)[:, 1:].flatten()
         index = (iou > min_iou).nonzero()[:, 0]
         asked, place = torch.unique(index // _NUM_AMBIGUOUS, return_inverse=True)
-        own = None if skips is None or len(skips[0]) == 1 else (skips[0][asked], skips[1][asked])
         fine = None if prompts.fine is None else prompts.fine[asked]
-        drawn = self._drawn(hidden[asked], cells[asked], fine, own or skips)
+        drawn = self._drawn(hidden[asked], cells[asked], fine, _skips_of(skips, asked))
         return drawn[place, 1 + index % _NUM_AMBIGUOUS], iou[index], index
 
     def _above_by_strips(
@@ -158,10 +157,18 @@ class BatchedMaskDecoder(MaskDecoder):
 
 
 def _is_one_image_on_a_cpu(embeddings: Tensor, prompts: PromptEmbedding) -> bool:
-    """Whether all prompts see the same cells, in float32, where a core's cache decides the time."""
+    """Whether all see the same cells, in float32 without gradients: there a cache decides."""
     kind = embeddings.device.type
     alone = len(embeddings) == len(prompts.dense) == 1 and len(prompts.sparse) > 0
-    return alone and kind == "cpu" and not torch.is_autocast_enabled(kind)
+    plain = not torch.is_autocast_enabled(kind) and not torch.is_grad_enabled()
+    return alone and kind == "cpu" and plain
+
+
+def _skips_of(skips: Skips | None, rows: Tensor | slice) -> Skips | None:
+    """Those of some prompts; what one image has for all prompts stays as it is."""
+    if skips is None or len(skips[0]) == 1:
+        return skips
+    return skips[0][rows], skips[1][rows]
 
 
 def _as_rows(cells: Tensor) -> Tensor:
@@ -199,11 +206,8 @@ class RefinedMaskDecoder(BatchedMaskDecoder):
         size = _DRAWN_AT_ONCE if cells.device.type == "cpu" else max(1, len(cells))
         for start in range(0, max(1, len(cells)), size):
             few = slice(start, start + size)
-            own = skips
-            if skips is not None and len(skips[0]) > 1:
-                own = (skips[0][few], skips[1][few])
             fine = None if prompts.fine is None else prompts.fine[few]
-            logits = self._drawn(hidden[few], cells[few], fine, own)
+            logits = self._drawn(hidden[few], cells[few], fine, _skips_of(skips, few))
             iou = self._predicted_iou(hidden[few, 0], logits)[:, 1:]
             kept.append(logits[:, 1:][iou > min_iou])
             all_iou.append(iou.flatten())

@@ -178,3 +178,17 @@ def test_other_errors_and_a_batch_of_one_are_told(
 def test_bounds_of_memory_are_no_part_of_what_a_config_is() -> None:
     assert replace(CONFIG, points_per_batch=3, pixels_per_strip=9).key() == CONFIG.key()
     assert replace(CONFIG, overlaps="best").key() != CONFIG.key()
+
+
+def test_batches_side_by_side_give_the_same(pixels: Any, disks: Any) -> None:
+    config = replace(CONFIG, points_per_batch=10)
+    one, two = (
+        MaskGenerator(disks.model(list(disks.scene), batches_at_once=count), config).generate(
+            pixels
+        )
+        for count in (1, 2)
+    )
+    assert len(one.masks) >= len(disks.scene)
+    assert [mask.number for mask in two.masks] == [mask.number for mask in one.masks]
+    assert [mask.rle for mask in two.masks] == [mask.rle for mask in one.masks]
+    assert two.rejections == one.rejections
