@@ -50,7 +50,7 @@ def confident(generated: Generated, config: ProposalConfig) -> list[GeneratedMas
         return []
     apart = mask_nms(
         [mask.rle for mask in good],
-        np.stack([mask.box_xyxy for mask in good]),
+        [mask.area for mask in good],
         [mask.score for mask in good],
         iou_threshold=config.max_overlap,
         containment_threshold=config.max_overlap,

@@ -147,9 +147,9 @@ def decode_box(mask: Rle) -> tuple[Mask, int, int]:
 
     Raises ValueError for a malformed code. An empty mask gives (0, 0).
     """
-    x0, y0, x1, y1 = (int(value) for value in box(mask))
-    height = mask.size[0]
-    borders = np.cumsum(_runs(mask)).clip(x0 * height, x1 * height)
+    height, runs = mask.size[0], _runs(mask)
+    x0, y0, x1, y1 = (int(value) for value in _box(*_shown(runs), height))
+    borders = np.cumsum(runs).clip(x0 * height, x1 * height)
     values = np.arange(len(borders)) % 2 == 1
     lengths = np.diff(borders, prepend=x0 * height)
     columns = np.repeat(values, lengths).reshape(x1 - x0, -1) if x1 > x0 else np.zeros((0, 0), "?")
@@ -170,13 +170,39 @@ def area(mask: Rle) -> int:
 
 def box(mask: Rle) -> Boxes:
     """(4,) xyxy, half-open; zeros for an empty mask. Raises ValueError for a malformed code."""
-    runs = _runs(mask)
-    ends = np.cumsum(runs)[1::2]
+    return _box(*_shown(_runs(mask)), mask.size[0])
+
+
+def is_plain(mask: Rle) -> bool:
+    """Whether the mask has one run in each of its columns, beside that of the column before.
+
+    Such a mask has no hole and, if pixels also touch by their corners, one island at most. Raises
+    ValueError for a malformed code.
+    """
+    starts, ends = _shown(_runs(mask))
+    height = mask.size[0]
+    columns, tops = np.divmod(starts, height)
+    bottoms = ends - columns * height
+    in_one_column = bottoms <= height
+    beside = (np.diff(columns) == 1) & (tops[1:] <= bottoms[:-1]) & (tops[:-1] <= bottoms[1:])
+    return bool(in_one_column.all() and beside.all())
+
+
+def _shown(
+    runs: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where each run of the mask's own pixels starts and ends, half-open, counted down columns."""
     lengths = runs[1::2]
-    starts, lasts = (ends - lengths)[lengths > 0], (ends - 1)[lengths > 0]
+    ends = np.cumsum(runs)[1::2]
+    if lengths.all():
+        return ends - lengths, ends
+    return (ends - lengths)[lengths > 0], ends[lengths > 0]
+
+
+def _box(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], height: int) -> Boxes:
     if starts.size == 0:
         return np.zeros(4, dtype=np.float32)
-    height = mask.size[0]
+    lasts = ends - 1
     x0, x1 = starts[0] // height, lasts[-1] // height + 1
     if (starts // height != lasts // height).any():
         # A run that goes on in the next column touches the bottom and the top.

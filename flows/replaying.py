@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from engine.generation.config import GenerationConfig
 from engine.generation.grid import CropBox
 from engine.generation.masks import Generated, GeneratedMask
 from engine.generation.replay import check_replayable, replay
-from engine.rle import Rle, box
+from engine.rle import Rle
 from flows import serving
 from flows.errors import UsageError
 from flows.generation import GenerateOutcome, generate_stage
@@ -172,12 +174,13 @@ class _Source:
 def _mask(row: Mapping[str, Any]) -> GeneratedMask:
     height, width = row["segmentation"]["size"]
     code = Rle((height, width), row["segmentation"]["counts"])
+    left, top, wide, high = row["bbox"]
     x, y, crop_width, crop_height = (int(value) for value in row["crop_box"])
     point_x, point_y = row["point_coords"][0]
     return GeneratedMask(
         number=row["number"],
         rle=code,
-        box_xyxy=box(code),
+        box_xyxy=np.array([left, top, left + wide, top + high], dtype=np.float32),
         crop=CropBox(row["crop_layer"], (x, y, x + crop_width, y + crop_height)),
         area=row["area"],
         predicted_iou=row["predicted_iou"],

@@ -8,8 +8,7 @@ from engine.generation.config import GenerationConfig
 from engine.generation.masks import Candidates, Generated, GeneratedMask, Rejections
 from engine.generation.memory import Bounds
 from engine.generation.propose import CropProposals, Proposal, Proposed
-from engine.generation.replay import among
-from engine.generation.select import best_of_image, distinct, rank
+from engine.generation.select import best_of_image, distinct, distinct_of, rank
 from engine.generation.windows import WindowUpscaler
 from engine.geometry import Boxes
 
@@ -25,7 +24,7 @@ def finish(proposed: Proposed, config: GenerationConfig) -> Generated:
         if proposed.keep_candidates:
             finished = finishing.all_of(crop)
             candidates += finished
-            crops.append(among(finished, config, rejections))
+            crops.append(distinct_of(finished, config, rejections))
         else:
             crops.append(finishing.distinct(crop, rejections))
     masks = best_of_image(crops, config, rejections)

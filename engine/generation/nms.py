@@ -11,6 +11,8 @@ from engine.geometry import Boxes, box_iou
 from engine.rle import Rle
 
 Indices = npt.NDArray[np.int64]
+# Compared with those that stay so far and among each other in one go.
+_MASKS_AT_ONCE = 256
 
 
 def by_score(scores: npt.ArrayLike) -> Indices:
@@ -43,7 +45,7 @@ class MaskNms:
 
 def mask_nms(
     masks: Sequence[Rle],
-    boxes: Boxes,
+    areas: npt.ArrayLike,
     scores: npt.ArrayLike,
     *,
     iou_threshold: float,
@@ -51,27 +53,27 @@ def mask_nms(
 ) -> MaskNms:
     """Greedy as `box_nms`, by the masks: their IoU, and the share of the smaller in the larger.
 
-    At 1 a threshold removes nothing.
+    areas: (N,) of the masks in pixels. At 1 a threshold removes nothing.
     """
     result = MaskNms([], [], [])
-    areas = np.array([rle.area(mask) for mask in masks], dtype=np.float64)
-    for index in map(int, by_score(scores)):
-        near = _meeting(boxes, index, result.kept)
-        ious = rle.iou_matrix([masks[index]], [masks[other] for other in near])[0]
-        both = ious * (areas[index] + areas[near]) / (1 + ious)
-        inside = both / np.maximum(np.minimum(areas[index], areas[near]), 1)
-        if (ious > iou_threshold).any():
-            result.duplicates.append(index)
-        elif (inside > containment_threshold + 1e-9).any():
-            result.contained.append(index)
-        else:
-            result.kept.append(index)
+    sizes = np.asarray(areas, dtype=np.float64)
+    order = by_score(scores)
+    for start in range(0, len(order), _MASKS_AT_ONCE):
+        some = order[start : start + _MASKS_AT_ONCE]
+        others = np.concatenate([np.array(result.kept, dtype=np.int64), some])
+        ious = rle.iou_matrix([masks[i] for i in some], [masks[i] for i in others])
+        own = sizes[some, None]
+        both = ious * (own + sizes[others]) / (1 + ious)
+        inside = both / np.maximum(np.minimum(own, sizes[others]), 1)
+        like, within = ious > iou_threshold, inside > containment_threshold + 1e-9
+        stays = np.arange(len(others)) < len(result.kept)
+        first = len(result.kept)
+        for row, index in enumerate(map(int, some)):
+            if (like[row] & stays).any():
+                result.duplicates.append(index)
+            elif (within[row] & stays).any():
+                result.contained.append(index)
+            else:
+                result.kept.append(index)
+                stays[first + row] = True
     return result
-
-
-def _meeting(boxes: Boxes, index: int, others: list[int]) -> Indices:
-    """Those of `others` whose boxes meet box `index`: no other mask can overlap it."""
-    candidates = np.array(others, dtype=np.int64)
-    low = np.maximum(boxes[index, :2], boxes[candidates, :2])
-    high = np.minimum(boxes[index, 2:], boxes[candidates, 2:])
-    return candidates[(low < high).all(axis=1)]

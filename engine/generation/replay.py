@@ -6,7 +6,7 @@ from itertools import groupby
 
 from engine.generation.config import GenerationConfig
 from engine.generation.masks import GeneratedMask, Rejections
-from engine.generation.select import best_of_image, distinct, rank
+from engine.generation.select import best_of_image, distinct_of
 
 # What decides which of the candidates stay, or nothing; all else decides what the candidates are.
 REPLAYED = frozenset(
@@ -70,18 +70,5 @@ def replay(
     """
     rejections = Rejections()
     by_crop = [list(group) for _, group in groupby(candidates, key=lambda mask: mask.crop)]
-    crops = [among(group, config, rejections) for group in by_crop]
+    crops = [distinct_of(group, config, rejections) for group in by_crop]
     return best_of_image(crops, config, rejections), rejections
-
-
-def among(
-    masks: Sequence[GeneratedMask], config: GenerationConfig, rejections: Rejections
-) -> list[GeneratedMask]:
-    """The distinct ones of a crop's masks."""
-    return distinct(
-        [rank(mask.predicted_iou, mask.stability_score, config) for mask in masks],
-        [mask.number for mask in masks],
-        masks.__getitem__,
-        config,
-        rejections,
-    )

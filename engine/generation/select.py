@@ -50,6 +50,21 @@ def distinct(
     return kept.masks
 
 
+def distinct_of(
+    masks: Sequence[GeneratedMask], config: GenerationConfig, rejections: Rejections
+) -> list[GeneratedMask]:
+    """`distinct`, of masks that are made already."""
+    sound: list[GeneratedMask] = []
+    for mask in masks:
+        reason = _refusal(mask, config)
+        if reason is None:
+            sound.append(mask)
+        else:
+            rejections.add(reason, mask.number)
+    ranks = [_rank_of(mask, config) for mask in sound]
+    return _apart(sound, ranks, config.box_nms_thresh, rejections)
+
+
 def rank(predicted_iou: float, stability: float, config: GenerationConfig) -> float:
     """How good a mask is among others."""
     return predicted_iou if config.ranked_by == "predicted_iou" else predicted_iou * stability
@@ -109,7 +124,8 @@ def _refusal(mask: GeneratedMask, config: GenerationConfig) -> str | None:
         return "predicted_iou"
     if mask.stability_score < config.stability_score_thresh:
         return "stability"
-    if not 0 < mask.area <= config.max_mask_area_fraction * float(np.prod(mask.rle.size)):
+    height, width = mask.rle.size
+    if not 0 < mask.area <= config.max_mask_area_fraction * float(height * width):
         return "area"
     if is_cut_by_crop(mask.box_xyxy, mask.crop, mask.rle.size, config.crop_edge_atol):
         return "crop_edge"
@@ -158,6 +174,8 @@ def _cleaned(
 
 
 def _without_small_regions(mask: GeneratedMask, min_area: int) -> GeneratedMask:
+    if rle.is_plain(mask.rle):
+        return mask
     before, x0, y0 = rle.decode_box(mask.rle)
     after = remove_small_regions(before, min_area)
     return mask if np.array_equal(before, after) else mask.redrawn(after, x0, y0)
@@ -172,7 +190,7 @@ def _not_inside(
     # Ranks of one layer differ by at most about 1, so a layer outweighs them.
     result = mask_nms(
         [mask.rle for mask in masks],
-        np.stack([mask.box_xyxy for mask in masks]),
+        [mask.area for mask in masks],
         [2 * mask.crop.layer + _rank_of(mask, config) for mask in masks],
         iou_threshold=config.mask_nms_thresh,
         containment_threshold=config.containment_thresh,

@@ -6,6 +6,7 @@ import torch
 from torchvision.ops import nms as torchvision_nms
 
 from engine import rle
+from engine.generation import nms
 from engine.generation.clean import remove_small_regions
 from engine.generation.config import GenerationConfig
 from engine.generation.filters import (
@@ -125,8 +126,12 @@ def test_equal_scores_keep_their_order() -> None:
     assert box_nms(np.zeros((0, 4), "f4"), [], 0.7).tolist() == []
 
 
+@pytest.mark.parametrize("at_once", [7, 256])
 @pytest.mark.parametrize(("iou", "inside"), [(0.5, 0.8), (1.0, 0.6), (0.3, 1.0), (1.0, 1.0)])
-def test_mask_nms_is_greedy_nms_on_pixels(iou: float, inside: float) -> None:
+def test_mask_nms_is_greedy_nms_on_pixels(
+    iou: float, inside: float, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nms, "_MASKS_AT_ONCE", at_once)
     masks = random_masks(60)
     masks = masks[masks.any(axis=(1, 2))]
     scores = np.random.default_rng(5).random(len(masks))
@@ -142,7 +147,7 @@ def test_mask_nms_is_greedy_nms_on_pixels(iou: float, inside: float) -> None:
             kept.append(index)
     found = mask_nms(
         rle.encode(masks),
-        masks_to_boxes(masks),
+        masks.sum(axis=(1, 2)),
         scores,
         iou_threshold=iou,
         containment_threshold=inside,
@@ -176,6 +181,17 @@ def test_small_regions_go(before: str, after: str) -> None:
     np.testing.assert_array_equal(remove_small_regions(mask, 4), drawn(after))
     np.testing.assert_array_equal(mask, copy)
     assert remove_small_regions(mask, 0) is mask
+
+
+def test_a_plain_mask_has_no_small_regions() -> None:
+    generator = np.random.default_rng(3)
+    plain = 0
+    for _ in range(400):
+        mask = generator.random((4, 4)) < 0.5
+        if rle.is_plain(rle.encode_one(mask)):
+            plain += 1
+            np.testing.assert_array_equal(remove_small_regions(mask, 3), mask)
+    assert plain > 20
 
 
 @pytest.mark.parametrize("hw", [(300, 480), (481, 321), (40, 64), (1, 30), (1040, 1388)])
