@@ -7,6 +7,7 @@ encodes our own arrays and compares masks that were checked.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -37,6 +38,14 @@ class Rle:
 
     size: tuple[int, int]
     counts: str
+
+    @cached_property
+    def _is_as_coco_has_it(self) -> bool:
+        """Whether pycocotools reads it right; raises ValueError for a malformed code.
+
+        A run of no pixels is legal, but it takes one for a corner of the mask.
+        """
+        return bool(_runs(self)[1:].all())
 
 
 @dataclass(frozen=True)
@@ -393,10 +402,8 @@ def _same_size(masks: Sequence[Rle]) -> None:
 
 
 def _to_coco(mask: Rle) -> dict[str, Any]:
-    runs = _runs(mask)
-    # Legal, but pycocotools takes an empty run for one of the mask's corners.
-    if (runs[1:] == 0).any():
-        mask = encode_one(_paint(runs, mask.size))
+    if not mask._is_as_coco_has_it:
+        mask = encode_one(decode(mask))
     return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
 
 

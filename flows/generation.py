@@ -168,7 +168,8 @@ class _Plan:
         promised = {image_id for row in waiting for image_id in row.image_ids}
         missing = self._missing() if only is None else only
         fresh = [image_id for image_id in missing if image_id not in promised]
-        rows = [self._row(run_id, image_ids) for image_ids in _chunks(fresh, shard_size)]
+        sha256 = serving.model_row(self.workspace, self.version).weights_sha256
+        rows = [self._row(run_id, sha256, image_ids) for image_ids in _chunks(fresh, shard_size)]
         shards.plan(self.workspace.lake, rows)
         planned = [*waiting, *rows]
         refs = self._references([image_id for row in planned for image_id in row.image_ids])
@@ -181,8 +182,7 @@ class _Plan:
             for row in planned
         ]
 
-    def _row(self, run_id: str, image_ids: Sequence[str]) -> ShardRow:
-        sha256 = serving.model_row(self.workspace, self.version).weights_sha256
+    def _row(self, run_id: str, sha256: str, image_ids: Sequence[str]) -> ShardRow:
         return ShardRow(
             shard_key=shard_key(sha256, self.config_hash, image_ids),
             run_id=run_id,
