@@ -13,7 +13,7 @@ const MAX_PIXELS = 2 ** 31 - 1;
 const FIRST_CHARACTER = 48;
 const MORE = 0x20;
 const SIGN = 0x10;
-/** So many groups hold any run, or difference of runs, below MAX_PIXELS. */
+/** So many groups of 5 bits, MORE values each, hold any run, or difference of runs, below MAX_PIXELS. */
 const MAX_GROUPS = 7;
 
 /** The runs of a code; throws for one that is malformed. */
@@ -79,31 +79,35 @@ function lengthsOf(counts: string, height: number, width: number): number[] {
 }
 
 function numbersOf(counts: string): number[] {
+  const groups = groupsOf(counts);
   const numbers: number[] = [];
   let value = 0;
   let scale = 1;
-  let groups = 0;
-  for (let index = 0; index < counts.length; index++) {
-    const group = counts.charCodeAt(index) - FIRST_CHARACTER;
-    if (group < 0 || group >= 2 * MORE) {
-      throw new Error("counts: must have only the characters from '0' to 'o'");
-    }
-    if (++groups > MAX_GROUPS) {
-      throw new Error("counts: must be runs shorter than 2^31, but got a longer one");
-    }
+  for (const group of groups) {
     // Not by shifts, which end at 32 bits.
     value += (group & (MORE - 1)) * scale;
     scale *= MORE;
+    if (scale > MORE ** MAX_GROUPS) {
+      throw new Error("counts: must be runs shorter than 2^31, but got a longer one");
+    }
     if (group & MORE) continue;
     numbers.push(group & SIGN ? value - scale : value);
     value = 0;
     scale = 1;
-    groups = 0;
-  }
-  if (groups > 0 || numbers.length === 0) {
-    throw new Error("counts: must be a whole code, but got one that is cut off");
   }
   return numbers;
+}
+
+function groupsOf(counts: string): number[] {
+  const groups = Array.from(counts, (letter) => letter.charCodeAt(0) - FIRST_CHARACTER);
+  if (groups.some((group) => group < 0 || group >= 2 * MORE)) {
+    throw new Error("counts: must have only the characters from '0' to 'o'");
+  }
+  // Of none, the last is not there.
+  if ((groups.at(-1) ?? MORE) & MORE) {
+    throw new Error("counts: must be a whole code, but got one that is cut off");
+  }
+  return groups;
 }
 
 function written(lengths: readonly number[]): string {
