@@ -26,11 +26,11 @@ describe("a mask", () => {
     const bitmap = bitmapOf(mask);
     expect(equal(fromBitmap(bitmap, mask.height, mask.width), mask)).toBe(true);
     expect(area(mask)).toBe(bitmap.reduce((sum, value) => sum + value, 0));
-    for (let y = 0; y < mask.height; y++) {
-      for (let x = 0; x < mask.width; x++) {
-        expect(contains(mask, x + 0.5, y + 0.25)).toBe(bitmap[y * mask.width + x] === 1);
-      }
-    }
+    const found = bitmap.map((_, place) => {
+      const [x, y] = [place % mask.width, Math.floor(place / mask.width)];
+      return contains(mask, x + 0.5, y + 0.25) ? 1 : 0;
+    });
+    expect(found).toEqual(bitmap);
   });
 
   test.each(pairs())("has runs in order, each in one column, that do not touch in it, %#", (mask) => {
