@@ -25,7 +25,7 @@ export function ask<T>(title: string, text: string, options: readonly Option<T>[
     dialog.append(element("div", { class: "choices" }, ...buttons));
     dialog.addEventListener("close", () => [dialog.remove(), resolve(answer)]);
     dialog.showModal();
-    buttons[0]?.focus();
+    (buttons.find((button) => button.classList.contains("main")) ?? buttons[0])?.focus();
   });
 }
 
@@ -50,7 +50,9 @@ export function showKeys(): void {
   const body = byId("keys-list");
   if (body.childElementCount === 0) body.append(...GROUPS.map(({ name, bindings }) => group(name, merged(bindings))), group("Mouse, pen and fingers", POINTER));
   const dialog = byId<HTMLDialogElement>("keys");
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) return;
+  dialog.showModal();
+  dialog.scrollTop = 0;
 }
 
 /** Keys without a text of their own belong to the one before. */

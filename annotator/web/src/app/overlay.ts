@@ -29,7 +29,7 @@ export interface Scene {
 const WHITE: readonly [number, number, number] = [255, 255, 255];
 const BLUE: readonly [number, number, number] = [0, 145, 255];
 const LOOKS = {
-  hover: { fill: packed(BLUE, 0.28), line: packed(WHITE, 0.95), pattern: Pattern.dashed },
+  hover: { fill: packed(BLUE, 0.22), line: packed(WHITE, 0.95), pattern: Pattern.dashed },
   making: { fill: packed(BLUE, 0.42), line: packed(WHITE, 1), pattern: Pattern.solid },
   selected: { fill: packed(WHITE, 0.12), line: packed(WHITE, 1), pattern: Pattern.solid },
   touched: { fill: packed(WHITE, 0.1), line: packed(WHITE, 0.75), pattern: Pattern.solid },

@@ -2,8 +2,8 @@
 
 import { byId, element, setText } from "./dom";
 import { MaskList } from "./list";
-import { isFiltering, type Filter } from "./rows";
-import { counted, described, type Visit } from "./visit";
+import { isFiltering, type Filter, type Row } from "./rows";
+import { counted, type Visit } from "./visit";
 
 export interface PanelEvents {
   picked(id: string): void;
@@ -59,7 +59,7 @@ export class Panel {
 
   #showSelected(visit: Visit | null): void {
     const row = visit?.row(visit.selected) ?? null;
-    setText(byId("selected-text"), row === null ? "No mask selected" : described(row));
+    setText(byId("selected-text"), row === null ? "No mask selected" : briefly(row));
     for (const button of byId("selected").querySelectorAll<HTMLButtonElement>("button")) {
       const isForProposals = button.dataset["command"] === "accept" || button.dataset["command"] === "reject";
       button.disabled = row === null || (isForProposals && !row.isProposal);
@@ -77,6 +77,12 @@ export class Panel {
       undecidedOnly: byId<HTMLInputElement>("undecided-only").checked,
     });
   }
+}
+
+/** A row in a line of the panel. */
+function briefly(row: Row): string {
+  const certain = row.iou === null ? "" : `${Math.round(row.iou * 100)} % sure, `;
+  return `Mask ${row.number}: ${certain}${row.area} px`;
 }
 
 function countsOf(visit: Visit): string {

@@ -17,7 +17,10 @@ export interface Column {
 /** A table, or a line that says that there is nothing. */
 export function table(columns: readonly Column[], rows: readonly (readonly Cell[])[], none: string): HTMLElement {
   if (rows.length === 0) return element("p", { class: "none" }, none);
-  const heads = columns.map(({ name, kind }) => element("th", { scope: "col", class: kind ?? "" }, name));
+  const heads = columns.map(({ name, kind }) => {
+    const text = kind === "action" ? element("span", { class: "unseen" }, name) : name;
+    return element("th", { scope: "col", class: kind ?? "" }, text);
+  });
   const body = rows.map((cells) =>
     element("tr", {}, ...cells.map((cell, index) => element("td", { class: columns[index]?.kind ?? "" }, cell))),
   );
@@ -30,7 +33,7 @@ export function holdersTable(holders: readonly Holder[], release: Act): HTMLElem
     { name: "picture", kind: "file" },
     { name: "held", kind: "number" },
     { name: "ends in", kind: "number" },
-    { name: "", kind: "action" },
+    { name: "action", kind: "action" },
   ];
   const rows = holders.map((held) => [
     held.annotator,
@@ -72,7 +75,7 @@ export function modelsTable(models: readonly Model[]): HTMLElement {
 }
 
 export function asideTable(items: readonly SetAside[], reopen: Act): HTMLElement {
-  const columns: Column[] = [{ name: "picture", kind: "file" }, { name: "model" }, { name: "why" }, { name: "", kind: "action" }];
+  const columns: Column[] = [{ name: "picture", kind: "file" }, { name: "model" }, { name: "why" }, { name: "action", kind: "action" }];
   const rows = items.map((item) => [item.file_name, item.model_version, item.reason, button("Reopen", item, reopen)]);
   return table(columns, rows, "Nothing is set aside.");
 }
@@ -83,7 +86,7 @@ export function finishedTable(items: readonly FinishedItem[], reopen: Act): HTML
     { name: "model" },
     { name: "by" },
     { name: "answered", kind: "number" },
-    { name: "", kind: "action" },
+    { name: "action", kind: "action" },
   ];
   const rows = items.map((item) => [
     item.file_name,
