@@ -25,6 +25,8 @@ export interface PageView {
   readonly scale: number;
   readonly x: number;
   readonly y: number;
+  /** Where the keyboard's crosshair is, in pixels of the picture. */
+  readonly crosshair: { readonly x: number; readonly y: number } | null;
   /** Whether the canvas shows the masks as they are now. */
   readonly is_painted: boolean;
   /** The mask that the canvas shows at a pixel of the picture. */
@@ -41,7 +43,7 @@ export function installHook(workplace: Workplace): void {
   window.maskloop = { view: () => viewOf(workplace) };
 }
 
-function viewOf({ visit, stage }: Workplace): PageView {
+function viewOf({ visit, stage, pointing }: Workplace): PageView {
   const making = visit?.making ?? null;
   return {
     item_id: visit?.item.item_id ?? null,
@@ -56,6 +58,7 @@ function viewOf({ visit, stage }: Workplace): PageView {
     scale: stage.view.scale,
     x: stage.view.x,
     y: stage.view.y,
+    crosshair: pointing.crosshair,
     is_painted: stage.masks.isCurrent,
     at: (x, y) => stage.masks.at({ x, y })?.id ?? null,
   };
