@@ -3,24 +3,29 @@
 from collections.abc import Callable
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from annotator import problems
+from annotator.access import Access
 from annotator.config import AnnotatorConfig
 from annotator.desk import BatchWatch, Subjects
 from annotator.guard import Guard
 from annotator.ports import ClickModels, ImageSource
 from annotator.routers.clicks import clicks_router
-from annotator.routers.images import images_router
-from annotator.routers.items import items_router
+from annotator.routers.images import images_router, reads_image
+from annotator.routers.items import NOT_LET_IN, items_router, reads_item
+from annotator.routers.lead import lead_router
 from annotator.routers.pages import pages_router
-from annotator.routers.progress import progress_router
+from annotator.routers.progress import health_router, progress_router
+from annotator.routers.session import session_router
 from storage.queue.review import ReviewQueue
 
 _ABOUT = """\
 The review queue of maskloop over HTTP. Claim an item, decide on each of its proposals, add what is
 missing, submit. Clicks are answered with masks by the model version that made the proposals.
-Every error has the form of *Problem*; 503 comes with Retry-After."""
+Where people were added, programs send their token as `Authorization: Bearer TOKEN`, and browsers
+sign in at `/api/session` and show its `csrf_token` as X-CSRF-Token when they write.
+Every error has the form of *Problem*; 429 and 503 come with Retry-After."""
 
 
 def create_app(
@@ -46,9 +51,19 @@ def create_app(
     app.add_middleware(Guard, config=config)
     problems.install(app, config.retry_after_s)
     watch = BatchWatch(queue, config.batch_done_share, on_batch_done)
-    app.include_router(items_router(queue, config, watch))
-    app.include_router(clicks_router(models, Subjects(queue), config.clicks_at_once))
-    app.include_router(images_router(images, config.images_at_once))
-    app.include_router(progress_router(queue))
+    access = Access(queue, config)
+
+    def include(router: APIRouter, *checks: Callable[..., None]) -> None:
+        """A router whose callers are known, and may read what they ask for."""
+        dependencies = [Depends(check) for check in (access.admit, *checks)]
+        app.include_router(router, dependencies=dependencies, responses=NOT_LET_IN)
+
+    app.include_router(session_router(access, config.categories))
+    app.include_router(health_router(queue))
+    include(items_router(queue, config, watch))
+    include(clicks_router(models, Subjects(queue), config.clicks_at_once), reads_item(access))
+    include(images_router(images, config.images_at_once), reads_image(access))
+    include(progress_router(queue))
+    include(lead_router(queue))
     app.include_router(pages_router())
     return app

@@ -22,6 +22,7 @@ from annotator.messages import (
     PredictRequest,
     Problem,
     ProgressAnswer,
+    Session,
     SubmitAnswer,
     SubmitRequest,
     WorkItem,
@@ -79,6 +80,9 @@ class Patience:
 class AnnotatorClient:
     """One annotator's connection to the server at `url`; safe to share between threads.
 
+    Where people sign in, `token` says who works, and `annotator` may be None; if not, it must be
+    the same. Elsewhere it is `annotator` that counts.
+
     Every call may raise ApiError, LeaseLostError and UnavailableError. Repeating any of them is
     harmless, so all are repeated: claims resume, and submissions carry their key.
     """
@@ -86,8 +90,9 @@ class AnnotatorClient:
     def __init__(
         self,
         url: str,
-        annotator: str,
+        annotator: str | None,
         *,
+        token: str | None = None,
         patience: Patience | None = None,
         http: httpx.Client | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -96,6 +101,8 @@ class AnnotatorClient:
         self.url = url
         self._patience = patience or Patience()
         self._http = http or _connect(url, self._patience.timeout_s)
+        if token is not None:
+            self._http.headers["Authorization"] = f"Bearer {token}"
         self._sleep = sleep
 
     def __enter__(self) -> Self:
@@ -107,6 +114,10 @@ class AnnotatorClient:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def session(self) -> Session:
+        """Whom the server takes us for."""
+        return _read(self._send("GET", "/api/session"), Session)
 
     def claim(self) -> Work | None:
         """The next item to work on, or the one already held; None when nothing waits."""

@@ -13,12 +13,16 @@ class AnnotatorConfig:
     `allowed_hosts` are the host names, without port, under which the server may be addressed: any
     other Host header is refused, or a foreign page could reach a loopback server by re-pointing its
     own name (DNS rebinding). `allowed_origins` may write besides pages from the same address.
+    `always_sign_in` is for a server that other machines reach: nobody is let in without, also while
+    nobody was added yet. Masks may have the names in `categories`, any name where there are none.
     A run counts as done once `batch_done_share` of its items are finished. `clicks_at_once` and
     `images_at_once` keep slow work from holding up heartbeats and submissions.
     """
 
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
     allowed_origins: tuple[str, ...] = ()
+    always_sign_in: bool = False
+    categories: tuple[str, ...] = ()
     max_body_bytes: int = 32 * _MIB
     retry_after_s: int = 2
     heartbeat_s: float = 20.0

@@ -21,6 +21,7 @@ from annotator.wire import (
     Segmentation,
     Wire,
 )
+from storage.queue.people import Role
 
 _MAX_POINTS = 256
 _MAX_LOGITS_SIDE = 1024
@@ -56,20 +57,54 @@ class Problem(Wire):
     remedy: Annotated[str, Field(description="What to do about it.")]
 
 
+class SignInRequest(Wire):
+    """A personal token, as `maskloop annotators add` printed it."""
+
+    model_config = _example(token="mlp_4f1c2b...")
+
+    token: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Session(Wire):
+    """Who is signed in; `csrf_token` goes into the header X-CSRF-Token of requests that write."""
+
+    model_config = _example(
+        name="ada",
+        role="annotator",
+        csrf_token="k9wX...",
+        sign_in_required=True,
+        categories=["nucleus"],
+    )
+
+    name: Annotated[str | None, Field(description="null where nobody signs in.")]
+    role: Role
+    csrf_token: Annotated[str | None, Field(description="null for programs, which need none.")]
+    sign_in_required: bool
+    categories: Annotated[
+        tuple[str, ...], FromList, Field(description="What masks may show; empty: any name.")
+    ]
+
+
+_Annotator = Annotated[
+    AnnotatorName | None,
+    Field(description="Who works; where people sign in, whoever did, and may be left out."),
+]
+
+
 class LeaseRequest(Wire):
     """Who asks for work."""
 
     model_config = _example(annotator="ada")
 
-    annotator: AnnotatorName
+    annotator: _Annotator = None
 
 
 class HeldRequest(Wire):
-    """Which lease the caller means: its own name and the token it was given."""
+    """Which lease the caller means: by the token that came with it."""
 
     model_config = _example(annotator="ada", lease_token=3)
 
-    annotator: AnnotatorName
+    annotator: _Annotator = None
     lease_token: Annotated[int, Field(ge=0, le=_MAX_TOKEN)]
 
 

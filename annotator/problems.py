@@ -10,7 +10,13 @@ from starlette.responses import JSONResponse, Response
 
 from annotator.messages import Problem
 from annotator.wire import field_path
-from storage.queue.errors import IdempotencyConflict, QueueUnavailable, StaleLease, UnknownItem
+from storage.queue.errors import (
+    IdempotencyConflict,
+    NotHeld,
+    QueueUnavailable,
+    StaleLease,
+    UnknownItem,
+)
 
 _MAX_MESSAGE = 500
 _REMEDIES = {
@@ -28,14 +34,21 @@ class ProblemError(HTTPException):
     An HTTPException, because FastAPI hides any other error that comes while it reads a body.
     """
 
-    def __init__(self, status: int, error: str, message: str, remedy: str) -> None:
-        super().__init__(status, message)
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        message: str,
+        remedy: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, dict(headers or {}))
         self._error = error
         self._remedy = remedy
 
     def response(self) -> Response:
         """The answer."""
-        return problem(self.status_code, self._error, self.detail, self._remedy)
+        return problem(self.status_code, self._error, self.detail, self._remedy, self.headers)
 
 
 def problem(
@@ -70,6 +83,7 @@ def install(app: FastAPI, retry_after_s: int) -> None:
 
     app.add_exception_handler(QueueUnavailable, unavailable)
     app.add_exception_handler(StaleLease, _stale)
+    app.add_exception_handler(NotHeld, _not_held)
     app.add_exception_handler(UnknownItem, _unknown_item)
     app.add_exception_handler(IdempotencyConflict, _conflict)
     app.add_exception_handler(ProblemError, _as_said)
@@ -79,6 +93,10 @@ def install(app: FastAPI, retry_after_s: int) -> None:
 
 async def _stale(_: Request, error: Exception) -> Response:
     return problem(409, "stale_lease", str(error), "Keep the draft and claim the next item.")
+
+
+async def _not_held(_: Request, error: Exception) -> Response:
+    return problem(409, "not_held", str(error), "Look again: it was given back or finished.")
 
 
 async def _unknown_item(_: Request, error: Exception) -> Response:

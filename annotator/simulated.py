@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator.client import AnnotatorClient, LeaseLostError, Work
-from annotator.signature import SIMULATED
+from annotator.signature import SIMULATED, is_simulated
 from annotator.submission import Submission
 from annotator.truth import Truth, TruthError
 from annotator.visit import SimulationConfig, Visit
@@ -51,6 +51,10 @@ class SimulationSummary:
             num_lost=self.num_lost,
             seconds=self.seconds + submission.seconds,
         )
+
+
+class SignatureError(ValueError):
+    """The token is a person's."""
 
 
 class SimulatedAnnotator:
@@ -118,15 +122,31 @@ def run_simulated(
     url: str,
     truth: Path,
     *,
-    annotator: str = SIMULATED,
+    annotator: str | None = None,
+    token: str | None = None,
     config: SimulationConfig | None = None,
     wait_s: float = 0.0,
     on_item: Callable[[int], None] | None = None,
 ) -> SimulationSummary:
     """Work through the queue of the server at `url` with the truth of a COCO file.
 
-    Raises TruthError, UnavailableError, ApiError; ValueError for a malformed url.
+    It signs as `annotator`, by default as whom the token is, or as `simulated` where nobody signs
+    in. Raises TruthError, SignatureError for a person's token, UnavailableError, ApiError;
+    ValueError for a malformed url.
     """
     known = Truth.read(truth)
-    with AnnotatorClient(url, annotator) as client:
+    with AnnotatorClient(url, annotator or SIMULATED, token=token) as client:
+        if token is not None:
+            client.annotator = _signature(client, annotator)
         return SimulatedAnnotator(client, known, config).work(wait_s=wait_s, on_item=on_item)
+
+
+def _signature(client: AnnotatorClient, wanted: str | None) -> str:
+    """What the server will have us sign with."""
+    name = client.session().name
+    if name is not None and not is_simulated(name):
+        raise SignatureError(
+            f"token: is {name}'s, and nobody may take a simulation for a person; "
+            f"make one for it: maskloop annotators add {SIMULATED}-{name}"
+        )
+    return wanted or name or SIMULATED

@@ -5,7 +5,7 @@ the item, the queue keeps `to_dict()`, and flows' merge reads it back with `pars
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -46,13 +46,15 @@ Clicks = Annotated[tuple[Click, ...], FromList, Field(max_length=_MAX_CLICKS)]
 class Decision(Wire):
     """What became of one proposal; `segmentation` is the new mask of an edited one.
 
-    `drawn` says that a brush finished the mask, so the last click did not produce it.
+    `drawn` says that a brush finished the mask, so the last click did not produce it; `category`
+    names what an accepted or edited mask shows, where the project has categories.
     """
 
     proposal_id: Annotated[str, Field(min_length=1, max_length=200)]
     action: Literal["accepted", "edited", "rejected"]
     segmentation: Segmentation | None = None
     clicks: Clicks = ()
+    category: PlainName | None = None
     drawn: bool = False
 
     @model_validator(mode="after")
@@ -104,13 +106,18 @@ class Submission(Wire):
         """Clicks that were logged."""
         return sum(len(part.clicks) for part in self.parts)
 
-    def check(self, item: ItemPayload, hw: tuple[int, int]) -> None:
+    def check(
+        self, item: ItemPayload, hw: tuple[int, int], categories: Collection[str] = ()
+    ) -> None:
         """Raise SubmissionError unless this answers `item`, whose image has size `hw`.
 
         Each proposal is decided exactly once, each mask has the image's size and at least one
-        pixel, each click lies in the image.
+        pixel, each click lies in the image, and each category is one of `categories`, if the
+        project has any.
         """
         self._check_decisions(item.ids())
+        if categories:
+            self._check_categories(categories)
         for field, mask in self._masks():
             _check_mask(field, mask, hw)
         for field, click in self._clicks():
@@ -130,6 +137,19 @@ class Submission(Wire):
                     f"decisions: must have each proposal once, got {proposal_id!a} "
                     f"{times[proposal_id]} times"
                 )
+
+    def _check_categories(self, known: Collection[str]) -> None:
+        named: tuple[tuple[str, Sequence[Decision | AddedMask]], ...] = (
+            ("decisions", self.decisions),
+            ("added", self.added),
+        )
+        for name, parts in named:
+            for index, part in enumerate(parts):
+                if part.category is not None and part.category not in known:
+                    raise SubmissionError(
+                        f"{name}[{index}].category: must be one of {', '.join(known)}, "
+                        f"got {part.category!a}"
+                    )
 
     def _masks(self) -> Iterator[tuple[str, Rle]]:
         for index, decision in enumerate(self.decisions):

@@ -150,6 +150,7 @@ class _Maker:
             )
             row = _with_proposal(row, proposal, accepted=decision.action == "accepted")
             self.masks.append(row)
+            self._label(row, decision.category)
         # A rejected proposal's clicks made nothing that stands; they are kept under its own name.
         self._clicks(row.mask_id if row else decision.proposal_id, decision.clicks)
         item = self.submission.item
@@ -182,16 +183,7 @@ class _Maker:
         )
         self.masks.append(row)
         self._clicks(row.mask_id, added.clicks)
-        if added.category is not None:
-            self.batch.labels.append(
-                MaskLabelRow(
-                    mask_id=row.mask_id,
-                    category=added.category,
-                    score=1.0,
-                    accepted_by=self.submission.annotator,
-                    created_at=row.created_at,
-                )
-            )
+        self._label(row, added.category)
 
     def review(self, answer: Answer) -> None:
         """The submission's own row."""
@@ -239,6 +231,19 @@ class _Maker:
             bbox=[x0, y0, x1 - x0, y1 - y0],
             area=rle.area(segmentation),
             created_at=utcnow(),
+        )
+
+    def _label(self, row: MaskRow, category: str | None) -> None:
+        if category is None:
+            return
+        self.batch.labels.append(
+            MaskLabelRow(
+                mask_id=row.mask_id,
+                category=category,
+                score=1.0,
+                accepted_by=self.submission.annotator,
+                created_at=row.created_at,
+            )
         )
 
     def _clicks(self, name: str, clicks: Sequence[Click]) -> None:

@@ -1,5 +1,6 @@
 """People's half of a turn: serve the queue, wait with a deadline, and go on with what is done."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -18,8 +19,18 @@ import uvicorn
 from annotator.app import create_app
 from annotator.client import AnnotatorClient, ApiError, Patience, UnavailableError
 from annotator.config import AnnotatorConfig
+from annotator.signature import SIMULATED
+from flows.doors import (
+    LOOPBACK,
+    allowed_hosts,
+    check_guarded,
+    is_loopback,
+    local_url,
+    public_url,
+)
 from flows.embeddings import ClickServer
 from flows.errors import StageError
+from flows.lent_tokens import VARIABLE, lent_token
 from flows.progress import Progress
 from flows.workspace import Workspace
 from storage.queue.review import ReviewQueue, RunProgress
@@ -28,6 +39,11 @@ _POLL_S = 0.5
 _START_TIMEOUT_S = 30.0
 # One try: whoever is there answers, or is not what we look for.
 _ASK_ONCE = Patience(timeout_s=5.0, give_up_after_s=0.01)
+_ASK_ONCE_S = 10.0
+# What the loop itself signs with; it only looks.
+_LOOP = "loop"
+# A lent token outlives the deadline by what ending a process may take, and no more.
+_SPARE_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +115,20 @@ def _total(queue: ReviewQueue, run_ids: Sequence[str]) -> RunProgress:
 
 
 @contextmanager
-def annotator_server(workspace: Workspace, *, port: int = 0) -> Iterator[str]:
-    """The review-queue API on a thread of this process; yields its address.
+def annotator_server(
+    workspace: Workspace, *, port: int = 0, host: str | None = None
+) -> Iterator[str]:
+    """The review-queue API on a thread of this process; yields its address on this machine.
 
-    Port 0 is any that is free. Raises StageError where the address cannot be had.
+    Port 0 is any that is free, `host` by default the configured one. Raises StageError where the
+    address cannot be had, UsageError where others reach it and nobody could sign in.
     """
-    host = workspace.settings.annotator.host
+    if host is None:
+        check_guarded(workspace)
+        host = workspace.settings.annotator.host
     with listen(host, port) as listening:
-        config = uvicorn.Config(annotator_app(workspace), log_level="error")
+        app = annotator_app(workspace, always_sign_in=not is_loopback(host))
+        config = uvicorn.Config(app, log_level="error")
         server = uvicorn.Server(config)
         thread = threading.Thread(
             target=server.run, args=([listening],), name="annotator", daemon=True
@@ -114,7 +136,7 @@ def annotator_server(workspace: Workspace, *, port: int = 0) -> Iterator[str]:
         thread.start()
         try:
             _wait_started(server, thread)
-            yield f"http://{host}:{listening.getsockname()[1]}"
+            yield local_url(host, listening.getsockname()[1])
         finally:
             server.should_exit = True
             thread.join(timeout=10)
@@ -137,14 +159,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def annotator_app(workspace: Workspace) -> Any:
+def annotator_app(workspace: Workspace, *, always_sign_in: bool) -> Any:
     """The API over this workspace's queue, models and images."""
     clicks = ClickServer(workspace)
+    settings = workspace.settings
     return create_app(
         queue=workspace.queue,
         models=clicks,
         images=clicks,
-        config=AnnotatorConfig(),
+        config=AnnotatorConfig(
+            allowed_hosts=allowed_hosts(settings.annotator),
+            always_sign_in=always_sign_in,
+            categories=settings.project.categories,
+        ),
     )
 
 
@@ -177,17 +204,22 @@ def people_review(
     serves it.
     """
     settings = workspace.settings.annotator
-    url = f"http://{settings.host}:{settings.port}"
-    served = _knows(url, batch)
+    url = public_url(settings)
+    served = _knows(workspace, batch)
     with nullcontext() if served else annotator_server(workspace, port=settings.port):
         where = f"{url}, served already" if served else url
         progress.note(f"Waiting for people: open {where} (at most {deadline_s / 3600:.1f} h)")
         return wait_for_people(batch, deadline_s=deadline_s, progress=progress)
 
 
-def _knows(url: str, batch: Batch) -> bool:
-    """Whether an annotator at `url` has this batch; the id of a run is in no other's queue."""
-    with AnnotatorClient(url, "loop", patience=_ASK_ONCE) as client:
+def _knows(workspace: Workspace, batch: Batch) -> bool:
+    """Whether the annotator at our address has this batch; a run's id is in no other's queue."""
+    settings = workspace.settings.annotator
+    url = local_url(settings.host, settings.port)
+    with (
+        lent_token(workspace, _LOOP, seconds=_ASK_ONCE_S) as token,
+        AnnotatorClient(url, _LOOP, token=token, patience=_ASK_ONCE) as client,
+    ):
         try:
             return client.progress(batch.run_ids[0]).run is not None
         except (ApiError, UnavailableError):
@@ -204,7 +236,11 @@ def simulated_review(
     progress: Progress,
 ) -> PeopleOutcome:
     """Let a simulated annotator, in a process of its own, work the queue over HTTP."""
-    with annotator_server(workspace) as url:
+    with (
+        # Nobody but our own process has to reach it, wherever the configured one listens.
+        annotator_server(workspace, host=LOOPBACK) as url,
+        lent_token(workspace, SIMULATED, seconds=deadline_s + _SPARE_S) as token,
+    ):
         command = [
             sys.executable,
             "-m",
@@ -220,7 +256,9 @@ def simulated_review(
             "--json",
         ]
         with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=said, env=_with_token(token)
+            )
             try:
                 code = _watch(process, batch, deadline_s, progress)
             finally:
@@ -230,6 +268,12 @@ def simulated_review(
                 said.seek(0)
                 raise StageError(f"simulated annotator: {_last_words(code, said.read())}")
         return wait_for_people(batch, deadline_s=0.0, progress=progress)
+
+
+def _with_token(token: str | None) -> dict[str, str]:
+    """The environment of a process that shows `token`, and not one that we were given."""
+    others = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    return others if token is None else {**others, VARIABLE: token}
 
 
 def _watch(

@@ -30,9 +30,13 @@ gpus = 1.0               # GPUs of an actor; 0.5: two actors share one
 timeout_s = 900          # a shard that takes longer goes to another worker
 ray_address = ""         # of a cluster; empty: RAY_ADDRESS, else a cluster on this machine
 
+[project]
+categories = []          # what masks show, such as ["nucleus", "debris"]; empty: any word, or none
+
 [annotator]
-host = "127.0.0.1"
+host = "127.0.0.1"       # another lets other machines in: maskloop annotators add NAME comes first
 port = 8765
+allowed_hosts = []       # more names of this machine, as people write them in the address
 deadline_h = 24.0        # how long a loop waits for people
 
 [prefect]
@@ -74,11 +78,22 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProjectSettings:
+    """What the masks are of; without categories people may write any, or none."""
+
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnnotatorSettings:
-    """Where the review-queue API listens, and the hours that a loop waits for people."""
+    """Where the review-queue API listens, and the hours that a loop waits for people.
+
+    allowed_hosts: names, without port, under which people reach it besides `host` and loopback.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8765
+    allowed_hosts: tuple[str, ...] = ()
     deadline_h: float = 24.0
 
 
@@ -135,6 +150,7 @@ class Settings:
     version: int = WORKSPACE_VERSION
     recipe: str = "nano"
     workers: WorkerSettings = field(default_factory=WorkerSettings)
+    project: ProjectSettings = field(default_factory=ProjectSettings)
     annotator: AnnotatorSettings = field(default_factory=AnnotatorSettings)
     prefect: PrefectSettings = field(default_factory=PrefectSettings)
     schedules: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -195,6 +211,10 @@ def _value(hint: Any, value: Any, path: str, name: str) -> Any:
         if not isinstance(value, dict):
             raise UsageError(f"{path}: {name}: must be a table [{name}], but got {value!r}")
         return _build(hint, value, path, f"{name}.")
+    if hint == tuple[str, ...]:
+        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise UsageError(f"{path}: {name}: must be a list of words, but got {value!r}")
+        return tuple(value)
     if choices := get_args(hint):
         if value not in choices:
             raise UsageError(f"{path}: {name}: must be one of {choices}, but got {value!r}")
@@ -226,8 +246,37 @@ def _check(settings: Settings, path: str) -> None:
             f'{path}: model.device: must be "auto", "cpu", "cuda" or "cuda:N", '
             f"but got {settings.model.device!r}"
         )
+    _check_categories(f"{path}: project.categories", settings.project.categories)
+    _check_hosts(f"{path}: annotator", settings.annotator)
     for name, line in asdict(settings.schedules).items():
         _check_cron(f"{path}: schedules.{name}", line)
+
+
+def _check_categories(name: str, categories: tuple[str, ...]) -> None:
+    for category in categories:
+        if not (
+            0 < len(category) <= 200 and category.isprintable() and category == category.strip()
+        ):
+            raise UsageError(
+                f"{name}: must be 1 to 200 printable characters each, without spaces around, "
+                f"but got {category!a}"
+            )
+    if len(set(categories)) < len(categories):
+        raise UsageError(f"{name}: must be different names, but got {list(categories)!a}")
+
+
+def _check_hosts(name: str, annotator: AnnotatorSettings) -> None:
+    if not re.fullmatch(r"[0-9A-Za-z.:_-]+", annotator.host):
+        raise UsageError(
+            f"{name}.host: must be an address such as 127.0.0.1, but got {annotator.host!a}"
+        )
+    for host in annotator.allowed_hosts:
+        # As a browser sends it in the header Host: an IPv6 address stands in brackets.
+        if not re.fullmatch(r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\]", host):
+            raise UsageError(
+                f"{name}.allowed_hosts: must be names without port, such as labels.example or "
+                f"[::1], but got {host!a}"
+            )
 
 
 def _check_cron(name: str, line: str) -> None:

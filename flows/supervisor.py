@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from flows import launch, prefect_server
+from flows.doors import check_guarded, public_url
 from flows.errors import StageError
 from flows.locks import is_locked, stage_lock
 from flows.people import annotator_server
@@ -16,12 +17,15 @@ from flows.workspace import Workspace
 def serve(workspace: Workspace, *, tell: Callable[[str], None]) -> None:
     """Run the Prefect server, the deployments and the annotator until Ctrl+C.
 
-    Raises StageError when they run already in this workspace, or when a port is taken.
+    Raises StageError when they run already in this workspace, or when a port is taken, UsageError
+    when the annotator would listen beyond this machine and nobody could sign in.
     """
     # A service manager asks with SIGTERM; without this, Python would skip what is left to stop.
     signal.signal(signal.SIGTERM, _end)
     if is_locked(workspace, launch.SERVE):
         raise StageError(_runs_already(workspace))
+    # Before Prefect's server, which takes its time to come up.
+    check_guarded(workspace)
     with stage_lock(workspace, launch.SERVE), _prefect(workspace) as (api_url, shared):
         port = workspace.settings.annotator.port
         with (
@@ -29,7 +33,7 @@ def serve(workspace: Workspace, *, tell: Callable[[str], None]) -> None:
             _announced(workspace, prefect_api=api_url, annotator=annotator_url),
         ):
             tell(f"Prefect UI   {api_url.removesuffix('/api')}")
-            tell(f"annotator    {annotator_url}")
+            tell(f"annotator    {public_url(workspace.settings.annotator)}")
             launch.deployments(workspace, api_url, shared=shared, tell=tell)
 
 

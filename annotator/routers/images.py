@@ -1,11 +1,13 @@
 """GET /api/images/{image_id}: pictures, always encoded anew."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import anyio
 from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Response
 
+from annotator.access import Access, Caller, CallerNow
 from annotator.messages import Problem
 from annotator.ports import ImageSource
 from annotator.problems import unknown
@@ -16,6 +18,15 @@ ImageId = Annotated[
 ]
 # An id names the bytes, so what it shows can never change.
 _FOR_EVER = "private, max-age=31536000, immutable"
+
+
+def reads_image(access: Access) -> Callable[[str, Caller], None]:
+    """A dependency for routes with an `image_id`: 404 where the caller may read no item of it."""
+
+    def check(image_id: ImageId, caller: CallerNow) -> None:
+        access.check_image(caller, image_id)
+
+    return check
 
 
 def images_router(images: ImageSource, at_once: int) -> APIRouter:

@@ -1,9 +1,11 @@
 """Leases and answers: POST /api/lease and /api/items/{item_id}/..."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
 
+from annotator.access import Access, Caller, CallerNow
 from annotator.config import AnnotatorConfig
 from annotator.desk import BatchWatch, payload_of
 from annotator.messages import (
@@ -37,6 +39,10 @@ IdempotencyKey = Annotated[
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "The queue cannot be reached; see Retry-After."}
 }
+NOT_LET_IN: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "Sign in, or send a token."},
+    403: {"model": Problem, "description": "Not for this caller, or without X-CSRF-Token."},
+}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "There is no such item."},
     409: {"model": Problem, "description": "The lease is no longer yours."},
@@ -45,14 +51,23 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def reads_item(access: Access) -> Callable[[str, Caller], None]:
+    """A dependency for routes with an `item_id`: 404 for an item that the caller may not read."""
+
+    def check(item_id: ItemId, caller: CallerNow) -> None:
+        access.check_item(caller, item_id)
+
+    return check
+
+
 def items_router(queue: ReviewQueue, config: AnnotatorConfig, watch: BatchWatch) -> APIRouter:
     """The half of the API that hands out items and takes answers."""
     router = APIRouter(prefix="/api", tags=["items"])
 
     @router.post("/lease", responses={422: REFUSALS[422], **UNAVAILABLE})
-    def lease(request: LeaseRequest) -> LeaseAnswer:
+    def lease(request: LeaseRequest, caller: CallerNow) -> LeaseAnswer:
         """Claim the next item; whoever holds one gets it again, with the same token."""
-        claimed = queue.claim(request.annotator)
+        claimed = queue.claim(caller.signs(request.annotator))
         counts = Counts(**queue.counts())
         if claimed is None:
             return LeaseAnswer(lease=None, counts=counts)
@@ -65,9 +80,9 @@ def items_router(queue: ReviewQueue, config: AnnotatorConfig, watch: BatchWatch)
         return LeaseAnswer(lease=granted, counts=counts)
 
     @router.post("/items/{item_id}/heartbeat", responses=REFUSALS)
-    def heartbeat(item_id: ItemId, request: HeldRequest) -> HeartbeatAnswer:
+    def heartbeat(item_id: ItemId, request: HeldRequest, caller: CallerNow) -> HeartbeatAnswer:
         """Keep a lease alive while somebody works."""
-        left = queue.heartbeat(item_id, request.lease_token, request.annotator)
+        left = queue.heartbeat(item_id, request.lease_token, caller.signs(request.annotator))
         return HeartbeatAnswer(expires_in_s=left)
 
     @router.post("/items/{item_id}/submit", status_code=201, responses=REFUSALS)
@@ -75,33 +90,40 @@ def items_router(queue: ReviewQueue, config: AnnotatorConfig, watch: BatchWatch)
         item_id: ItemId,
         request: SubmitRequest,
         key: IdempotencyKey,
+        caller: CallerNow,
         response: Response,
         tasks: BackgroundTasks,
     ) -> SubmitAnswer:
         """Answer an item; the same request again changes nothing and gets the same answer."""
+        name = caller.signs(request.annotator)
         item = queue.item(item_id)
         try:
-            request.submission.check(payload_of(item), (item.height, item.width))
+            hw = item.height, item.width
+            request.submission.check(payload_of(item), hw, config.categories)
         except SubmissionError as error:
+            # Of an item that is somebody else's, the caller hears only that it is not theirs.
+            queue.check_held(item_id, request.lease_token, name)
             raise invalid(f"submission.{error}") from error
         body = request.submission.to_dict()
-        result = queue.submit(item_id, request.lease_token, request.annotator, key, body)
+        result = queue.submit(item_id, request.lease_token, name, key, body)
         response.status_code = result.status
         response.headers["Idempotent-Replayed"] = str(result.replayed).lower()
         tasks.add_task(watch.look, item.run_id)
         return SubmitAnswer(**result.response)
 
     @router.post("/items/{item_id}/skip", status_code=204, responses=REFUSALS)
-    def skip(item_id: ItemId, request: HeldRequest, tasks: BackgroundTasks) -> None:
+    def skip(
+        item_id: ItemId, request: HeldRequest, caller: CallerNow, tasks: BackgroundTasks
+    ) -> None:
         """Leave an item for later or for somebody else; after five leases it is set aside."""
         run_id = queue.item(item_id).run_id
-        queue.skip(item_id, request.lease_token, request.annotator)
+        queue.skip(item_id, request.lease_token, caller.signs(request.annotator))
         tasks.add_task(watch.look, run_id)
 
     @router.post("/items/{item_id}/release", status_code=204, responses=REFUSALS)
-    def release(item_id: ItemId, request: HeldRequest) -> None:
+    def release(item_id: ItemId, request: HeldRequest, caller: CallerNow) -> None:
         """Give an item back as if it had not been claimed."""
-        queue.release(item_id, request.lease_token, request.annotator)
+        queue.release(item_id, request.lease_token, caller.signs(request.annotator))
 
     return router
 

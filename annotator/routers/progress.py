@@ -15,8 +15,8 @@ RunId = Annotated[
 ]
 
 
-def progress_router(queue: ReviewQueue) -> APIRouter:
-    """The half of the API that only looks."""
+def health_router(queue: ReviewQueue) -> APIRouter:
+    """What a machine that watches the server may ask without a token."""
     router = APIRouter(prefix="/api", tags=["progress"])
 
     @router.get("/health", responses=UNAVAILABLE)
@@ -24,6 +24,13 @@ def progress_router(queue: ReviewQueue) -> APIRouter:
         """Whether the server answers and reaches its queue."""
         queue.last_seq()
         return HealthAnswer()
+
+    return router
+
+
+def progress_router(queue: ReviewQueue) -> APIRouter:
+    """The half of the API that only looks."""
+    router = APIRouter(prefix="/api", tags=["progress"])
 
     @router.get(
         "/progress",

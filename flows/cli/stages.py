@@ -127,8 +127,21 @@ def annotate(
         str | None, typer.Option(help="The annotator's address; default: maskloop.toml's.")
     ] = None,
     annotator: Annotated[
-        str, typer.Option(help="Signs the submissions, as simulated-NAME.")
-    ] = "simulated",
+        str | None,
+        typer.Option(
+            help="Signs the submissions, as simulated-NAME; default: as whom the token is, or "
+            "simulated.",
+            show_default=False,
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Of maskloop annotators add simulated-NAME, where people sign in. Better in the "
+            "environment: others can read command lines.",
+            envvar="MASKLOOP_TOKEN",
+        ),
+    ] = None,
     budget: Annotated[int, typer.Option(help="Clicks for each image.")] = 60,
     as_json: JsonOption = False,
 ) -> None:
@@ -138,33 +151,37 @@ def annotate(
     """
     from annotator.client import ApiError, UnavailableError
     from annotator.signature import simulated_signature
-    from annotator.simulated import run_simulated
+    from annotator.simulated import SignatureError, run_simulated
     from annotator.truth import TruthError
     from annotator.visit import SimulationConfig
     from flows import workspace
+    from flows.doors import local_url
 
     if not simulate:
         raise UsageError("--simulate: people annotate in the browser; run: maskloop serve")
     try:
-        signature = simulated_signature(annotator)
+        signature = None if annotator is None else simulated_signature(annotator)
     except ValueError as error:
         raise UsageError(f"--{error}") from error
     if budget < 1:
         raise UsageError(f"--budget: must be at least 1, but got {budget}")
     if url is None:
         settings = workspace.open_workspace().settings.annotator
-        url = f"http://{settings.host}:{settings.port}"
+        url = local_url(settings.host, settings.port)
     try:
         with terminal_progress() as progress:
             summary = run_simulated(
                 url,
                 truth,
                 annotator=signature,
+                token=token or None,
                 config=SimulationConfig(num_clicks_per_image=budget),
                 on_item=lambda done: progress.step("images annotated", done, done),
             )
     except TruthError as error:
         raise UsageError(f"--truth: {error}") from error
+    except SignatureError as error:
+        raise UsageError(f"--{error}") from error
     except (ApiError, UnavailableError) as error:
         raise StageError(str(error)) from error
     except ValueError as error:

@@ -6,9 +6,10 @@ and it passed its gate. I10: tokens and generations only grow.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
 from storage.queue.database import Database
 from storage.queue.documents import from_text, sha256
@@ -22,6 +23,7 @@ from storage.queue.schema import (
     promotions,
     submissions,
 )
+from storage.queue.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ def _acknowledged(connection: Connection, acknowledged: Iterable[str]) -> Iterat
             yield Breach("I4", f"submission {submission_id}", "was acknowledged and is not there")
 
 
+_SUMMARY = tuple(item.name for item in fields(Summary))
+
+
+def _kept_summary(row: Row[Any]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _SUMMARY}
+
+
 def _answers(connection: Connection) -> Iterator[Breach]:
     both = submissions.outerjoin(
         annotations, annotations.c.submission_id == submissions.c.submission_id
@@ -61,6 +70,7 @@ def _answers(connection: Connection) -> Iterator[Breach]:
         submissions.c.body_sha256.label("answered_sha256"),
         annotations.c.body,
         annotations.c.body_sha256,
+        *(annotations.c[name] for name in _SUMMARY),
     ).select_from(both)
     for row in connection.execute(statement):
         where = f"submission {row.submission_id}"
@@ -68,6 +78,8 @@ def _answers(connection: Connection) -> Iterator[Breach]:
             yield Breach("I4", where, "was answered and is not in the outbox")
         elif not sha256(row.body) == row.body_sha256 == row.answered_sha256:
             yield Breach("I4", where, "its body is not the one that was accepted")
+        elif (said := asdict(Summary.of(from_text(row.body)))) != (kept := _kept_summary(row)):
+            yield Breach("I4", where, f"its body says {said}, but it is counted as {kept}")
     answered = select(submissions.c.submission_id)
     unanswered = select(annotations.c.submission_id).where(
         annotations.c.submission_id.not_in(answered)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.errors import TerminalStorageError
-from storage.queue import schema
+from storage.queue import migration, schema
 from storage.queue.errors import QueueUnavailable
 
 # Of these a later try can succeed: busy, locked, disk full, I/O error, cannot open, out of memory.
@@ -72,7 +72,7 @@ class Database:
     def open(
         cls, url: str, *, clock: QueueClock | None = None, busy_timeout_s: float = 10.0
     ) -> Self:
-        """Open `sqlite:///FILE`, making its tables when they are missing.
+        """Open `sqlite:///FILE`, making its tables when missing, or bringing them up to date.
 
         Raises ValueError for another kind of url, QueueUnavailable when the file cannot be reached,
         TerminalStorageError when it is damaged, NewerStoreError when a newer maskloop made it.
@@ -115,9 +115,10 @@ class Database:
     def _prepare(self) -> None:
         with self.read() as connection:
             stored = schema.stored_version(connection)
-        if stored is None:
+        if stored is None or stored < schema.SCHEMA_VERSION:
             with self.write() as connection:
                 schema.create(connection)
+                migration.migrate(connection)
                 stored = schema.stored_version(connection)
         schema.check_version(stored)
 

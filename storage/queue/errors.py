@@ -23,3 +23,15 @@ class UnknownItem(TerminalStorageError):
 
 class StaleGeneration(TerminalStorageError):
     """409: another model went into service since the caller looked."""
+
+
+class NameTaken(TerminalStorageError):
+    """409: somebody has this name already, or had it; work that is signed with it stays theirs."""
+
+
+class UnknownPerson(TerminalStorageError):
+    """404: nobody was added under this name."""
+
+
+class NotHeld(TerminalStorageError):
+    """409: nobody holds this item now, so there is no lease to end."""

@@ -16,6 +16,7 @@ from storage.queue.items import WITHDRAWN, Item, NewItem, enqueue, item_of, sele
 from storage.queue.leases import Claim, QueueConfig
 from storage.queue.schema import IS_LEASED, IS_READY, STATES, items
 from storage.queue.submissions import Draft, Submission, SubmitResult
+from storage.queue.summary import Summary
 
 # Small enough that nobody waits long for a turn to write.
 _ENQUEUE_AT_ONCE = 500
@@ -125,6 +126,14 @@ class ReviewQueue:
             now = self.database.now(connection)
             return leases.heartbeat(connection, held, now, self._config)
 
+    def check_held(self, item_id: str, lease_token: int, annotator: str) -> None:
+        """Raise StaleLease or UnknownItem unless this lease is the item's, as a write would."""
+        held = Claim(item_id=item_id, lease_token=lease_token, annotator=annotator)
+        with self.database.read() as connection:
+            matching = select(items.c.item_id).where(held.matches())
+            if connection.execute(matching).first() is None:
+                raise leases.refusal(connection, item_id)
+
     def release(self, item_id: str, lease_token: int, annotator: str) -> None:
         """Give an item back as if it had not been claimed; raises StaleLease, UnknownItem."""
         held = Claim(item_id=item_id, lease_token=lease_token, annotator=annotator)
@@ -163,6 +172,7 @@ class ReviewQueue:
             ),
             idempotency_key=check_name("idempotency_key", idempotency_key),
             body=to_text("body", body),
+            summary=Summary.of(body),
         )
         with self.database.write() as connection:
             result = submissions.submit(connection, draft, self.database.now(connection))

@@ -19,13 +19,16 @@ from sqlalchemy import (
     insert,
     inspect,
     literal_column,
+    or_,
     select,
+    text,
 )
 
 from storage.errors import NewerStoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STATES = ("ready", "leased", "done", "dead")
+ROLES = ("annotator", "lead")
 
 metadata = MetaData()
 
@@ -72,6 +75,9 @@ items = Table(
 # Written out, not bound: SQLite picks a partial index only by a condition that it can read.
 IS_READY = items.c.state == literal_column("'ready'")
 IS_LEASED = items.c.state == literal_column("'leased'")
+IS_DONE = items.c.state == literal_column("'done'")
+IS_DEAD = items.c.state == literal_column("'dead'")
+IS_CLOSED = or_(IS_DONE, IS_DEAD)
 Index(
     "items_ready",
     items.c.skips,
@@ -92,6 +98,15 @@ Index(
     unique=True,
     sqlite_where=IS_LEASED,
     postgresql_where=IS_LEASED,
+)
+
+# For lists of them. An index of all states would lure SQLite away from `items_ready`.
+Index(
+    "items_closed",
+    items.c.state,
+    items.c.item_id,
+    sqlite_where=IS_CLOSED,
+    postgresql_where=IS_CLOSED,
 )
 
 # Apart from `items`, because each heartbeat rewrites its whole row there.
@@ -120,6 +135,9 @@ submissions = Table(
     Column("at", Double, nullable=False),
 )
 
+# What a body says, so that nobody counts by reading bodies: they may have megabytes.
+_SUMMARY = ("num_accepted", "num_edited", "num_rejected", "num_added", "num_clicks")
+
 # The outbox: `seq` grows in commit order, and readers remember the last one they merged.
 annotations = Table(
     "annotations",
@@ -133,8 +151,36 @@ annotations = Table(
     Column("body", Text, nullable=False),
     Column("body_sha256", String, nullable=False),
     Column("at", Double, nullable=False),
+    *(Column(name, Integer, nullable=False, server_default=text("0")) for name in _SUMMARY),
+    Column("seconds", Double, nullable=False, server_default=text("0")),
     UniqueConstraint("item_id", "ordinal", name="annotations_once"),
+    # These hold all that statistics ask for: SQLite reads through a body to what lies behind it.
+    Index("annotations_by_annotator", "annotator", "at", "item_id", *_SUMMARY, "seconds"),
+    Index("annotations_by_time", "at", "num_accepted", "num_edited", "num_added"),
     sqlite_autoincrement=True,
+)
+
+# Nobody is deleted: a name that signed work is never given to somebody else.
+people = Table(
+    "people",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),
+    Column("token_sha256", String, nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+    CheckConstraint("role IN ('annotator', 'lead')", name="people_role"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id_sha256", String, primary_key=True),
+    Column("name", ForeignKey("people.name"), nullable=False),
+    Column("csrf_token", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("sessions_by_name", "name"),
 )
 
 gates = Table(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from storage.queue.errors import IdempotencyConflict
 from storage.queue.items import Item, item_of, select_items
 from storage.queue.leases import Claim
 from storage.queue.schema import annotations, items, submissions
+from storage.queue.summary import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class Draft:
     held: Claim
     idempotency_key: str
     body: str
+    summary: Summary
 
     @property
     def submission_id(self) -> str:
@@ -157,5 +159,6 @@ def _append(
             body=draft.body,
             body_sha256=body_sha256,
             at=now,
+            **asdict(draft.summary),
         )
     )

@@ -29,6 +29,7 @@ from engine.model.interactive import Answer, Look
 from engine.model.prompts import Prompts
 from engine.rle import Rle
 from storage.queue.items import NewItem
+from storage.queue.people import People, Role
 from storage.queue.review import ReviewQueue
 
 HW = (96, 128)
@@ -292,3 +293,46 @@ def desk(
 def api(desk: Desk) -> Iterator[httpx.Client]:
     with desk.open() as client:
         yield client
+
+
+@dataclass
+class Team:
+    """The people of a desk's queue, and clients that are signed in as them."""
+
+    desk: Desk
+    people: People
+    clients: list[httpx.Client] = field(default_factory=list)
+
+    def program(self, name: str, role: Role = "annotator") -> httpx.Client:
+        """A program that shows the token of somebody who has just been let in."""
+        return self.client({"Authorization": f"Bearer {self.people.add(name, role)}"})
+
+    def browser(self, name: str, role: Role = "annotator") -> httpx.Client:
+        """A browser that somebody who has just been let in has signed in with."""
+        return self.sign_in(self.people.add(name, role))
+
+    def sign_in(self, token: str) -> httpx.Client:
+        """A browser with the session of a token's owner, which sends what their page sends."""
+        client = self.client({})
+        answer = client.post("/api/session", json={"token": token})
+        assert answer.status_code == 200, answer.text
+        client.headers["X-CSRF-Token"] = answer.json()["csrf_token"]
+        return client
+
+    def client(self, headers: dict[str, str] | dict[bytes, bytes]) -> httpx.Client:
+        """Somebody who sends these headers."""
+        made = httpx.Client(
+            base_url=self.desk.server.url, headers=headers, trust_env=False, verify=False
+        )
+        self.clients.append(made)
+        return made
+
+
+@pytest.fixture
+def team(desk: Desk) -> Iterator[Team]:
+    """A server of a queue to which people can be let in; its own client is a stranger."""
+    with desk.open():
+        made = Team(desk, People(desk.queue.database))
+        yield made
+        for client in made.clients:
+            client.close()

@@ -47,6 +47,62 @@ def test_nobody_takes_a_simulation_for_a_person(
     assert {each.annotator for each in desk.queue.submissions_after(0)} == {signature}
 
 
+@pytest.mark.parametrize("how", ["environment", "option"])
+def test_where_people_sign_in_it_shows_a_token(
+    team: Any, tmp_path: Path, annotate: Annotate, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    desk = team.desk
+    truth = desk.write_truth(tmp_path / "truth.json")
+    asked = ("--truth", truth, "--url", desk.server.url)
+    token = team.people.add("simulated-2")
+    code, _, errors = annotate(*asked)
+    assert code == 1
+    assert "401 not_signed_in" in errors
+    assert "MASKLOOP_TOKEN" in errors
+    if how == "environment":
+        monkeypatch.setenv("MASKLOOP_TOKEN", token)
+        code, output, errors = annotate(*asked, "--json")
+    else:
+        code, output, errors = annotate(*asked, "--json", "--token", token)
+    assert (code, json.loads(output)["num_items"]) == (0, 3)
+    assert token not in output + errors
+    assert {each.annotator for each in desk.queue.submissions_after(0)} == {"simulated-2"}
+
+
+def test_a_persons_token_is_not_for_a_simulation(
+    team: Any, tmp_path: Path, annotate: Annotate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = team.desk.write_truth(tmp_path / "truth.json")
+    monkeypatch.setenv("MASKLOOP_TOKEN", team.people.add("ada"))
+    code, _, errors = annotate("--truth", truth, "--url", team.desk.server.url)
+    assert code == 2
+    assert "--token: is ada's" in errors
+    assert "maskloop annotators add simulated-ada" in errors
+    assert team.desk.queue.counts()["leased"] == 0
+
+
+def test_another_name_than_the_tokens_is_refused(
+    team: Any, tmp_path: Path, annotate: Annotate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = team.desk.write_truth(tmp_path / "truth.json")
+    monkeypatch.setenv("MASKLOOP_TOKEN", team.people.add("simulated-2"))
+    asked = ("--truth", truth, "--url", team.desk.server.url)
+    code, _, errors = annotate(*asked, "--annotator", "bob")
+    assert code == 1
+    assert "403 not_you" in errors
+
+
+def test_where_nobody_signs_in_a_token_is_no_matter(
+    desk: Any, tmp_path: Path, annotate: Annotate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = desk.write_truth(tmp_path / "truth.json")
+    monkeypatch.setenv("MASKLOOP_TOKEN", "mlp_of-another-workspace")
+    with desk.open():
+        code, _, _ = annotate("--truth", truth, "--url", desk.server.url)
+    assert code == 0
+    assert {each.annotator for each in desk.queue.submissions_after(0)} == {"simulated"}
+
+
 @pytest.mark.parametrize("name", ["n" * 64, "a\nb"])
 def test_the_command_refuses_what_is_no_name(
     desk: Any, tmp_path: Path, annotate: Annotate, name: str

@@ -261,6 +261,20 @@ def test_a_submission_that_does_not_fit_names_the_field(
     assert desk.queue.submissions_after(0) == []
 
 
+def test_an_unknown_category_is_named(desk: Any) -> None:
+    with desk.open(categories=("disk", "ring")) as api:
+        lease = claim(api)
+        wrong = answer_to(lease)
+        wrong["decisions"][1]["category"] = "cube"
+        message = refused(submit(api, lease, wrong), 422, "invalid")
+        expected = "submission.decisions[1].category: must be one of disk, ring, got 'cube'"
+        assert message == expected
+        wrong["decisions"][1]["category"] = "ring"
+        assert submit(api, lease, wrong).status_code == 201
+    [stored] = desk.queue.submissions_after(0)
+    assert stored.body["decisions"][1]["category"] == "ring"
+
+
 def test_a_finished_run_is_told_once(api: httpx.Client, desk: Any) -> None:
     desk.queue.enqueue([desk.new_item(desk.pictures[0], model_version="v2", run_id="run-2")])
     for number in range(4):

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from pydantic import BaseModel
 
-from annotator import messages
+from annotator import lead_messages, messages
 
 PAGES = ["/", "/docs"]
 FILES = ["/static/site.css", "/static/landing.js", "/static/reference.js", "/static/icon.svg"]
@@ -66,6 +66,11 @@ def test_the_description_names_every_call(api: httpx.Client) -> None:
         "/api/images/{image_id}",
         "/api/health",
         "/api/progress",
+        "/api/session",
+        "/api/lead/overview",
+        "/api/lead/items",
+        "/api/lead/items/{item_id}/release",
+        "/api/lead/items/{item_id}/reopen",
     }
 
 
@@ -94,11 +99,12 @@ def test_each_example_is_one(api: httpx.Client) -> None:
     checked = []
     for name, schema in schemas.items():
         for example in schema.get("examples", []):
-            model = getattr(messages, name)
+            model = getattr(messages, name, None) or getattr(lead_messages, name)
             assert issubclass(model, BaseModel)
             model.model_validate_json(json.dumps(example))
             checked.append(name)
-    assert {"LeaseRequest", "SubmitRequest", "PredictRequest", "LeaseAnswer"} <= set(checked)
+    wanted = {"LeaseRequest", "SubmitRequest", "PredictRequest", "LeaseAnswer", "LeadOverview"}
+    assert wanted <= set(checked)
 
 
 @pytest.mark.browser
@@ -116,7 +122,7 @@ def test_the_pages_show_the_queue_and_the_calls(desk: Any, chromium: Browser) ->
     expect(page.locator("#address")).to_have_text(desk.server.url)
     page.goto(f"{desk.server.url}/docs")
     expect(page.locator("#title")).to_contain_text("maskloop annotator")
-    expect(page.locator("details.operation")).to_have_count(9)
+    expect(page.locator("details.operation")).to_have_count(16)
     page.locator("summary", has_text="/api/lease").click()
     expect(page.locator("details[open]")).to_contain_text("LeaseRequest")
     assert troubles == []

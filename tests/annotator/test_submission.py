@@ -64,7 +64,9 @@ def test_what_is_stored_reads_back_equal() -> None:
     submission = Submission(
         decisions=(
             Decision(proposal_id="a", action="rejected"),
-            Decision(proposal_id="b", action="edited", segmentation=GOOD, drawn=True),
+            Decision(
+                proposal_id="b", action="edited", segmentation=GOOD, drawn=True, category="debris"
+            ),
         ),
         added=(
             AddedMask(
@@ -79,6 +81,33 @@ def test_what_is_stored_reads_back_equal() -> None:
     submission.check(ITEM, HW)
     assert Submission.parse(submission.to_dict()) == submission
     assert submission.num_clicks == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "field"),
+    [
+        ({"decisions": "debris"}, None),
+        ({"decisions": "dust"}, "decisions[0].category"),
+        ({"added": "dust"}, "added[0].category"),
+    ],
+    ids=["known", "unknown of a proposal", "unknown of an added mask"],
+)
+def test_a_project_with_categories_has_no_others(where: dict[str, str], field: str | None) -> None:
+    submission = Submission(
+        decisions=(
+            Decision(proposal_id="a", action="accepted", category=where.get("decisions")),
+            Decision(proposal_id="b", action="rejected"),
+        ),
+        added=(AddedMask(segmentation=OTHER, category=where.get("added")),),
+    )
+    submission.check(ITEM, HW)
+    if field is None:
+        submission.check(ITEM, HW, ("nucleus", "debris"))
+        return
+    with pytest.raises(SubmissionError) as caught:
+        submission.check(ITEM, HW, ("nucleus", "debris"))
+    rule = "must be one of nucleus, debris, got 'dust'"
+    assert str(caught.value) == f"{field}: {rule}"
 
 
 def test_an_item_reads_back_and_gives_masks_of_the_engine() -> None:

@@ -46,8 +46,14 @@ CLICK = Click(x=15, y=15, label=1, at_s=2.0, predicted_iou=0.7, segmentation=squ
 ANSWER = Submission(
     decisions=(
         Decision(proposal_id="p1", action="accepted"),
-        Decision(proposal_id="p2", action="edited", segmentation=square(12, 47), clicks=(CLICK,)),
-        Decision(proposal_id="p3", action="rejected", clicks=(CLICK,)),
+        Decision(
+            proposal_id="p2",
+            action="edited",
+            segmentation=square(12, 47),
+            clicks=(CLICK,),
+            category="dog",
+        ),
+        Decision(proposal_id="p3", action="rejected", clicks=(CLICK,), category="ghost"),
     ),
     added=(
         AddedMask(segmentation=square(60, 5), clicks=(CLICK, CLICK), category="cat"),
@@ -140,10 +146,14 @@ def test_every_click_and_decision_is_kept(waiting: Workspace) -> None:
     assert (review["seconds"], review["num_clicks"], review["iteration"]) == (12.0, 4, 3)
     assert review["is_complete"] is False
     labels = waiting.lake.rows(
-        "SELECT category, accepted_by FROM mask_labels l JOIN masks m USING (mask_id) "
-        "WHERE m.stage <> 'label'"
+        "SELECT category, accepted_by, m.stage, m.proposal_id "
+        "FROM mask_labels l JOIN masks m USING (mask_id) WHERE m.stage <> 'label' ORDER BY 1"
     )
-    assert labels == [{"category": "cat", "accepted_by": "ada"}]
+    # A rejected proposal leaves no mask that could show anything.
+    assert [tuple(row.values()) for row in labels] == [
+        ("cat", "ada", "manual", None),
+        ("dog", "ada", "semi", "p2"),
+    ]
 
 
 def test_merging_again_changes_nothing(waiting: Workspace, contents: Any) -> None:

@@ -32,6 +32,16 @@ def test_what_is_left_out_keeps_its_default(root: Path) -> None:
     assert found.recipe == "nano"
 
 
+def test_lists_of_words_are_read(root: Path) -> None:
+    (root / settings.FILE_NAME).write_text(
+        '[project]\ncategories = ["cell", "dé bris"]\n'
+        '[annotator]\nallowed_hosts = ["labels.example", "[2001:db8::1]"]\n'
+    )
+    found = read_settings(root)
+    assert found.project.categories == ("cell", "dé bris")
+    assert found.annotator.allowed_hosts == ("labels.example", "[2001:db8::1]")
+
+
 WRONG = {
     "broken": ("version = ", "not a TOML file"),
     "newer": ("version = 2", "version: a workspace of version 2.*install a newer maskloop"),
@@ -58,6 +68,24 @@ WRONG = {
         r"model\.device: must be \"auto\", \"cpu\", \"cuda\" or \"cuda:N\", but got 'mps'",
     ),
     "another precision": ('[model]\nprecision = "half"', r"model\.precision: must be .*bfloat16"),
+    "categories that are one word": (
+        '[project]\ncategories = "cell"',
+        r"project\.categories: must be a list of words, but got 'cell'",
+    ),
+    "a category that is a number": ("[project]\ncategories = [1]", "must be a list of words"),
+    "a category twice": (
+        '[project]\ncategories = ["cell", "cell"]',
+        r"project\.categories: must be different names",
+    ),
+    "a category of nothing": (
+        '[project]\ncategories = [" "]',
+        r"project\.categories: must be 1 to 200 printable characters each",
+    ),
+    "no address": ('[annotator]\nhost = ""', r"annotator\.host: must be an address such as"),
+    "an allowed host with a port": (
+        '[annotator]\nallowed_hosts = ["labels.example:80"]',
+        r"annotator\.allowed_hosts: must be names without port.*'labels\.example:80'",
+    ),
     "nan": ("[annotator]\ndeadline_h = nan", r"annotator\.deadline_h: must be from"),
 }
 

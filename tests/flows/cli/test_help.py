@@ -38,6 +38,7 @@ def test_the_commands_are_those_of_the_issue() -> None:
         "init", "import coco", "add", "train", "assist", "generate", "loop", "annotate",
         "evaluate", "models list", "models show", "models promote", "models rollback", "merge",
         "fsck", "store gc", "sql", "export coco", "status", "report", "serve", "demo",
+        "annotators add", "annotators list", "annotators renew", "annotators revoke",
     }  # fmt: skip
 
 

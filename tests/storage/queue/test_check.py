@@ -63,6 +63,9 @@ def test_what_was_acknowledged_must_be_there(busy: ReviewQueue, people: Any) -> 
             "UPDATE annotations SET body_sha256 = 'f' WHERE seq = 3", "I4", id="another digest"
         ),
         pytest.param(
+            "UPDATE annotations SET num_clicks = 2 WHERE seq = 3", "I4", id="counted as another"
+        ),
+        pytest.param(
             "UPDATE submissions SET body_sha256 = 'f' WHERE idempotency_key = 'key-3'",
             "I4",
             id="another digest in the answer",

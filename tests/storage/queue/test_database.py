@@ -69,8 +69,8 @@ def test_a_damaged_page_is_an_error_and_no_answer(queue: ReviewQueue, url: str, 
 
 
 def test_a_newer_queue_is_left_alone(tamper: Any, url: str) -> None:
-    tamper("UPDATE schema_version SET version = 2")
-    with pytest.raises(NewerStoreError, match="schema 2, this maskloop reads 1; install the newer"):
+    tamper("UPDATE schema_version SET version = 3")
+    with pytest.raises(NewerStoreError, match="schema 3, this maskloop reads 2; install the newer"):
         ReviewQueue.open(url)
 
 

@@ -1,0 +1,135 @@
+"""What a lead may do with others' items: look at any, end a lease. Reopening is the queue's own."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, or_, select, update
+
+from storage.queue.database import Database, as_utc
+from storage.queue.errors import NotHeld, UnknownItem
+from storage.queue.schema import (
+    IS_DEAD,
+    IS_DONE,
+    IS_LEASED,
+    IS_READY,
+    annotations,
+    items,
+    submissions,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemState:
+    """An item without its payload: where it stands, and who has it or has finished it."""
+
+    item_id: str
+    image_id: str
+    file_name: str
+    state: str
+    model_version: str
+    run_id: str
+    iteration: int
+    attempts: int
+    skips: int
+    dead_reason: str | None
+    annotator: str | None
+    answered_at: datetime | None
+
+
+_IN_STATE = {"ready": IS_READY, "leased": IS_LEASED, "done": IS_DONE, "dead": IS_DEAD}
+_COLUMNS = (
+    "item_id",
+    "image_id",
+    "file_name",
+    "state",
+    "model_version",
+    "run_id",
+    "iteration",
+    "attempts",
+    "skips",
+    "dead_reason",
+)
+
+
+class Oversight:
+    """Items as a lead sees them; every method may raise QueueUnavailable, like the queue's."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def items(self, state: str, *, after: str = "", limit: int = 50) -> list[ItemState]:
+        """Items in a state behind the id `after`, by id, at most `limit`."""
+        # Answers are numbered by the opening that they closed; an open one has none yet.
+        newest = and_(
+            annotations.c.item_id == items.c.item_id, annotations.c.ordinal == items.c.openings
+        )
+        its_own = submissions.c.submission_id == annotations.c.submission_id
+        statement = (
+            select(
+                *(items.c[name] for name in _COLUMNS),
+                items.c.lease_owner,
+                annotations.c.annotator,
+                # Not the annotation's own: that lies behind the body.
+                submissions.c.at,
+            )
+            .select_from(items.outerjoin(annotations, newest).outerjoin(submissions, its_own))
+            .where(_IN_STATE[state], items.c.item_id > after)
+            .order_by(items.c.item_id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [_item_of(row) for row in connection.execute(statement)]
+
+    def release(self, item_id: str) -> str:
+        """End whoever's lease of an item, as if it had not been claimed; returns who held it.
+
+        What the former holder still sends is refused as stale, also when they claim the item
+        anew: that is another lease. Raises NotHeld, UnknownItem.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                select(items.c.lease_owner, items.c.lease_token).where(items.c.item_id == item_id)
+            ).one_or_none()
+            if row is None:
+                raise UnknownItem(f"item {item_id}: no such item")
+            if row.lease_owner is None or not _end_lease(connection, item_id, row.lease_token):
+                raise NotHeld(f"item {item_id}: nobody holds it now")
+        return str(row.lease_owner)
+
+    def may_read(self, item_id: str, annotator: str) -> bool:
+        """Whether an item waits, for anybody, or is held by `annotator`."""
+        return self._reads(items.c.item_id == item_id, annotator)
+
+    def may_read_image(self, image_id: str, annotator: str) -> bool:
+        """Whether one of an image's items waits, for anybody, or is held by `annotator`."""
+        return self._reads(items.c.image_id == image_id, annotator)
+
+    def _reads(self, which: Any, annotator: str) -> bool:
+        theirs = and_(IS_LEASED, items.c.lease_owner == annotator)
+        statement = select(items.c.item_id).where(which, or_(IS_READY, theirs)).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(statement).first() is not None
+
+
+def _end_lease(connection: Connection, item_id: str, lease_token: int) -> bool:
+    # Of this lease, not of one that somebody else was given a moment ago.
+    seen = and_(items.c.item_id == item_id, items.c.lease_token == lease_token)
+    statement = update(items).where(seen, IS_LEASED)
+    ended = statement.values(
+        state="ready",
+        attempts=items.c.attempts - 1,
+        lease_owner=None,
+        leased_at=None,
+        lease_expires=None,
+    )
+    return connection.execute(ended).rowcount > 0
+
+
+def _item_of(row: Row[Any]) -> ItemState:
+    values = {name: getattr(row, name) for name in _COLUMNS}
+    return ItemState(
+        **values,
+        annotator=row.lease_owner or row.annotator,
+        answered_at=None if row.at is None else as_utc(row.at),
+    )
