@@ -95,9 +95,9 @@ page_sources() {
 }
 
 npm_failed() {
-    say "npm could not install the packages of the annotator's page" >&2
-    say "it takes them from its cache, else from the registry that 'npm config get registry' names;" >&2
-    say "without a network, copy npm's cache from where set-up went through, and name it: npm_config_cache=DIR" >&2
+    say "npm could not install the packages of the annotator's page: it takes them from its cache, else from"
+    say "the registry that 'npm config get registry' names. Without a network, copy npm's cache (npm config get"
+    say "cache) from where set-up went through, and name its place here: npm_config_cache=DIR make setup"
     return 1
 }
 
@@ -109,7 +109,7 @@ build_page() {
     say "building the annotator's page"
     installed=annotator/web/node_modules/.maskloop-lock
     if ! cmp -s annotator/web/package-lock.json "$installed"; then
-        sh infra/web.sh ci --prefer-offline >>"$log" 2>&1 || npm_failed
+        sh infra/web.sh ci --prefer-offline >>"$log" 2>&1 || npm_failed >>"$log"
         cp annotator/web/package-lock.json "$installed"
     fi
     sh infra/web.sh run build >>"$log" 2>&1

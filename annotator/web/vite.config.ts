@@ -25,8 +25,11 @@ export default defineConfig({
   },
   worker: { format: "es" },
   test: {
+    testTimeout: 60_000,
     // The latter compare with what Python computed: tests/annotator/web runs them.
     include: [process.env["MASKLOOP_CASES"] ? "src/**/*.golden.ts" : "src/**/*.test.ts"],
     environment: "node",
+    // The same WebAssembly, loaded as Node.js loads it.
+    alias: { "onnxruntime-web/wasm": "onnxruntime-web" },
   },
 });

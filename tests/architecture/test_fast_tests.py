@@ -1,4 +1,4 @@
-"""`make test` runs the flows' tests beside the engine's, the rest and the page's; any can fail it."""
+"""`make test` runs the flows' tests beside the engine's, the rest and the page's."""
 
 import os
 import signal

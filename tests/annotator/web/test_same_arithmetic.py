@@ -1,4 +1,4 @@
-"""The page computes as the engine does: codes, frames, windows and masks, on cases made anew each time."""
+"""The page computes as the engine does: codes, frames, windows, masks; cases are made anew."""
 
 import base64
 import json
@@ -151,9 +151,11 @@ def masks(random: np.random.Generator) -> list[dict[str, Any]]:
 def look_at(window: Window, image_hw: tuple[int, int], side: int) -> Look:
     frame = Frame(original_hw=(window[3] - window[1], window[2] - window[0]), side=side)
     nothing = torch.zeros(1, side // 16, side // 16)
-    return Look(window, image_hw, ImageEmbedding(
-        features=nothing, skips=None, frame=frame, encoder_id="none"
-    ))
+    return Look(
+        window,
+        image_hw,
+        ImageEmbedding(features=nothing, skips=None, frame=frame, encoder_id="none"),
+    )
 
 
 def moves(random: np.random.Generator) -> list[dict[str, Any]]:
@@ -163,7 +165,13 @@ def moves(random: np.random.Generator) -> list[dict[str, Any]]:
     near, nearer = look_at((100, 50, 260, 210), hw, 256), look_at((170, 100, 234, 164), hw, 256)
     corner = look_at((600, 370, 730, 500), hw, 256)
     made = []
-    for here, there in [(whole, near), (near, nearer), (nearer, near), (near, corner), (near, near)]:
+    for here, there in [
+        (whole, near),
+        (near, nearer),
+        (nearer, near),
+        (near, corner),
+        (near, near),
+    ]:
         logits = smooth(random, here.embedding.frame.side // 4, 4, -6.0)
         answer = Answer(logits=torch.from_numpy(logits), iou=0.5, look=here)
         made.append(
