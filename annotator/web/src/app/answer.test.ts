@@ -27,16 +27,17 @@ const ANSWER: Answer = {
     p2: { action: "edited", segmentation: MASK, clicks: [CLICK], drawn: true },
   },
   added: [
-    { id: "added-1", segmentation: MASK, clicks: [CLICK], drawn: false, category: "nucleus" },
-    { id: "added-2", segmentation: MASK, clicks: [], drawn: true, category: null },
+    { id: "added-1", segmentation: MASK, clicks: [CLICK], drawn: false },
+    { id: "added-2", segmentation: MASK, clicks: [], drawn: true },
   ],
+  categories: { "added-1": "nucleus", p0: "debris", p1: "nucleus" },
 };
 
 describe("submissionOf", () => {
   it("says what annotator/submission.py reads, field by field", () => {
     expect(submissionOf(PROPOSALS, ANSWER, 12.34567)).toEqual({
       decisions: [
-        { proposal_id: "p0", action: "accepted" },
+        { proposal_id: "p0", action: "accepted", category: "debris" },
         { proposal_id: "p1", action: "rejected", clicks: [] },
         { proposal_id: "p2", action: "edited", segmentation: MASK, clicks: [CLICK], drawn: true },
       ],

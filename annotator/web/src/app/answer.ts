@@ -11,12 +11,15 @@ export function undecided(proposals: readonly Proposal[], answer: Answer): reado
 /** The whole answer; every proposal must be decided. `seconds` is the time worked on it. */
 export function submissionOf(proposals: readonly Proposal[], answer: Answer, seconds: number): Submission {
   return {
-    decisions: proposals.map((proposal) => sent(proposal.proposal_id, answer.decisions[proposal.proposal_id])),
-    added: answer.added.map(({ segmentation, clicks, category, drawn }) => ({
+    decisions: proposals.map(({ proposal_id }) => ({
+      ...sent(proposal_id, answer.decisions[proposal_id]),
+      ...named(proposal_id, answer),
+    })),
+    added: answer.added.map(({ id, segmentation, clicks, drawn }) => ({
       segmentation,
       clicks,
       drawn,
-      ...(category === null ? {} : { category }),
+      ...named(id, answer),
     })),
     complete: answer.complete,
     seconds: Math.round(seconds * 1000) / 1000,
@@ -30,6 +33,12 @@ export function lighter(submission: Submission): Submission {
     return { ...part, clicks: part.clicks.map(({ segmentation: _, ...click }) => click) };
   };
   return { ...submission, decisions: submission.decisions.map(bare), added: submission.added.map(bare) };
+}
+
+/** What a mask that stands shows. */
+function named(id: string, { categories, decisions }: Answer): { readonly category?: string } {
+  const category = decisions[id]?.action === "rejected" ? undefined : categories[id];
+  return category === undefined ? {} : { category };
 }
 
 function sent(proposal_id: string, decision: Decision | undefined): SentDecision {

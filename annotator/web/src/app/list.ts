@@ -76,7 +76,7 @@ export class MaskList {
       },
       chip(row),
       String(row.number),
-      element("span", { class: "state" }, row.category ?? STATE_NAMES[row.state]),
+      element("span", { class: "state" }, stateOf(row)),
       element("span", { class: "sure" }, row.iou === null ? `${row.area} px` : `${Math.round(row.iou * 100)} %`),
     );
     made.style.top = `${index * ROW}px`;
@@ -93,6 +93,10 @@ export class MaskList {
     const index = Math.max(0, Math.min(this.#rows.length - 1, from + step));
     this.picked(this.#rows[index]!.id);
   }
+}
+
+function stateOf({ state, category }: Row): string {
+  return category === null ? STATE_NAMES[state] : `${STATE_NAMES[state]}: ${category}`;
 }
 
 /** The mask's colour with the outline of its state, as the canvas draws it. */

@@ -47,6 +47,7 @@ export interface SentDecision {
   readonly action: "accepted" | "edited" | "rejected";
   readonly segmentation?: Rle;
   readonly clicks?: readonly LoggedClick[];
+  readonly category?: string;
   readonly drawn?: boolean;
 }
 

@@ -65,8 +65,7 @@ export class Panel {
       button.disabled = row === null || (isForProposals && !row.isProposal);
     }
     const select = byId<HTMLSelectElement>("category");
-    // Only added masks carry a category; with none selected it is that of the next.
-    select.disabled = row !== null && row.isProposal;
+    // With no mask selected it is that of the next ones.
     select.value = (row === null ? visit?.category : row.category) ?? "";
   }
 

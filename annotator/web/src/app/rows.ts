@@ -47,8 +47,9 @@ export function byCertainty(item: Pick<WorkItem, "proposals">): readonly Proposa
 export function rowsOf(ordered: readonly Proposal[], answer: Answer): readonly Row[] {
   const proposed = ordered.map((proposal, index) => proposedRow(proposal, index + 1, answer));
   const added = answer.added.map((mask, index): Row => {
-    const kind = { id: mask.id, isProposal: false, state: "added" as const, category: mask.category, iou: null };
-    return { ...kind, ...measured(mask.segmentation), number: ordered.length + index + 1 };
+    const kind = { id: mask.id, isProposal: false, state: "added" as const, iou: null };
+    const category = answer.categories[mask.id] ?? null;
+    return { ...kind, ...measured(mask.segmentation), category, number: ordered.length + index + 1 };
   });
   return [...proposed, ...added];
 }
@@ -63,7 +64,7 @@ function proposedRow(proposal: Proposal, number: number, answer: Answer): Row {
     state: decision?.action ?? "undecided",
     ...measured(mask),
     iou: proposal.predicted_iou,
-    category: null,
+    category: answer.categories[proposal.proposal_id] ?? null,
   };
 }
 

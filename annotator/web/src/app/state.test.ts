@@ -82,8 +82,9 @@ describe("a mask in the making", () => {
     const { present } = act(made, { kind: "finish", category: "nucleus" });
     expect(present.making).toBeNull();
     expect(present.added).toEqual([
-      { id: "added-1", segmentation: mask(7), clicks: [click(1), click(2)], drawn: false, category: "nucleus" },
+      { id: "added-1", segmentation: mask(7), clicks: [click(1), click(2)], drawn: false },
     ]);
+    expect(present.categories).toEqual({ "added-1": "nucleus" });
   });
 
   it("becomes an edited proposal, which accepting again leaves as it is", () => {
@@ -107,9 +108,16 @@ describe("a mask in the making", () => {
     history = act(history, { kind: "finish", category: null });
     history = act(history, { kind: "make", making: making("added-1", 1, 2) });
     expect(act(history, { kind: "remove", id: "added-1" }).present).toMatchObject({ added: [], making: null });
-    const { present } = act(history, { kind: "finish", category: "other" });
+    const { present } = act(history, { kind: "finish", category: null });
     expect(present.added).toHaveLength(1);
-    expect(present.added[0]).toMatchObject({ id: "added-1", category: null, clicks: [click(1), click(2)] });
+    expect(present.added[0]).toMatchObject({ id: "added-1", clicks: [click(1), click(2)] });
+  });
+
+  it("keeps its own category where another is the default", () => {
+    let history = act(begin(), { kind: "name", id: "p1", category: "debris" });
+    history = act(history, { kind: "decide", ids: ["p0", "p1"], action: "accepted", category: "nucleus" });
+    expect(history.present.categories).toEqual({ p0: "nucleus", p1: "debris" });
+    expect(act(history, { kind: "name", id: "p0", category: null }).present.categories).toEqual({ p1: "debris" });
   });
 
   it("never gives two masks one name", () => {

@@ -23,7 +23,6 @@ export type Decision =
 /** A mask that no proposal had. */
 export interface Added extends Shape {
   readonly id: string;
-  readonly category: string | null;
 }
 
 /** One of the masks that the model gave; `token` names its logits, null when they are gone. */
@@ -55,12 +54,20 @@ export interface Answer {
   readonly added: readonly Added[];
   readonly complete: boolean;
   readonly making: Making | null;
+  /** What masks show, by id, where the project has categories. */
+  readonly categories: Readonly<Record<string, string>>;
   /** How many masks were ever added, to name the next. */
   readonly named: number;
 }
 
 export type Action =
-  | { readonly kind: "decide"; readonly ids: readonly string[]; readonly action: "accepted" | "rejected" }
+  | {
+      readonly kind: "decide";
+      readonly ids: readonly string[];
+      readonly action: "accepted" | "rejected";
+      /** What accepted masks show that have no category yet. */
+      readonly category?: string | null;
+    }
   | { readonly kind: "make"; readonly making: Making }
   | { readonly kind: "choose"; readonly index: number }
   | { readonly kind: "cancel" }
@@ -75,7 +82,14 @@ export interface History {
   readonly future: readonly Answer[];
 }
 
-export const NOTHING: Answer = { decisions: {}, added: [], complete: false, making: null, named: 0 };
+export const NOTHING: Answer = {
+  decisions: {},
+  added: [],
+  complete: false,
+  making: null,
+  categories: {},
+  named: 0,
+};
 
 /** A history that begins with `present`. */
 export function begin(present: Answer = NOTHING): History {
@@ -111,7 +125,7 @@ export function shown(making: Making): Choice | null {
 function changed(answer: Answer, action: Action): Answer {
   switch (action.kind) {
     case "decide":
-      return decided(answer, action.ids, action.action);
+      return decided(answer, action.ids, action.action, action.category ?? null);
     case "make":
       return { ...answer, making: action.making };
     case "choose":
@@ -129,7 +143,12 @@ function changed(answer: Answer, action: Action): Answer {
   }
 }
 
-function decided(answer: Answer, ids: readonly string[], action: "accepted" | "rejected"): Answer {
+function decided(
+  answer: Answer,
+  ids: readonly string[],
+  action: "accepted" | "rejected",
+  category: string | null,
+): Answer {
   const moved = ids.filter((id) => changes(answer.decisions[id], action));
   if (moved.length === 0) return answer;
   const decisions = { ...answer.decisions };
@@ -140,7 +159,8 @@ function decided(answer: Answer, ids: readonly string[], action: "accepted" | "r
   }
   const making = answer.making;
   const lost = making !== null && making.target !== null && moved.includes(making.target);
-  return { ...answer, decisions, making: lost ? null : making };
+  const categories = action === "accepted" ? withDefault(answer.categories, moved, category) : answer.categories;
+  return { ...answer, decisions, categories, making: lost ? null : making };
 }
 
 /** An edited mask stands as accepted already: accepting it again must not lose the correction. */
@@ -171,17 +191,26 @@ function finished(answer: Answer, category: string | null): Answer {
   const choice = making === null ? null : shown(making);
   if (making === null || choice === null) return answer;
   const shape: Shape = { segmentation: choice.segmentation, clicks: making.clicks, drawn: making.drawn };
-  const target = making.target;
-  if (target === null) {
-    const added: Added = { ...shape, id: `added-${answer.named + 1}`, category };
-    return { ...answer, making: null, added: [...answer.added, added], named: answer.named + 1 };
+  const named = answer.named + (making.target === null ? 1 : 0);
+  const id = making.target ?? `added-${named}`;
+  const categories = withDefault(answer.categories, [id], category);
+  const done = { ...answer, making: null, categories, named };
+  if (making.target === null) return { ...done, added: [...answer.added, { ...shape, id }] };
+  if (answer.added.some((mask) => mask.id === id)) {
+    return { ...done, added: answer.added.map((mask) => (mask.id === id ? { ...shape, id } : mask)) };
   }
-  if (answer.added.some((mask) => mask.id === target)) {
-    const added = answer.added.map((mask) => (mask.id === target ? { ...mask, ...shape } : mask));
-    return { ...answer, making: null, added };
-  }
-  const decision: Decision = { action: "edited", ...shape };
-  return { ...answer, making: null, decisions: { ...answer.decisions, [target]: decision } };
+  return { ...done, decisions: { ...answer.decisions, [id]: { action: "edited", ...shape } } };
+}
+
+/** A category for those of `ids` that have none. */
+function withDefault(
+  categories: Answer["categories"],
+  ids: readonly string[],
+  category: string | null,
+): Answer["categories"] {
+  const bare = ids.filter((id) => categories[id] === undefined);
+  if (category === null || bare.length === 0) return categories;
+  return { ...categories, ...Object.fromEntries(bare.map((id) => [id, category])) };
 }
 
 function removed(answer: Answer, id: string): Answer {
@@ -191,8 +220,7 @@ function removed(answer: Answer, id: string): Answer {
 }
 
 function renamed(answer: Answer, id: string, category: string | null): Answer {
-  const found = answer.added.find((mask) => mask.id === id);
-  if (found === undefined || found.category === category) return answer;
-  const added = answer.added.map((mask) => (mask.id === id ? { ...mask, category } : mask));
-  return { ...answer, added };
+  if ((answer.categories[id] ?? null) === category) return answer;
+  const { [id]: _, ...others } = answer.categories;
+  return { ...answer, categories: category === null ? others : { ...others, [id]: category } };
 }

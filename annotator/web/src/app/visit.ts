@@ -189,7 +189,7 @@ export class Visit {
       return;
     }
     if (row.state === "edited" && action === "accepted") return this.audience.say("Your correction stands already.");
-    this.act({ kind: "decide", ids: [row.id], action });
+    this.act({ kind: "decide", ids: [row.id], action, category: this.category });
     this.audience.say(`Mask ${row.number} ${action}; ${counted(this.undecided.length, "proposal")} to decide.`);
   }
 
@@ -205,7 +205,7 @@ export class Visit {
   /** Accepts all undecided proposals that pass the filter. */
   acceptListed(): void {
     const ids = this.listed.filter((row) => row.state === "undecided").map((row) => row.id);
-    this.act({ kind: "decide", ids, action: "accepted" });
+    this.act({ kind: "decide", ids, action: "accepted", category: this.category });
     this.audience.say(`${counted(ids.length, "proposal")} accepted.`);
   }
 

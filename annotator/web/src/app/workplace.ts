@@ -72,6 +72,7 @@ export class Workplace implements Hall, Audience {
     if (this.#next !== null && this.#next.picture !== picture) this.#next.picture.close();
     this.#next = null;
     const visit = new Visit(lease, draft, this.#predictor, this);
+    visit.category = this.visit?.category ?? null;
     this.visit = visit;
     this.pointing.reset();
     setText(byId("subject"), item.file_name);
@@ -230,7 +231,7 @@ export class Workplace implements Hall, Audience {
     const row = visit?.row(visit.selected) ?? null;
     if (visit === null) return;
     if (row === null) visit.category = category;
-    else if (!row.isProposal) visit.act({ kind: "name", id: row.id, category });
+    else visit.act({ kind: "name", id: row.id, category });
   }
 
   #complete(complete: boolean): void {
@@ -313,7 +314,7 @@ async function finished(visit: Visit): Promise<boolean> {
     ],
   );
   if (wanted === null) return false;
-  visit.act({ kind: "decide", ids: waiting, action: wanted });
+  visit.act({ kind: "decide", ids: waiting, action: wanted, category: visit.category });
   return true;
 }
 
