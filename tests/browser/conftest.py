@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
@@ -139,8 +140,19 @@ def filled_root(
         )
         for number, picture in enumerate(pictures)
     )
+    _warm_up(workspace)
     _close(workspace)
     return root
+
+
+def _warm_up(workspace: Workspace) -> None:
+    """Have the decoders of the page made, which takes seconds, and kept in the workspace."""
+    with annotator_server(workspace) as url, httpx.Client(base_url=url, timeout=120) as client:
+        lease = client.post("/api/lease", json={"annotator": "warm-up"}).json()["lease"]
+        for address in lease["item"]["decoder"]["urls"].values():
+            client.get(address).raise_for_status()
+        held = {"annotator": "warm-up", "lease_token": lease["lease_token"]}
+        client.post(f"/api/items/{lease['item']['item_id']}/release", json=held).raise_for_status()
 
 
 def _close(workspace: Workspace) -> None:

@@ -39,7 +39,7 @@ def test_a_closed_page_loses_nothing(place: Any, url: str, visitor: Any) -> None
     with visitor() as ada:
         first = ada.open(url)
         x, y = (5.5, 5.5)
-        ada.press("Tab", "a", "b")
+        ada.press("Tab", "a", "Escape", "b")
         ada.drag((x, y), (x + 20, y + 8))
         ada.press("Enter")
         ada.drag((x, y + 30), (x + 20, y + 40))
