@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from flows import serving
 from flows.assist import AssistOutcome
+from flows.doors import check_guarded
 from flows.errors import StageError, UsageError
 from flows.generation import GenerateOutcome
 from flows.locks import stage_lock
@@ -160,6 +161,9 @@ def run_loop(
     on_turn: Callable[[int], None] = lambda _: None,
 ) -> LoopOutcome:
     """Turn the loop; the same call after a crash or Ctrl+C goes on with the first step not done."""
+    if config.annotate == "people":
+        # Now, not after hours of training, when people are waited for.
+        check_guarded(workspace)
     with stage_lock(workspace, "loop"):
         loop = _Loop(workspace, recipe, config, stages, progress)
         for iteration in range(1, config.iterations + 1):

@@ -12,7 +12,7 @@ import pytest
 from flows import doors, supervisor
 from flows.errors import UsageError
 from flows.lent_tokens import lent_token
-from flows.loop import LoopConfig, review_stage
+from flows.loop import LoopConfig, review_stage, run_loop
 from flows.people import annotator_server
 from flows.prefect_server import free_port
 from flows.progress import Silent
@@ -24,6 +24,8 @@ from storage.queue.items import NewItem
 from storage.queue.people import People
 from storage.queue.sessions import Sessions
 
+# None of them is reached.
+NO_STAGES: Any = None
 TURN = Turn(iteration=1, parent_run_id="loop", recipe="quick")
 
 
@@ -78,7 +80,7 @@ def test_names_and_addresses(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "labels.example"])
 def test_nobody_listens_beyond_loopback_without_people(
-    workspace: Workspace, listed: People, host: str
+    workspace: Workspace, listed: People, recipe: Recipe, host: str
 ) -> None:
     beyond = listening(workspace, host=host, port=free_port(), allowed_hosts=("labels.example",))
     remedy = f"^annotator.host: other machines reach {host}, .*run: maskloop annotators add NAME"
@@ -86,6 +88,8 @@ def test_nobody_listens_beyond_loopback_without_people(
         pass
     with pytest.raises(UsageError, match=remedy):
         supervisor.serve(beyond, tell=print)
+    with pytest.raises(UsageError, match=remedy):
+        run_loop(beyond, recipe, LoopConfig(), NO_STAGES, Silent())
     listed.add("ada")
     listed.revoke("ada")
     with pytest.raises(UsageError, match=remedy), annotator_server(beyond):

@@ -47,8 +47,9 @@ Answer = Callable[..., None]
 
 
 @pytest.fixture
-def old(file: Path) -> Path:
+def old(tmp_path: Path) -> Path:
     """A file of version 1 with an answer of each kind and an item that somebody holds."""
+    file = tmp_path / "old.sqlite"
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.executescript(DDL.read_text())
         for name, body in BODIES.items():

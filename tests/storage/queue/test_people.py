@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -35,25 +36,30 @@ def opened(list_of: People, sessions: Sessions) -> Opened:
     return found
 
 
-def stored(file: Path) -> str:
+@pytest.fixture
+def stored(queue: ReviewQueue) -> Callable[[], str]:
     """Every word of the two tables."""
-    with closing(sqlite3.connect(file)) as connection:
-        rows = [
-            connection.execute(f"SELECT * FROM {table}").fetchall()
-            for table in ("people", "sessions")
-        ]
-    return str(rows)
+
+    def read() -> str:
+        with queue.database.read() as connection:
+            rows = [
+                connection.exec_driver_sql(f"SELECT * FROM {table}").all()
+                for table in ("people", "sessions")
+            ]
+        return str(rows)
+
+    return read
 
 
 def test_a_token_is_long_and_says_what_it_is_and_only_its_hash_is_kept(
-    list_of: People, sessions: Sessions, file: Path
+    list_of: People, sessions: Sessions, stored: Callable[[], str]
 ) -> None:
     token = list_of.add("ada")
     assert re.fullmatch(r"mlp_[A-Za-z0-9_-]{43}", token), "43 letters are 256 bits"
     found = sessions.sign_in(token)
     assert found is not None
-    assert token not in stored(file)
-    assert found.secret not in stored(file)
+    assert token not in stored()
+    assert found.secret not in stored()
 
 
 def test_a_token_is_its_owners(list_of: People) -> None:
@@ -203,21 +209,22 @@ def test_a_clock_that_is_put_back_lets_nobody_in_longer(
 
 
 def test_using_a_session_seldom_writes(
-    sessions: Sessions, opened: Opened, clock: Any, file: Path
+    sessions: Sessions, opened: Opened, clock: Any, stored: Callable[[], str]
 ) -> None:
-    before = stored(file)
+    before = stored()
     clock.move(300)
     sessions.use(opened.secret)
-    assert stored(file) == before
+    assert stored() == before
     clock.move(600)
     sessions.use(opened.secret)
-    assert stored(file) != before
+    assert stored() != before
 
 
-def test_a_session_is_good_while_nothing_can_be_written(
-    opened: Opened, clock: Any, file: Path, url: str
-) -> None:
-    impatient = Database.open(url, clock=clock, busy_timeout_s=0.05)
+def test_a_session_is_good_while_nothing_can_be_written(clock: Any, tmp_path: Path) -> None:
+    file = tmp_path / "busy.sqlite"
+    impatient = Database.open(f"sqlite:///{file}", clock=clock, busy_timeout_s=0.05)
+    opened = Sessions(impatient).sign_in(People(impatient).add("ada"))
+    assert opened is not None
     clock.move(HOUR_S)
     with closing(sqlite3.connect(file, isolation_level=None)) as blocker:
         blocker.execute("BEGIN IMMEDIATE")
@@ -228,12 +235,12 @@ def test_a_session_is_good_while_nothing_can_be_written(
 
 @pytest.mark.usefixtures("opened")
 def test_sessions_that_have_ended_are_swept(
-    list_of: People, sessions: Sessions, clock: Any, file: Path
+    list_of: People, sessions: Sessions, clock: Any, stored: Callable[[], str]
 ) -> None:
-    assert "'ada'" in stored(file).partition("], [")[2]
+    assert "'ada'" in stored().partition("], [")[2]
     clock.move(IDLE_S)
     sessions.sign_in(list_of.add("bob"))
-    assert "'ada'" not in stored(file).partition("], [")[2]
+    assert "'ada'" not in stored().partition("], [")[2]
 
 
 def test_a_program_of_ours_is_lent_a_session(

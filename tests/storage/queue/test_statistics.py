@@ -3,6 +3,7 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,17 +33,32 @@ def body(numbers: random.Random) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def busy(queue: ReviewQueue, people: Any, clock: Any) -> ReviewQueue:
+def fill(queue: ReviewQueue, make: Any, clock: Any) -> ReviewQueue:
     """Sixty answers of three people over two days, on proposals of three models."""
     numbers = random.Random(5)
     for version in ("v1", "v2", "v3"):
-        people.enqueue(*(f"{version}-{number}" for number in range(20)), model_version=version)
+        queue.enqueue(make(f"{version}-{number}", model_version=version) for number in range(20))
     for number in range(60):
         name = numbers.choice(NAMES)
-        people.submit(people.claim(name), name, f"key {number}", **body(numbers))
+        lease = queue.claim(name)
+        assert lease is not None
+        key = f"key {number}"
+        queue.submit(lease.item.item_id, lease.lease_token, name, key, body(numbers))
         clock.move(numbers.randrange(3000))
     return queue
+
+
+@pytest.fixture
+def busy(queue: ReviewQueue, make: Any, clock: Any) -> ReviewQueue:
+    return fill(queue, make, clock)
+
+
+@pytest.fixture
+def busy_sqlite(tmp_path: Path, make: Any, clock: Any) -> Iterator[ReviewQueue]:
+    """The same in SQLite, whose plans can be read."""
+    opened = ReviewQueue.open(f"sqlite:///{tmp_path / 'busy.sqlite'}", clock=clock)
+    yield fill(opened, make, clock)
+    opened.close()
 
 
 def recounted(queue: ReviewQueue) -> dict[str, Any]:
@@ -150,7 +166,7 @@ def test_what_is_set_aside_is_told_with_its_reason(people: Any, queue: ReviewQue
 
 
 @pytest.fixture
-def plans(queue: ReviewQueue) -> Iterator[Callable[[], list[str]]]:
+def plans(busy_sqlite: ReviewQueue) -> Iterator[Callable[[], list[str]]]:
     """How SQLite finds what was asked for since, a line for each step."""
     asked: list[tuple[str, Any]] = []
 
@@ -160,7 +176,7 @@ def plans(queue: ReviewQueue) -> Iterator[Callable[[], list[str]]]:
 
     def explain() -> list[str]:
         explained = list(asked)
-        with queue.database.read() as connection:
+        with busy_sqlite.database.read() as connection:
             return [
                 str(step[3])
                 for statement, parameters in explained
@@ -169,13 +185,13 @@ def plans(queue: ReviewQueue) -> Iterator[Callable[[], list[str]]]:
                 )
             ]
 
-    event.listen(queue.database._engine, "before_cursor_execute", hear)
+    event.listen(busy_sqlite.database._engine, "before_cursor_execute", hear)
     yield explain
-    event.remove(queue.database._engine, "before_cursor_execute", hear)
+    event.remove(busy_sqlite.database._engine, "before_cursor_execute", hear)
 
 
-def test_no_body_is_read_for_it(busy: ReviewQueue, plans: Callable[[], list[str]]) -> None:
-    overview(busy.database)
+def test_no_body_is_read_for_it(busy_sqlite: ReviewQueue, plans: Callable[[], list[str]]) -> None:
+    overview(busy_sqlite.database)
     steps = [step for step in plans() if "annotations" in step]
     assert steps
     assert all("USING COVERING INDEX" in step for step in steps), steps
@@ -183,17 +199,17 @@ def test_no_body_is_read_for_it(busy: ReviewQueue, plans: Callable[[], list[str]
 
 
 def test_lists_of_finished_items_come_from_an_index(
-    busy: ReviewQueue, plans: Callable[[], list[str]]
+    busy_sqlite: ReviewQueue, plans: Callable[[], list[str]]
 ) -> None:
-    Oversight(busy.database).items("done")
+    Oversight(busy_sqlite.database).items("done")
     assert [step for step in plans() if "items " in step] == [
         "SEARCH items USING INDEX items_closed (state=? AND item_id>?)"
     ]
 
 
-def test_the_first_ready_item_still_comes_from_its_own_index(queue: ReviewQueue) -> None:
+def test_the_first_ready_item_still_comes_from_its_own_index(busy_sqlite: ReviewQueue) -> None:
     sql = "SELECT item_id FROM items WHERE state = 'ready' ORDER BY skips, priority DESC, item_id"
-    with queue.database.read() as connection:
+    with busy_sqlite.database.read() as connection:
         [step] = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql} LIMIT 1").all()
     assert "items_ready" in step[3]
 
