@@ -114,13 +114,6 @@ class Access:
         if caller.role != "lead" and not self._oversight.may_read(item_id, caller.signs(None)):
             raise unknown(f"item {item_id}: no such item")
 
-    def check_image(self, caller: Caller, image_id: str) -> None:
-        """The same for an image, by its items."""
-        if caller.role == "lead":
-            return
-        if not self._oversight.may_read_image(image_id, caller.signs(None)):
-            raise unknown(f"image {image_id}: no such image")
-
     def _caller(self, request: Request) -> Caller:
         if not self._is_required():
             return OPEN

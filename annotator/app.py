@@ -10,12 +10,15 @@ from annotator.access import Access
 from annotator.config import AnnotatorConfig
 from annotator.desk import BatchWatch, Subjects
 from annotator.guard import Guard
+from annotator.handout import Handout
 from annotator.ports import ClickModels, ImageSource
 from annotator.routers.clicks import clicks_router
-from annotator.routers.images import images_router, reads_image
+from annotator.routers.decoders import decoders_router, embeddings_router
 from annotator.routers.items import NOT_LET_IN, items_router, reads_item
 from annotator.routers.lead import lead_router
 from annotator.routers.pages import pages_router
+from annotator.routers.peek import peek_router
+from annotator.routers.pictures import pictures_router
 from annotator.routers.progress import health_router, progress_router
 from annotator.routers.session import session_router
 from storage.queue.review import ReviewQueue
@@ -60,9 +63,13 @@ def create_app(
 
     app.include_router(session_router(access, config.categories))
     app.include_router(health_router(queue))
-    include(items_router(queue, config, watch))
-    include(clicks_router(models, Subjects(queue), config.clicks_at_once), reads_item(access))
-    include(images_router(images, config.images_at_once), reads_image(access))
+    handed_out, subjects = Handout(models).work_item, Subjects(queue)
+    include(items_router(queue, config, watch, handed_out))
+    include(peek_router(queue, handed_out))
+    include(clicks_router(models, subjects, config.clicks_at_once), reads_item(access))
+    include(embeddings_router(models, subjects, config.clicks_at_once), reads_item(access))
+    include(decoders_router(models, config.clicks_at_once))
+    include(pictures_router(images, subjects, config.images_at_once), reads_item(access))
     include(progress_router(queue))
     include(lead_router(queue))
     app.include_router(pages_router())

@@ -20,6 +20,7 @@ from annotator.app import create_app
 from annotator.client import AnnotatorClient, ApiError, Patience, UnavailableError
 from annotator.config import AnnotatorConfig
 from annotator.signature import SIMULATED
+from flows.clicks import ClickServer
 from flows.doors import (
     LOOPBACK,
     allowed_hosts,
@@ -28,9 +29,9 @@ from flows.doors import (
     local_url,
     public_url,
 )
-from flows.embeddings import ClickServer
 from flows.errors import StageError
 from flows.lent_tokens import VARIABLE, lent_token
+from flows.pictures import Pictures
 from flows.progress import Progress
 from flows.workspace import Workspace
 from storage.queue.review import ReviewQueue, RunProgress
@@ -161,12 +162,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 def annotator_app(workspace: Workspace, *, always_sign_in: bool) -> Any:
     """The API over this workspace's queue, models and images."""
-    clicks = ClickServer(workspace)
+    pictures = Pictures(workspace)
     settings = workspace.settings
     return create_app(
         queue=workspace.queue,
-        models=clicks,
-        images=clicks,
+        models=ClickServer(workspace, pictures),
+        images=pictures,
         config=AnnotatorConfig(
             allowed_hosts=allowed_hosts(settings.annotator),
             always_sign_in=always_sign_in,

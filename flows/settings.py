@@ -38,6 +38,7 @@ host = "127.0.0.1"       # another lets other machines in: maskloop annotators a
 port = 8765
 allowed_hosts = []       # more names of this machine, as people write them in the address
 deadline_h = 24.0        # how long a loop waits for people
+cache_gb = 4.0           # of large pictures in tiles, in the folder cache; oldest go first
 
 [prefect]
 api_url = ""             # empty: PREFECT_API_URL, else a running `maskloop serve`, else none
@@ -89,12 +90,14 @@ class AnnotatorSettings:
     """Where the review-queue API listens, and the hours that a loop waits for people.
 
     allowed_hosts: names, without port, under which people reach it besides `host` and loopback.
+    cache_gb: gigabytes of large pictures in tiles, kept in the workspace's folder `cache`.
     """
 
     host: str = "127.0.0.1"
     port: int = 8765
     allowed_hosts: tuple[str, ...] = ()
     deadline_h: float = 24.0
+    cache_gb: float = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +236,7 @@ def _check(settings: Settings, path: str) -> None:
         ("workers.timeout_s", settings.workers.timeout_s, 1, 86_400),
         ("annotator.port", settings.annotator.port, 1, 65_535),
         ("annotator.deadline_h", settings.annotator.deadline_h, 0.001, 24 * 365),
+        ("annotator.cache_gb", settings.annotator.cache_gb, 0, 100_000),
         ("prefect.port", settings.prefect.port, 1, 65_535),
         ("images.max_pixels", settings.images.max_pixels, 1, 10**10),
     )

@@ -99,17 +99,10 @@ class Oversight:
 
     def may_read(self, item_id: str, annotator: str) -> bool:
         """Whether an item waits, for anybody, or is held by `annotator`."""
-        return self._reads(items.c.item_id == item_id, annotator)
-
-    def may_read_image(self, image_id: str, annotator: str) -> bool:
-        """Whether one of an image's items waits, for anybody, or is held by `annotator`."""
-        return self._reads(items.c.image_id == image_id, annotator)
-
-    def _reads(self, which: Any, annotator: str) -> bool:
         theirs = and_(IS_LEASED, items.c.lease_owner == annotator)
-        statement = select(items.c.item_id).where(which, or_(IS_READY, theirs)).limit(1)
+        which = and_(items.c.item_id == item_id, or_(IS_READY, theirs))
         with self._database.read() as connection:
-            return connection.execute(statement).first() is not None
+            return connection.execute(select(items.c.item_id).where(which)).first() is not None
 
 
 def _end_lease(connection: Connection, item_id: str, lease_token: int) -> bool:

@@ -31,7 +31,10 @@ def readings(client: httpx.Client, item: dict[str, Any]) -> set[int]:
     """What each call that shows something of an item answers."""
     return {
         client.post(f"/api/items/{item['item_id']}/predict", json=PROMPT).status_code,
-        client.get(f"/api/images/{item['image_id']}").status_code,
+        *(
+            client.get(f"/api/items/{item['item_id']}/{part}").status_code
+            for part in ("image", "tiles/0/0/0", "embedding")
+        ),
     }
 
 
@@ -123,13 +126,15 @@ def test_every_call_that_names_an_item_is_here(api: httpx.Client) -> None:
         (method, path)
         for path, methods in document["paths"].items()
         for method in methods
-        if "{item_id}" in path or "{image_id}" in path
+        if "{item_id}" in path
     }
     written = {"heartbeat", "skip", "release", "submit"}
     assert named == {
         *(("post", f"/api/items/{{item_id}}/{verb}") for verb in written),
         ("post", "/api/items/{item_id}/predict"),
-        ("get", "/api/images/{image_id}"),
+        ("get", "/api/items/{item_id}/image"),
+        ("get", "/api/items/{item_id}/tiles/{level}/{column}/{row}"),
+        ("get", "/api/items/{item_id}/embedding"),
         ("post", "/api/lead/items/{item_id}/release"),
         ("post", "/api/lead/items/{item_id}/reopen"),
     }

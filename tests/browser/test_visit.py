@@ -205,7 +205,10 @@ def walk(someone: Any, to: tuple[float, float]) -> None:
     for _ in range(400):
         view = someone.view()
         x, y = view["crosshair"]["x"], view["crosshair"]["y"]
-        steps = ((to[0] - x) * view["scale"], "Right", "Left"), ((to[1] - y) * view["scale"], "Down", "Up")
+        steps = (
+            ((to[0] - x) * view["scale"], "Right", "Left"),
+            ((to[1] - y) * view["scale"], "Down", "Up"),
+        )
         size, forth, back = max(steps, key=lambda step: abs(step[0]))
         if abs(size) <= 2.5:
             return
@@ -235,9 +238,7 @@ def test_one_tab_works_at_a_time(url: str, visitor: Any) -> None:
         )
         second.locator("#curtain-choices button").click()
         expect(second.locator("#subject")).to_have_text(first["file_name"])
-        expect(ada.page.locator("#curtain-title")).to_have_text(
-            "The work went on in another tab"
-        )
+        expect(ada.page.locator("#curtain-title")).to_have_text("The work went on in another tab")
         # What was done in the first tab is in the second.
         answer = second.evaluate("window.maskloop.view().answer")
         assert answer["decisions"] == {"p0": {"action": "accepted"}}

@@ -288,9 +288,5 @@ def test_what_an_annotator_may_read(people: Any, queue: ReviewQueue) -> None:
     def readable(name: str) -> str:
         return "".join(item for item in "abcde" if oversight.may_read(item, name))
 
-    def readable_images(name: str) -> str:
-        return "".join(i for i in "abcde" if oversight.may_read_image(f"image-{i}", name))
-
     expected = {"ada": "ad", "bob": "bd", "cy": "d", "dee": "d"}
     assert {name: readable(name) for name in expected} == expected
-    assert {name: readable_images(name) for name in expected} == expected
