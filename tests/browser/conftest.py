@@ -1,4 +1,4 @@
-"""Real microscopy in a real queue behind a real server, and hands that use the page as people do."""
+"""Real microscopy in a real queue behind a real server, and hands that use the page."""
 
 import json
 import shutil

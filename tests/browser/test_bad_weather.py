@@ -1,4 +1,4 @@
-"""Lost connections, closed pages, ended leases and sessions: nothing is lost, and the page says so."""
+"""Lost connections, closed pages, ended leases: nothing is lost, and the page says so."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A whole visit to real images, with the mouse and without; what the store gets is what was seen."""
+"""A whole visit to real images, with the mouse and without; the store gets what was seen."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,10 +47,58 @@ def assert_shown(someone: Any, masks: dict[str, Rle]) -> None:
     }
     assert len(set(seen.values())) > 3, "the spots show little"
     found = someone.page.evaluate(
-        "spots => { const { at } = window.maskloop.view(); return spots.map(([x, y]) => at(x, y)) }",
+        "spots => spots.map(([x, y]) => window.maskloop.view().at(x, y))",
         [list(spot) for spot in seen],
     )
     assert found == list(seen.values())
+
+
+def work_by_mouse(ada: Any, picture: Any) -> None:
+    """Two masks are added, one proposal is corrected, the others are decided."""
+    add_by_clicks(ada, picture.masks[6])
+    add_by_box_and_brush(ada, picture.masks[7])
+    # A proposal is corrected: selected by a click, then clicked into.
+    ada.click(*middle(picture.masks[0]))
+    assert ada.view()["selected"] == "p0"
+    ada.click(*middle(picture.masks[0]))
+    assert ada.made()["answer"]["making"]["target"] == "p0"
+    ada.press("Enter")
+    # Others are decided by keys, from the least certain on, by the panel, and by the filter.
+    ada.press("Tab", "a", "Tab", "r")
+    ada.page.locator("#list .row", has_text="74 %").click()
+    ada.page.locator("#selected [data-command=accept]").click()
+    before = ada.view()["answer"]
+    ada.press("Control+z", "Control+z", "Control+y", "Control+Shift+Z")
+    assert ada.view()["answer"] == before
+    ada.page.locator("#filter summary").click()
+    ada.page.locator("#min-iou").fill("75")
+    ada.page.locator("#accept-listed").click()
+    ada.page.locator("#min-iou").fill("0")
+    ada.page.locator("#complete").check()
+
+
+def add_by_clicks(ada: Any, missing: Rle) -> None:
+    # The mask shows while the pointer hovers, before any click.
+    ada.point(*middle(missing))
+    ada.wait("a hover's mask", lambda view: view["hovered"])
+    ada.click(*middle(missing))
+    ada.made()
+    expect(ada.page.locator("[data-command=whole]")).to_be_enabled()
+    ada.press("2", "1", "3", "Enter")
+
+
+def add_by_box_and_brush(ada: Any, missing: Rle) -> None:
+    """A box, a click that takes away, and the last pixels with brush and eraser."""
+    x0, y0, x1, y1 = (float(value) for value in rle.box(missing))
+    ada.drag((x0 - 1, y0 - 1), (x1 + 1, y1 + 1))
+    ada.made()
+    ada.click(x0 - 6 if x0 > 8 else x1 + 6, y0, button="right")
+    x, y = middle(missing)
+    ada.press("b", "[")
+    ada.drag((x, y), (x + 4, y + 3))
+    ada.press("e")
+    ada.drag((x + 4, y + 3), (x + 5, y + 4))
+    ada.press("n", "v")
 
 
 def test_by_mouse_the_store_gets_what_the_screen_showed(
@@ -58,72 +106,37 @@ def test_by_mouse_the_store_gets_what_the_screen_showed(
 ) -> None:
     with visitor() as ada:
         first = ada.open(url)
-        picture = place.picture(first["file_name"])
-        missing = picture.masks[6:9]
-        # The mask shows while the pointer hovers, before any click.
-        ada.point(*middle(missing[0]))
-        ada.wait("a hover's mask", lambda view: view["hovered"])
-        ada.click(*middle(missing[0]))
-        ada.made()
-        expect(ada.page.locator("[data-command=whole]")).to_be_enabled()
-        ada.press("2", "1", "3")
-        ada.press("Enter")
-        # A box, a click that takes away, and the last pixels with brush and eraser.
-        x0, y0, x1, y1 = (float(value) for value in rle.box(missing[1]))
-        ada.drag((x0 - 1, y0 - 1), (x1 + 1, y1 + 1))
-        ada.made()
-        ada.click(x0 - 6 if x0 > 8 else x1 + 6, y0, button="right")
-        ada.press("b", "[")
-        x, y = middle(missing[1])
-        ada.drag((x, y), (x + 4, y + 3))
-        ada.press("e")
-        ada.drag((x + 4, y + 3), (x + 5, y + 4))
-        ada.press("n", "v")
-        # A proposal is corrected: selected by a click, then clicked into.
-        ada.click(*middle(picture.masks[0]))
-        assert ada.view()["selected"] == "p0"
-        ada.click(*middle(picture.masks[0]))
-        assert ada.made()["answer"]["making"]["target"] == "p0"
-        ada.press("Enter")
-        # Others are decided by keys, from the least certain on, and by the panel.
-        ada.press("Tab", "a", "Tab", "r")
-        ada.page.locator("#list .row", has_text="74 %").click()
-        ada.page.locator("#selected [data-command=accept]").click()
-        before = ada.view()["answer"]
-        ada.press("Control+z", "Control+z", "Control+y", "Control+Shift+Z")
-        assert ada.view()["answer"] == before
-        ada.page.locator("#filter summary").click()
-        ada.page.locator("#min-iou").fill("75")
-        ada.page.locator("#accept-listed").click()
-        ada.page.locator("#min-iou").fill("0")
-        ada.page.locator("#complete").check()
+        work_by_mouse(ada, place.picture(first["file_name"]))
         ada.press("Escape", "0")
         ada.page.mouse.move(5, 5)
         shown = ada.wait("all is painted", lambda view: view["is_painted"])
-        decided = [mask for mask in shown["masks"] if mask["state"] == "undecided"]
         ada.press("f")
-        if decided:
-            ada.page.locator("dialog button", has_text="Accept").click()
+        # What is still undecided is asked about.
+        ada.page.locator("dialog button", has_text="Accept them").click()
         second = ada.ready(after=first["item_id"])
         assert second["file_name"] != first["file_name"]
         assert ada.troubles == []
     [body] = place.bodies()
+    on_screen = shapes(shown)
+    for name, mask in standing(body, shapes(first)).items():
+        assert on_screen[name] == {"size": list(mask.size), "counts": mask.counts}, name
     actions = {one["proposal_id"]: one["action"] for one in body["decisions"]}
     assert actions["p0"] == "edited"
     assert sorted(actions.values()).count("rejected") == 1
-    assert len(body["added"]) == 2
-    assert [mask["drawn"] for mask in body["added"]] == [False, True]
     assert body["complete"] is True
     assert 0 < body["seconds"] < 300
-    kept = standing(body, shapes(first))
-    on_screen = shapes(shown)
-    for name, mask in kept.items():
-        assert on_screen[name] == {"size": list(mask.size), "counts": mask.counts}, name
-    clicks = [click for added in body["added"] for click in added["clicks"]]
-    assert [click["label"] for click in clicks] == [1, 0]
-    assert all(click["segmentation"]["counts"] for click in clicks)
-    assert body["added"][0]["segmentation"] == clicks[0]["segmentation"]
-    assert clicks[0]["at_s"] < clicks[1]["at_s"]
+    check_clicks(body["added"])
+
+
+def check_clicks(added: list[dict[str, Any]]) -> None:
+    """Each click is kept with its time and the mask that was shown after it."""
+    assert [mask["drawn"] for mask in added] == [False, True]
+    [[first], [second]] = [mask["clicks"] for mask in added]
+    assert (first["label"], second["label"]) == (1, 0)
+    assert added[0]["segmentation"] == first["segmentation"]
+    assert added[1]["segmentation"] != second["segmentation"], "the brush finished it"
+    assert 0 < first["at_s"] < second["at_s"]
+    assert 0 < first["predicted_iou"] <= 1
 
 
 def test_what_the_canvas_shows_is_what_is_submitted(
