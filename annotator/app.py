@@ -9,11 +9,14 @@ from annotator import problems
 from annotator.config import AnnotatorConfig
 from annotator.desk import BatchWatch, Subjects
 from annotator.guard import Guard
+from annotator.handout import Handout
 from annotator.ports import ClickModels, ImageSource
 from annotator.routers.clicks import clicks_router
-from annotator.routers.images import images_router
+from annotator.routers.decoders import decoders_router
 from annotator.routers.items import items_router
 from annotator.routers.pages import pages_router
+from annotator.routers.peek import peek_router
+from annotator.routers.pictures import pictures_router
 from annotator.routers.progress import progress_router
 from storage.queue.review import ReviewQueue
 
@@ -46,9 +49,12 @@ def create_app(
     app.add_middleware(Guard, config=config)
     problems.install(app, config.retry_after_s)
     watch = BatchWatch(queue, config.batch_done_share, on_batch_done)
-    app.include_router(items_router(queue, config, watch))
-    app.include_router(clicks_router(models, Subjects(queue), config.clicks_at_once))
-    app.include_router(images_router(images, config.images_at_once))
+    handed_out, subjects = Handout(models).work_item, Subjects(queue)
+    app.include_router(items_router(queue, config, watch, handed_out))
+    app.include_router(peek_router(queue, handed_out))
+    app.include_router(clicks_router(models, subjects, config.clicks_at_once))
+    app.include_router(decoders_router(models, subjects, config.clicks_at_once))
+    app.include_router(pictures_router(images, subjects, config.images_at_once))
     app.include_router(progress_router(queue))
     app.include_router(pages_router())
     return app

@@ -151,9 +151,9 @@ class AnnotatorClient:
         query = "" if run_id is None else f"?run_id={run_id}"
         return _read(self._send("GET", f"/api/progress{query}"), ProgressAnswer)
 
-    def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB of an image."""
-        return decode(self._send("GET", f"/api/images/{image_id}").content).pixels
+    def pixels(self, work: Work) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB of the item's image."""
+        return decode(self._send("GET", _path(work, "image")).content).pixels
 
     def _held(self, work: Work) -> HeldRequest:
         return HeldRequest(annotator=self.annotator, lease_token=work.lease_token)

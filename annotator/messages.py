@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, model_validator
 
 from annotator.item import Proposal
+from annotator.page_messages import EXAMPLE_DECODER, Decoder, Picture
 from annotator.submission import Submission
 from annotator.wire import (
     EXAMPLE_MASK,
@@ -98,7 +99,7 @@ class WorkItem(Wire):
     """An image to work on, with the masks that the model offers."""
 
     item_id: str
-    image_id: Annotated[str, Field(description="Its picture: GET /api/images/{image_id}")]
+    image_id: str
     file_name: str
     height: int
     width: int
@@ -106,6 +107,14 @@ class WorkItem(Wire):
     run_id: str
     iteration: int
     proposals: Sequence[Proposal]
+    picture: Picture
+    decoder: Annotated[Decoder | None, Field(description="Null: ask for masks by predict.")]
+
+
+class PeekAnswer(Wire):
+    """The item that the caller would be given next if nobody else came; null when none waits."""
+
+    item: WorkItem | None
 
 
 class Lease(Wire):
@@ -143,6 +152,8 @@ class LeaseAnswer(Wire):
                 "run_id": "0b5e",
                 "iteration": 2,
                 "proposals": [_PROPOSAL],
+                "picture": {"levels": 1, "tile": 512},
+                "decoder": EXAMPLE_DECODER,
             },
             "lease_token": 3,
             "expires_in_s": 120.0,

@@ -84,7 +84,7 @@ class Visit:
         seed = (config.seed, int(work.item.image_id[:16], 16))
         self._hand = Hand(self._ask, config.skill, self._effort, np.random.default_rng(seed))
         self._next_beat = time.monotonic() + work.heartbeat_s
-        pixels = client.pixels(work.item.image_id)
+        pixels = client.pixels(work)
         self._prominence = [eye.prominence(pixels, mask) for mask in truth]
         self._done: set[int] = set()
 

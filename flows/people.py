@@ -18,8 +18,9 @@ import uvicorn
 from annotator.app import create_app
 from annotator.client import AnnotatorClient, ApiError, Patience, UnavailableError
 from annotator.config import AnnotatorConfig
-from flows.embeddings import ClickServer
+from flows.clicks import ClickServer
 from flows.errors import StageError
+from flows.pictures import Pictures
 from flows.progress import Progress
 from flows.workspace import Workspace
 from storage.queue.review import ReviewQueue, RunProgress
@@ -139,11 +140,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 def annotator_app(workspace: Workspace) -> Any:
     """The API over this workspace's queue, models and images."""
-    clicks = ClickServer(workspace)
+    pictures = Pictures(workspace)
     return create_app(
         queue=workspace.queue,
-        models=clicks,
-        images=clicks,
+        models=ClickServer(workspace, pictures),
+        images=pictures,
         config=AnnotatorConfig(),
     )
 

@@ -10,6 +10,7 @@ from engine.model import weights
 from engine.model.device import device_named
 from engine.model.predictor import Predictor
 from engine.model.registry import ModelConfig
+from engine.model.sam import PromptableSam
 from flows.errors import StageError, UsageError
 from flows.progress import Progress
 from flows.recipes import Recipe
@@ -43,10 +44,15 @@ def model_row(workspace: Workspace, version: str) -> ModelVersionRow:
 
 def load_predictor(workspace: Workspace, version: str) -> Predictor:
     """The predictor of `version`; its weights are checked against their SHA-256 first."""
-    row = model_row(workspace, version)
+    model = load_model(workspace, model_row(workspace, version))
+    return Predictor(model, version=version, device=device(workspace))
+
+
+def load_model(workspace: Workspace, row: ModelVersionRow) -> PromptableSam:
+    """The model of a version, on the CPU; its weights are checked against their SHA-256 first."""
     data = workspace.objects.get(row.weights_uri, sha256=row.weights_sha256)
     model, _ = weights.load(data, sha256=row.weights_sha256)
-    return Predictor(model, version=version, device=device(workspace))
+    return model
 
 
 def device(workspace: Workspace) -> torch.device:

@@ -34,6 +34,7 @@ ray_address = ""         # of a cluster; empty: RAY_ADDRESS, else a cluster on t
 host = "127.0.0.1"
 port = 8765
 deadline_h = 24.0        # how long a loop waits for people
+cache_gb = 4.0           # of large pictures in tiles, in the folder cache; oldest go first
 
 [prefect]
 api_url = ""             # empty: PREFECT_API_URL, else a running `maskloop serve`, else none
@@ -75,11 +76,15 @@ class WorkerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatorSettings:
-    """Where the review-queue API listens, and the hours that a loop waits for people."""
+    """Where the review-queue API listens, and the hours that a loop waits for people.
+
+    cache_gb: gigabytes of large pictures in tiles, kept in the workspace's folder `cache`.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8765
     deadline_h: float = 24.0
+    cache_gb: float = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +218,7 @@ def _check(settings: Settings, path: str) -> None:
         ("workers.timeout_s", settings.workers.timeout_s, 1, 86_400),
         ("annotator.port", settings.annotator.port, 1, 65_535),
         ("annotator.deadline_h", settings.annotator.deadline_h, 0.001, 24 * 365),
+        ("annotator.cache_gb", settings.annotator.cache_gb, 0, 100_000),
         ("prefect.port", settings.prefect.port, 1, 65_535),
         ("images.max_pixels", settings.images.max_pixels, 1, 10**10),
     )

@@ -1,5 +1,6 @@
 """Leases and answers: POST /api/lease and /api/items/{item_id}/..."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
@@ -45,7 +46,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def items_router(queue: ReviewQueue, config: AnnotatorConfig, watch: BatchWatch) -> APIRouter:
+def items_router(
+    queue: ReviewQueue,
+    config: AnnotatorConfig,
+    watch: BatchWatch,
+    handed_out: Callable[[Item], WorkItem],
+) -> APIRouter:
     """The half of the API that hands out items and takes answers."""
     router = APIRouter(prefix="/api", tags=["items"])
 
@@ -57,7 +63,7 @@ def items_router(queue: ReviewQueue, config: AnnotatorConfig, watch: BatchWatch)
         if claimed is None:
             return LeaseAnswer(lease=None, counts=counts)
         granted = Lease(
-            item=_work_item(claimed.item),
+            item=handed_out(claimed.item),
             lease_token=claimed.lease_token,
             expires_in_s=claimed.expires_in_s,
             heartbeat_s=config.heartbeat_s,
@@ -104,17 +110,3 @@ def items_router(queue: ReviewQueue, config: AnnotatorConfig, watch: BatchWatch)
         queue.release(item_id, request.lease_token, request.annotator)
 
     return router
-
-
-def _work_item(item: Item) -> WorkItem:
-    return WorkItem(
-        item_id=item.item_id,
-        image_id=item.image_id,
-        file_name=item.file_name,
-        height=item.height,
-        width=item.width,
-        model_version=item.model_version,
-        run_id=item.run_id,
-        iteration=item.iteration,
-        proposals=payload_of(item).proposals,
-    )

@@ -1,7 +1,7 @@
 """The embedding of one image: a value that can be kept, sent, and asked for masks many times."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -30,6 +30,13 @@ class ImageEmbedding:
         """As a batch of one image."""
         skips = None if self.skips is None else (_alone(self.skips[0]), _alone(self.skips[1]))
         return Features(_alone(self.features), skips)
+
+    def as_kept(self) -> Self:
+        """As `from_bytes` gives it after `to_bytes`: what was kept and what is new decode alike."""
+        skips = self.skips
+        if skips is not None:
+            skips = (skips[0].half().float(), skips[1].half().float())
+        return replace(self, features=self.features.half().float(), skips=skips)
 
     def to_bytes(self) -> bytes:
         """A safetensors file in float16, which halves it and moves logits by under 0.01."""

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-_NUM_MASKS = 4
+NUM_MASKS = 4
 _LOOKS_PER_MASK = 5
-_PAIRS = _NUM_MASKS * (_NUM_MASKS - 1) // 2
+_PAIRS = NUM_MASKS * (NUM_MASKS - 1) // 2
 
 
 class MaskQuality(nn.Module):
@@ -18,8 +18,8 @@ class MaskQuality(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        looks = _NUM_MASKS * _LOOKS_PER_MASK + _PAIRS
-        last = nn.Linear(2 * dim, _NUM_MASKS)
+        looks = NUM_MASKS * _LOOKS_PER_MASK + _PAIRS
+        last = nn.Linear(2 * dim, NUM_MASKS)
         self.layers = nn.Sequential(
             nn.Linear(dim + looks, 2 * dim),
             nn.ReLU(),
@@ -56,7 +56,7 @@ def looks_of(logits: Tensor) -> Tensor:
         _border(cells.view_as(logits), area) / (5 * divisor.sqrt()),
     ]
     iou = shared / (area[:, None] + area[:, :, None] - shared).clamp(min=1)
-    first, second = torch.triu_indices(_NUM_MASKS, _NUM_MASKS, offset=1, device=logits.device)
+    first, second = torch.triu_indices(NUM_MASKS, NUM_MASKS, offset=1, device=logits.device)
     return torch.cat([*looks, iou[:, first, second]], dim=1)
 
 

@@ -137,6 +137,12 @@ class Predictor:
         return int(self._model.side)
 
     @property
+    def embedding_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the embedding of a whole image."""
+        height, width = self._model.prompt_encoder.image_embedding_size
+        return int(self._model.prompt_encoder.embed_dim), int(height), int(width)
+
+    @property
     def closer_look(self) -> CloserLook | None:
         """What to look at again, for a model that is quick enough."""
         return cast("CloserLook | None", self._model.closer_look)

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 PADDING, NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
 # In cells of the embedding.
-_SIGMAS = (0.5, 1.75)
-_FINE_SIGMA = 0.25
-_BOX_SOFTNESS = 0.25
-_MASK_SCALE = 0.25
+SIGMAS = (0.5, 1.75)
+FINE_SIGMA = 0.25
+BOX_SOFTNESS = 0.25
+MASK_SCALE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +142,8 @@ class ClickMapPromptEncoder(MixedPromptEncoder):
     def __init__(self, embed_dim: int, side: int, stride: int) -> None:
         cells = side // stride
         super().__init__(embed_dim, (cells, cells), (side, side), 16, nn.ReLU)
-        self._stride = stride
-        self.map_proj = nn.Linear(2 * len(_SIGMAS) + 1, embed_dim, bias=False)
+        self.stride = stride
+        self.map_proj = nn.Linear(2 * len(SIGMAS) + 1, embed_dim, bias=False)
         self.fine_proj = nn.Linear(3, embed_dim // 4, bias=False)
         nn.init.zeros_(self.fine_proj.weight)
         # One frequency is too coarse for small objects: half of them four times finer.
@@ -151,20 +151,20 @@ class ClickMapPromptEncoder(MixedPromptEncoder):
         self.pe_layer.positional_encoding_gaussian_matrix[:, half:] *= 4.0
 
     def _dense(self, prompts: PromptTensors, cells: int) -> Tensor:
-        centres = _centres(cells, self._stride, prompts.points)
-        sigmas = [sigma * self._stride for sigma in _SIGMAS]
+        centres = _centres(cells, self.stride, prompts.points)
+        sigmas = [sigma * self.stride for sigma in SIGMAS]
         maps = [*_click_maps(prompts, centres, sigmas), self._box_map(prompts, centres)]
         return super()._dense(prompts, cells) + _projected(maps, self.map_proj)
 
     def _fine(self, prompts: PromptTensors, cells: int) -> Tensor:
-        centres = _centres(2 * cells, self._stride / 2, prompts.points)
-        maps = _click_maps(prompts, centres, [_FINE_SIGMA * self._stride])
+        centres = _centres(2 * cells, self.stride / 2, prompts.points)
+        maps = _click_maps(prompts, centres, [FINE_SIGMA * self.stride])
         return _projected([*maps, *self._mask_map(prompts)], self.fine_proj)
 
     def _box_map(self, prompts: PromptTensors, centres: Tensor) -> Tensor:
         low = _corner(prompts, TOP_LEFT)
         high = _corner(prompts, BOTTOM_RIGHT)
-        softness = _BOX_SOFTNESS * self._stride
+        softness = BOX_SOFTNESS * self.stride
         inside = [
             torch.sigmoid((centres - low[:, axis, None]) / softness)
             * torch.sigmoid((high[:, axis, None] - centres) / softness)
@@ -177,7 +177,7 @@ class ClickMapPromptEncoder(MixedPromptEncoder):
         """(N, h, w) of the earlier answers; none where no prompt has one."""
         if prompts.mask_logits is None:
             return []
-        soft = F.avg_pool2d(torch.tanh(prompts.mask_logits * _MASK_SCALE), 2)[:, 0]
+        soft = F.avg_pool2d(torch.tanh(prompts.mask_logits * MASK_SCALE), 2)[:, 0]
         if prompts.has_mask is None:
             return [soft]
         return [soft * prompts.has_mask.reshape(-1, 1, 1)]

@@ -25,7 +25,7 @@ def children(cells: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
 
     The order in a family is top left, top right, bottom left, bottom right.
     """
-    return _pointwise(cells, *_as_linear(layer))
+    return _pointwise(cells, *as_linear(layer))
 
 
 def _pointwise(cells: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def _pointwise(cells: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return rows.reshape(num, height, width, -1).permute(0, 3, 1, 2)
 
 
-def _as_linear(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+def as_linear(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
     """Weight (4 C', C) and bias (4 C',) that give a cell's family."""
     assert layer.bias is not None, "made with one"
     return layer.weight.permute(2, 3, 1, 0).flatten(0, 2), layer.bias.repeat(4)
@@ -90,7 +90,7 @@ def drawn_by_strips(
     height, width = part
     rows = cells[:height, :width].reshape(-1, cells.shape[2])
     up1, norm, act1, up2, act2 = upscaling
-    first, second = _as_linear(up1), _as_linear(up2)
+    first, second = as_linear(up1), as_linear(up2)
     each = norm.weight.shape
     planes = rows.new_empty(len(weights), len(rows), 16)
     size = max(1, _STRIP // rows.shape[1])

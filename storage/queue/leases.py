@@ -81,6 +81,15 @@ def claim(connection: Connection, annotator: str, now: float, config: QueueConfi
     )
 
 
+def foreseen(connection: Connection, annotator: str, now: float, config: QueueConfig) -> str | None:
+    """The id of what `claim` would give `annotator` if it held nothing, changing nothing."""
+    others = and_(items.c.lease_owner != annotator, items.c.attempts < config.max_attempts)
+    for first in (_first_ready(), _first_expired(now).where(others)):
+        if (item_id := connection.execute(first.limit(1)).scalar_one_or_none()) is not None:
+            return str(item_id)
+    return None
+
+
 def heartbeat(connection: Connection, held: Claim, now: float, config: QueueConfig) -> float:
     """Prolong a lease; returns the seconds it now has, 0 once its cap is reached.
 
@@ -164,11 +173,17 @@ def _resume(connection: Connection, annotator: str, now: float, config: QueueCon
 def _take_over(
     connection: Connection, annotator: str, now: float, config: QueueConfig
 ) -> str | None:
-    expired = and_(IS_LEASED, items.c.lease_expires <= now)
-    _bury(connection, and_(expired, items.c.attempts >= config.max_attempts))
-    first = select(items.c.item_id).where(expired)
-    first = first.order_by(items.c.priority.desc(), items.c.item_id)
-    return _grant(connection, first, annotator, now, config)
+    _bury(connection, and_(_has_expired(now), items.c.attempts >= config.max_attempts))
+    return _grant(connection, _first_expired(now), annotator, now, config)
+
+
+def _first_expired(now: float) -> Select[Any]:
+    first = select(items.c.item_id).where(_has_expired(now))
+    return first.order_by(items.c.priority.desc(), items.c.item_id)
+
+
+def _has_expired(now: float) -> ColumnElement[bool]:
+    return and_(IS_LEASED, items.c.lease_expires <= now)
 
 
 def _first_ready() -> Select[Any]:

@@ -115,6 +115,20 @@ class ReviewQueue:
             expires_in_s=max(0.0, row.lease_expires - now),
         )
 
+    def peek(self, annotator: str) -> Item | None:
+        """The item that `annotator` would be given after the one it holds; changes nothing.
+
+        Whoever claims first gets it, so this is a guess.
+        """
+        check_name("annotator", annotator)
+        with self.database.read() as connection:
+            now = self.database.now(connection)
+            item_id = leases.foreseen(connection, annotator, now, self._config)
+            if item_id is None:
+                return None
+            statement = select_items().where(items.c.item_id == item_id)
+            return item_of(connection.execute(statement).one())
+
     def heartbeat(self, item_id: str, lease_token: int, annotator: str) -> float:
         """Keep a lease alive; returns the seconds it now has, 0 once its cap is reached.
 

@@ -21,9 +21,11 @@ from starlette.types import Receive, Scope, Send
 from annotator.app import create_app
 from annotator.config import AnnotatorConfig
 from annotator.item import ItemPayload, Proposal
-from engine import coco, rle
+from annotator.ports import DecoderDescription
+from engine import coco, rle, tiles
 from engine.coco import CocoImage, CocoMask
 from engine.geometry import Frame, Mask, Window
+from engine.model.closer_look import CloserLook
 from engine.model.embedding import ImageEmbedding
 from engine.model.interactive import Answer, Look
 from engine.model.prompts import Prompts
@@ -32,6 +34,9 @@ from storage.queue.items import NewItem
 from storage.queue.review import ReviewQueue
 
 HW = (96, 128)
+IN_PAGE = DecoderDescription(
+    side=128, logits_side=128, closer_look=CloserLook(max_area=50, side=64), revision="abc-1"
+)
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,9 @@ class DiskModel:
     pictures: dict[str, Picture]
     stubborn: set[int] = field(default_factory=set)
     closer: Window | None = None
+    versions: dict[str, DecoderDescription | None] = field(
+        default_factory=lambda: {"v1": IN_PAGE, "v2": None}
+    )
     asked: list[tuple[str, bool]] = field(default_factory=list)
 
     def predict(
@@ -148,6 +156,24 @@ class DiskModel:
             for shape, iou in zip(shapes, (0.6, 0.8, 0.4), strict=False)
         ]
 
+    def embedding(self, image_id: str, model_version: str, window: Window | None) -> bytes:
+        if image_id not in self.pictures or model_version not in self.versions:
+            raise LookupError(f"{image_id}, {model_version}")
+        if window is not None and (window[2] > HW[1] or window[3] > HW[0]):
+            raise ValueError(f"window: must be in the image, but got {window}")
+        return looking_at(window).embedding.to_bytes()
+
+    def describe(self, model_version: str) -> DecoderDescription | None:
+        if model_version not in self.versions:
+            raise LookupError(model_version)
+        return self.versions[model_version]
+
+    def decoder(self, model_version: str, side: int) -> bytes:
+        described = self.describe(model_version)
+        if described is None or side not in described.sides:
+            raise LookupError(f"no decoder for frames of {side}")
+        return f"the graph of {model_version} for {side}".encode()
+
     def _mask(self, picture: Picture, prompt: Prompts) -> Mask:
         if prompt.points is None:
             assert prompt.boxes is not None
@@ -172,6 +198,9 @@ class PictureSource:
 
     def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
         return self.pictures[image_id].pixels
+
+    def part(self, image_id: str, level: int, window: Window) -> npt.NDArray[np.uint8]:
+        return tiles.part_of(self.pictures[image_id].pixels, level, window)
 
 
 @dataclass

@@ -58,7 +58,7 @@ def test_a_day_of_work(ada: AnnotatorClient, desk: Any) -> None:
     assert first is not None
     assert first.item.file_name == "picture-1.png"
     assert ada.heartbeat(first) == pytest.approx(120, abs=2)
-    np.testing.assert_array_equal(ada.pixels(first.item.image_id), desk.pictures[0].pixels)
+    np.testing.assert_array_equal(ada.pixels(first), desk.pictures[0].pixels)
     answer = ada.predict(first, PredictRequest(points=((30.0, 30.0),), labels=(1,)))
     assert len(answer.masks) == 3
     ada.skip(first)

@@ -36,7 +36,7 @@ def broken_api(desk: Any) -> Iterator[httpx.Client]:
         pytest.param("GET", "/static/site.css", 200, id="asset"),
         pytest.param("GET", "/openapi.json", 200, id="document"),
         pytest.param("GET", "/api/health", 200, id="health"),
-        pytest.param("GET", "/api/images/" + "f" * 32, 404, id="unknown image"),
+        pytest.param("GET", "/api/items/none/image", 404, id="unknown item"),
         pytest.param("GET", "/nothing", 404, id="unknown address"),
         pytest.param("GET", "/static/../app.py", 404, id="outside"),
         pytest.param("PUT", "/api/lease", 405, id="wrong method"),

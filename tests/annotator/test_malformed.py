@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 PATHS = [
     "/api/lease",
+    "/api/peek",
     "/api/items/x/heartbeat",
     "/api/items/{item}/heartbeat",
     "/api/items/{item}/skip",

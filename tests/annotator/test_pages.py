@@ -63,7 +63,11 @@ def test_the_description_names_every_call(api: httpx.Client) -> None:
         "/api/items/{item_id}/skip",
         "/api/items/{item_id}/release",
         "/api/items/{item_id}/predict",
-        "/api/images/{image_id}",
+        "/api/items/{item_id}/image",
+        "/api/items/{item_id}/tiles/{level}/{column}/{row}",
+        "/api/items/{item_id}/embedding",
+        "/api/models/{version}/decoder/{side}",
+        "/api/peek",
         "/api/health",
         "/api/progress",
     }
@@ -116,7 +120,7 @@ def test_the_pages_show_the_queue_and_the_calls(desk: Any, chromium: Browser) ->
     expect(page.locator("#address")).to_have_text(desk.server.url)
     page.goto(f"{desk.server.url}/docs")
     expect(page.locator("#title")).to_contain_text("maskloop annotator")
-    expect(page.locator("details.operation")).to_have_count(9)
+    expect(page.locator("details.operation")).to_have_count(13)
     page.locator("summary", has_text="/api/lease").click()
     expect(page.locator("details[open]")).to_contain_text("LeaseRequest")
     assert troubles == []

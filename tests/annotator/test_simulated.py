@@ -194,6 +194,9 @@ class RealModel:
         clicks = InteractivePredictor.on(self._predictor, pixels, self._predictor.embed(pixels))
         return clicks.answer(prompt, window, multimask=multimask)
 
+    def describe(self, model_version: str) -> None:
+        """A simulated annotator has no use for it."""
+
 
 def test_an_item_without_its_truth_is_given_back(desk: Any) -> None:
     with desk.open(), pytest.raises(TruthError, match=r"knows no 'picture-1\.png'"):

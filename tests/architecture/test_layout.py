@@ -20,6 +20,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(work|farm|home|root|Users)/\w")
 HOMES = {
     "segment_anything": "engine/model/",
     "timm": "engine/model/",
+    "onnx": "engine/model/graph/",
     "duckdb": "storage/catalog/",
     "sqlalchemy": "storage/queue/",
     "boto3": "storage/s3",

@@ -46,6 +46,58 @@ def test_one_person_holds_one_item_and_gets_it_again(people: Any, clock: Any) ->
     assert people.claim("bob").item.item_id == "b"
 
 
+def test_a_peek_is_what_comes_after_what_is_held(people: Any, queue: ReviewQueue) -> None:
+    people.enqueue("a", "b")
+    assert peeked(queue) == "a", "nothing is held yet"
+    held = people.claim()
+    assert (held.item.item_id, peeked(queue), peeked(queue, "bob")) == ("a", "b", "b")
+    people.claim("bob")
+    assert peeked(queue) is None
+    people.skip(held)
+    assert peeked(queue) == "a"
+
+
+def test_a_peek_changes_nothing(people: Any, queue: ReviewQueue, clock: Any) -> None:
+    people.enqueue("a", "b")
+    lease = people.claim()
+    before = (queue.item("a"), queue.item("b"), queue.holders(), queue.counts())
+    clock.move(100)
+    queue.peek("ada")
+    queue.peek("bob")
+    clock.move(-100)
+    assert (queue.item("a"), queue.item("b"), queue.holders(), queue.counts()) == before
+    assert people.claim().lease_token == lease.lease_token
+
+
+def test_a_peek_sees_others_leases_that_ran_out(
+    people: Any, queue: ReviewQueue, clock: Any
+) -> None:
+    people.enqueue("a", "b")
+    people.claim()
+    people.claim("bob")
+    assert peeked(queue) is None
+    clock.move(121)
+    assert (peeked(queue), peeked(queue, "bob"), peeked(queue, "cy")) == ("b", "a", "a")
+    assert people.claim("cy").item.item_id == "a"
+
+
+def test_a_peek_passes_over_what_would_be_set_aside(
+    people: Any, queue: ReviewQueue, clock: Any
+) -> None:
+    people.enqueue("a")
+    for number in range(QueueConfig().max_attempts):
+        assert peeked(queue) == "a"
+        people.claim(f"person {number}")
+        clock.move(121)
+    assert peeked(queue) is None
+    assert queue.claim("ada") is None
+
+
+def peeked(queue: ReviewQueue, annotator: str = "ada") -> str | None:
+    item = queue.peek(annotator)
+    return None if item is None else item.item_id
+
+
 def test_a_heartbeat_starts_the_time_anew(people: Any, clock: Any, queue: ReviewQueue) -> None:
     people.enqueue("a")
     lease = people.claim()

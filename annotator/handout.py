@@ -1,0 +1,53 @@
+"""Items as they are handed out: what was enqueued, and how a page shows and answers it."""
+
+from dataclasses import asdict
+
+from annotator.desk import payload_of
+from annotator.messages import WorkItem
+from annotator.page_messages import Decoder, Picture, ZoomRule
+from annotator.ports import ClickModels
+from engine.tiles import TILE, level_sizes
+from storage.queue.items import Item
+
+
+class Handout:
+    """Makes what goes to a page of what lies in the queue."""
+
+    def __init__(self, models: ClickModels) -> None:
+        self._models = models
+
+    def work_item(self, item: Item) -> WorkItem:
+        """The item for a page; raises PayloadError."""
+        return WorkItem(
+            item_id=item.item_id,
+            image_id=item.image_id,
+            file_name=item.file_name,
+            height=item.height,
+            width=item.width,
+            model_version=item.model_version,
+            run_id=item.run_id,
+            iteration=item.iteration,
+            proposals=payload_of(item).proposals,
+            picture=Picture(levels=len(level_sizes((item.height, item.width))), tile=TILE),
+            decoder=self._decoder(item.model_version),
+        )
+
+    def _decoder(self, version: str) -> Decoder | None:
+        try:
+            found = self._models.describe(version)
+        except LookupError:
+            # Its masks can still be decided on; clicks will say that the model is gone.
+            return None
+        if found is None:
+            return None
+        closer = found.closer_look
+        return Decoder(
+            version=version,
+            side=found.side,
+            logits_side=found.logits_side,
+            closer_look=None if closer is None else ZoomRule(**asdict(closer)),
+            urls={
+                str(side): f"/api/models/{version}/decoder/{side}?revision={found.revision}"
+                for side in found.sides
+            },
+        )

@@ -1,0 +1,23 @@
+"""POST /api/peek: what comes next, so that a page can fetch it before it is needed."""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+
+from annotator.messages import LeaseRequest, PeekAnswer, WorkItem
+from annotator.routers.items import REFUSALS, UNAVAILABLE
+from storage.queue.items import Item
+from storage.queue.review import ReviewQueue
+
+
+def peek_router(queue: ReviewQueue, handed_out: Callable[[Item], WorkItem]) -> APIRouter:
+    """A look ahead."""
+    router = APIRouter(prefix="/api", tags=["items"])
+
+    @router.post("/peek", responses={422: REFUSALS[422], **UNAVAILABLE})
+    def peek(request: LeaseRequest) -> PeekAnswer:
+        """The item that a lease would give after the one held now; nothing is claimed."""
+        found = queue.peek(request.annotator)
+        return PeekAnswer(item=None if found is None else handed_out(found))
+
+    return router

@@ -1,0 +1,193 @@
+"""The click server: answers on images of the workspace, whole or in windows that it keeps."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from engine.geometry import Window
+from engine.model.embedding import ImageEmbedding
+from engine.model.interactive import InteractivePredictor
+from engine.model.predictor import Predictor
+from engine.model.prompts import Prompts
+from engine.model.sam import PromptableSam
+from flows import decoders, serving
+from flows.clicks import ClickServer
+from flows.embeddings import EmbeddingStore
+from flows.pictures import Pictures
+from flows.progress import Silent
+from flows.recipes import Recipe
+from flows.workspace import Workspace
+
+WINDOW = (20, 10, 84, 74)
+CLICK = Prompts.clicks([(52.0, 42.0)], [1])
+AGAIN = Prompts.clicks([(52.0, 42.0), (60.0, 42.0)], [1, 0], np.zeros((64, 64), np.float32))
+
+
+def click_server(workspace: Workspace) -> ClickServer:
+    return ClickServer(workspace, Pictures(workspace))
+
+
+@pytest.fixture
+def version(filled: Workspace, recipe: Recipe) -> str:
+    return serving.ensure_base(filled, recipe, Silent())
+
+
+@pytest.fixture
+def image_id(filled: Workspace) -> str:
+    return str(filled.lake.rows("SELECT image_id FROM images ORDER BY 1 LIMIT 1")[0]["image_id"])
+
+
+def test_an_ambiguous_click_gets_three_answers(
+    filled: Workspace, version: str, image_id: str
+) -> None:
+    server = click_server(filled)
+    answers = server.predict(image_id, version, CLICK, window=None, multimask=True)
+    assert [answer.mask().shape for answer in answers] == [(96, 128)] * 3
+
+
+def test_a_window_is_encoded_once(
+    filled: Workspace, version: str, image_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded: list[tuple[int, ...]] = []
+    original = Predictor.embed_each
+
+    def watching(
+        self: Predictor, images: Sequence[np.ndarray], *, side: int | None = None
+    ) -> object:
+        embedded.extend(pixels.shape[:2] for pixels in images)
+        return original(self, images, side=side)
+
+    monkeypatch.setattr(Predictor, "embed_each", watching)
+    server = click_server(filled)
+    for _ in range(2):
+        [answer] = server.predict(image_id, version, AGAIN, window=WINDOW, multimask=False)
+        assert answer.look.window == WINDOW
+        assert answer.logits.shape == (64, 64)
+    assert embedded == [(96, 128), (64, 64)]
+
+
+@pytest.mark.parametrize(
+    ("image", "model", "window", "error"),
+    [
+        pytest.param("f" * 32, None, None, LookupError, id="no such image"),
+        pytest.param(None, "v999", None, LookupError, id="no such version"),
+        pytest.param(None, None, (0, 0, 500, 10), ValueError, id="window beyond the image"),
+        pytest.param(None, None, None, ValueError, id="logits of a window without it"),
+    ],
+)
+def test_what_it_refuses(
+    filled: Workspace,
+    version: str,
+    image_id: str,
+    image: str | None,
+    model: str | None,
+    window: tuple[int, int, int, int] | None,
+    error: type[Exception],
+) -> None:
+    with pytest.raises(error):
+        click_server(filled).predict(
+            image or image_id, model or version, AGAIN, window=window, multimask=False
+        )
+
+
+def test_a_page_gets_the_embedding_that_the_server_decodes(
+    filled: Workspace, version: str, image_id: str
+) -> None:
+    server = click_server(filled)
+    predictor = serving.load_predictor(filled, version)
+    clicks = InteractivePredictor(
+        predictor, whole(server, image_id, version), parts(server, image_id, version)
+    )
+    for prompt, window, multimask in ((CLICK, None, True), (AGAIN, WINDOW, False)):
+        given = server.predict(image_id, version, prompt, window=window, multimask=multimask)
+        own = clicks.answer(prompt, window, multimask=multimask)
+        for ours, theirs in zip(own, given, strict=True):
+            torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=0)
+            assert ours.iou == theirs.iou
+            assert ours.look.window == theirs.look.window
+
+
+def test_what_is_kept_and_what_is_new_decode_alike(
+    filled: Workspace, version: str, image_id: str
+) -> None:
+    new = click_server(filled).predict(image_id, version, CLICK, window=None, multimask=True)
+    predictor = serving.load_predictor(filled, version)
+    EmbeddingStore(filled).keep([(image_id, predictor.embed(filled.pixels(image_id)))])
+    kept = click_server(filled).predict(image_id, version, CLICK, window=None, multimask=True)
+    for ours, theirs in zip(new, kept, strict=True):
+        torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=0)
+
+
+def test_it_says_how_a_page_decodes(filled: Workspace, version: str) -> None:
+    described = click_server(filled).describe(version)
+    assert described is not None
+    assert (described.side, described.logits_side, described.sides) == (512, 128, (512, 256))
+    assert described.closer_look == serving.load_predictor(filled, version).closer_look
+    row = serving.model_row(filled, version)
+    assert described.revision.startswith(row.weights_sha256[:16])
+
+
+def test_a_decoder_is_exported_once(
+    filled: Workspace, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported: list[int] = []
+    original = decoders.decoder_graph
+
+    def counting(model: PromptableSam, side: int) -> bytes:
+        exported.append(side)
+        return original(model, side)
+
+    monkeypatch.setattr(decoders, "decoder_graph", counting)
+    server = click_server(filled)
+    first = server.decoder(version, 256)
+    assert server.decoder(version, 256) == first
+    assert click_server(filled).decoder(version, 256) == first, "another server finds the file"
+    assert exported == [256]
+    [kept] = (filled.root / "cache" / "decoders").iterdir()
+    assert kept.read_bytes() == first
+    with pytest.raises(LookupError, match="no page decodes frames of 300"):
+        server.decoder(version, 300)
+
+
+def test_a_decoder_too_slow_for_a_page_stays_on_the_server(
+    filled: Workspace, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "embedding_shape", (256, 64, 64))
+    server = click_server(filled)
+    assert server.describe(version) is None
+    with pytest.raises(LookupError):
+        server.decoder(version, 512)
+
+
+def test_no_decoder_of_a_version_that_there_is_not(filled: Workspace) -> None:
+    server = click_server(filled)
+    for ask in (server.describe, lambda version: server.decoder(version, 512)):
+        with pytest.raises(LookupError):
+            ask("v999")
+
+
+def assert_equal(ours: ImageEmbedding, theirs: ImageEmbedding) -> None:
+    assert (ours.frame, ours.encoder_id) == (theirs.frame, theirs.encoder_id)
+    torch.testing.assert_close(ours.features, theirs.features, rtol=0, atol=0)
+    assert ours.skips is not None
+    assert theirs.skips is not None
+    for one, other in zip(ours.skips, theirs.skips, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def whole(server: ClickServer, image_id: str, version: str) -> ImageEmbedding:
+    return ImageEmbedding.from_bytes(server.embedding(image_id, version, None))
+
+
+def parts(
+    server: ClickServer, image_id: str, version: str
+) -> Callable[[Sequence[Window]], list[ImageEmbedding]]:
+    """What a page fetches of windows."""
+
+    def fetch(windows: Sequence[Window]) -> list[ImageEmbedding]:
+        sent = [server.embedding(image_id, version, window) for window in windows]
+        return [ImageEmbedding.from_bytes(data) for data in sent]
+
+    return fetch
