@@ -22,6 +22,7 @@ from engine.rle import Rle, segments_of
 
 # Sums in another order differ by so much, where logits are about 10.
 ROUNDING = 1e-4
+Logits = npt.NDArray[np.float32]
 ALPHABET = "".join(map(chr, range(48, 112)))
 
 
@@ -116,36 +117,56 @@ def windows(random: np.random.Generator) -> list[dict[str, Any]]:
     return made
 
 
-def smooth(random: np.random.Generator, side: int, sigma: float, mean: float) -> npt.NDArray[Any]:
+def smooth(random: np.random.Generator, side: int, sigma: float, mean: float) -> Logits:
     noise = gaussian_filter(random.standard_normal((side, side)), sigma)
     return np.asarray(10 * noise / noise.std() + mean, dtype=np.float32)
 
 
+def island(random: np.random.Generator, side: int, cells: float, beyond: float) -> Logits:
+    """One round island; what is beyond it is nearly as good."""
+    x, y = random.random((2, 1)) * side
+    rows, columns = np.mgrid[:side, :side]
+    inside = (columns - x) ** 2 + (rows - y) ** 2 < cells**2
+    return np.where(inside, 12.0, beyond).astype(np.float32)
+
+
+def shapes(random: np.random.Generator) -> list[tuple[int, Logits]]:
+    """Sides of frames, and logits in them: everywhere, nowhere, ragged, and alone."""
+    noises = [(512, 6.0, -8.0), (256, 1.0, 0.0), (512, 0.5, 4.0), (256, 9.0, -60.0)]
+    islands = [(512, 9.0, -0.2), (512, 0.6, -0.01), (256, 20.0, -16.0)]
+    return [
+        *((side, smooth(random, side // 4, sigma, mean)) for side, sigma, mean in noises),
+        *((side, island(random, side // 4, cells, beyond)) for side, cells, beyond in islands),
+    ]
+
+
 def masks(random: np.random.Generator) -> list[dict[str, Any]]:
-    made = []
     kinds = [((300, 200), (0, 0)), ((70, 512), (5, 9)), ((1500, 1100), (0, 3)), ((64, 64), (0, 0))]
     kinds += [((3, 700), (0, 0)), ((512, 512), (1, 0)), ((40, 31), (60, 0)), ((1, 1), (0, 0))]
-    for hw, (x0, y0) in kinds:
-        for side, sigma, mean in [(512, 6, -8.0), (256, 1.0, 0.0), (512, 0.5, 4.0), (256, 9, -60)]:
-            frame = Frame(original_hw=hw, side=side)
-            logits = smooth(random, side // 4, sigma, mean)
-            full = upscale_logits(torch.from_numpy(logits)[None], frame)[0].numpy()
-            image_hw = (y0 + hw[0] + 2, x0 + hw[1] + 1)
-            least, most = (np.zeros(image_hw, dtype=np.bool_) for _ in range(2))
-            least[y0 : y0 + hw[0], x0 : x0 + hw[1]] = full > ROUNDING
-            most[y0 : y0 + hw[0], x0 : x0 + hw[1]] = full > -ROUNDING
-            made.append(
-                {
-                    "logits": packed(logits),
-                    "hw": hw,
-                    "side": side,
-                    "window": (x0, y0, x0 + hw[1], y0 + hw[0]),
-                    "image_hw": image_hw,
-                    "least": code(rle.encode_one(least)),
-                    "most": code(rle.encode_one(most)),
-                }
-            )
-    return made
+    return [
+        at_full_size(logits, Frame(original_hw=hw, side=side), corner)
+        for hw, corner in kinds
+        for side, logits in shapes(random)
+    ]
+
+
+def at_full_size(logits: Logits, frame: Frame, corner: tuple[int, int]) -> dict[str, Any]:
+    """Logits of a window that begins at `corner` (x, y) of an image, and the mask, as sure as it is."""
+    (height, width), (x0, y0) = frame.original_hw, corner
+    full = upscale_logits(torch.from_numpy(logits)[None], frame)[0].numpy()
+    image_hw = (y0 + height + 2, x0 + width + 1)
+    least, most = (np.zeros(image_hw, dtype=np.bool_) for _ in range(2))
+    least[y0 : y0 + height, x0 : x0 + width] = full > ROUNDING
+    most[y0 : y0 + height, x0 : x0 + width] = full > -ROUNDING
+    return {
+        "logits": packed(logits),
+        "hw": frame.original_hw,
+        "side": frame.side,
+        "window": (x0, y0, x0 + width, y0 + height),
+        "image_hw": image_hw,
+        "least": code(rle.encode_one(least)),
+        "most": code(rle.encode_one(most)),
+    }
 
 
 def look_at(window: Window, image_hw: tuple[int, int], side: int) -> Look:
