@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Error, Page
 
 from annotator.item import ItemPayload, Proposal
 from annotator.routers.pages import BUILT
@@ -187,7 +187,12 @@ class Visitor:
 
     def view(self) -> dict[str, Any]:
         """What the page shows, by its hook `window.maskloop.view()`."""
-        return dict(self.page.evaluate("window.maskloop ? window.maskloop.view() : {}"))
+        try:
+            return dict(self.page.evaluate("window.maskloop ? window.maskloop.view() : {}"))
+        except Error as error:
+            if "navigation" not in error.message:
+                raise
+            return {}  # on its way to another page
 
     def wait(self, what: str, holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         """Wait until `holds(view())`."""

@@ -120,7 +120,13 @@ export class Api {
     headers: Record<string, string> = {},
     signal?: AbortSignal,
   ): Promise<T> {
-    const response = await this.#fetch(method, path, body, headers, signal);
+    const send = (): Promise<Response> => this.#fetch(method, path, body, headers, signal);
+    const response = await send().catch(async (error: unknown) => {
+      if (!(error instanceof Refused) || error.error !== "bad_csrf") throw error;
+      // Somebody signed in anew in another tab; the session there is now has another token.
+      await this.session();
+      return send();
+    });
     return (response.status === 204 ? undefined : await response.json()) as T;
   }
 
