@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.metadata import version
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 
 from annotator import problems
 from annotator.access import Access
@@ -12,8 +12,8 @@ from annotator.desk import BatchWatch, Subjects
 from annotator.guard import Guard
 from annotator.ports import ClickModels, ImageSource
 from annotator.routers.clicks import clicks_router
-from annotator.routers.images import images_router, reads_image
-from annotator.routers.items import NOT_LET_IN, items_router, reads_item
+from annotator.routers.images import images_router
+from annotator.routers.items import NOT_LET_IN, items_router
 from annotator.routers.lead import lead_router
 from annotator.routers.pages import pages_router
 from annotator.routers.progress import health_router, progress_router
@@ -51,19 +51,16 @@ def create_app(
     app.add_middleware(Guard, config=config)
     problems.install(app, config.retry_after_s)
     watch = BatchWatch(queue, config.batch_done_share, on_batch_done)
-    access = Access(queue, config)
-
-    def include(router: APIRouter, *checks: Callable[..., None]) -> None:
-        """A router whose callers are known, and may read what they ask for."""
-        dependencies = [Depends(check) for check in (access.admit, *checks)]
-        app.include_router(router, dependencies=dependencies, responses=NOT_LET_IN)
-
+    app.state.access = access = Access(queue, config)
     app.include_router(session_router(access, config.categories))
     app.include_router(health_router(queue))
-    include(items_router(queue, config, watch))
-    include(clicks_router(models, Subjects(queue), config.clicks_at_once), reads_item(access))
-    include(images_router(images, config.images_at_once), reads_image(access))
-    include(progress_router(queue))
-    include(lead_router(queue))
+    for router in (
+        items_router(queue, config, watch),
+        clicks_router(models, Subjects(queue), config.clicks_at_once),
+        images_router(images, config.images_at_once),
+        progress_router(queue),
+        lead_router(queue),
+    ):
+        app.include_router(router, dependencies=[Depends(access.admit)], responses=NOT_LET_IN)
     app.include_router(pages_router())
     return app

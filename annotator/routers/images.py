@@ -1,16 +1,16 @@
 """GET /api/images/{image_id}: pictures, always encoded anew."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 import anyio
 from anyio import to_thread
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
-from annotator.access import Access, Caller, CallerNow
+from annotator.access import CallerNow
 from annotator.messages import Problem
 from annotator.ports import ImageSource
 from annotator.problems import unknown
+from annotator.routers.access import access_of
 from engine.images import encode_png
 
 ImageId = Annotated[
@@ -20,13 +20,8 @@ ImageId = Annotated[
 _FOR_EVER = "private, max-age=31536000, immutable"
 
 
-def reads_image(access: Access) -> Callable[[str, Caller], None]:
-    """A dependency for routes with an `image_id`: 404 where the caller may read no item of it."""
-
-    def check(image_id: ImageId, caller: CallerNow) -> None:
-        access.check_image(caller, image_id)
-
-    return check
+def _may_see(image_id: ImageId, request: Request, caller: CallerNow) -> None:
+    access_of(request).check_image(caller, image_id)
 
 
 def images_router(images: ImageSource, at_once: int) -> APIRouter:
@@ -43,6 +38,7 @@ def images_router(images: ImageSource, at_once: int) -> APIRouter:
     @router.get(
         "/images/{image_id}",
         response_class=Response,
+        dependencies=[Depends(_may_see)],
         responses={
             200: {"content": {"image/png": {}}, "description": "The picture as PNG, RGB."},
             304: {"description": "The caller has it already."},
