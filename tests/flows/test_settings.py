@@ -57,6 +57,10 @@ WRONG = {
         '[model]\ndevice = "mps"',
         r"model\.device: must be \"auto\", \"cpu\", \"cuda\" or \"cuda:N\", but got 'mps'",
     ),
+    "a queue elsewhere": (
+        '[queue]\nurl = "mysql://u:secret@h/d"',
+        r"queue\.url: must be postgresql",
+    ),
     "another precision": ('[model]\nprecision = "half"', r"model\.precision: must be .*bfloat16"),
     "nan": ("[annotator]\ndeadline_h = nan", r"annotator\.deadline_h: must be from"),
 }
