@@ -80,13 +80,13 @@ class People:
 
 
 class Store(Protocol):
-    """An empty database at `url`, and the way into it behind the queue's back."""
+    """A database for a queue at `url`, and the way into it behind the queue's back."""
 
     kind: str
     url: str
 
     def make(self) -> None:
-        """The queue's empty tables; without them, the first to open the queue makes them."""
+        """The tables of an empty queue."""
 
     def another(self) -> str:
         """The url of a database without tables."""
@@ -128,7 +128,7 @@ WHERE contype = 'c' AND connamespace = 'public'::regnamespace
 
 
 class PostgresStore:
-    """One database for all tests, emptied before each."""
+    """One database for all tests, as if new for each."""
 
     kind = "postgres"
 
@@ -145,13 +145,6 @@ class PostgresStore:
         }
 
     def make(self) -> None:
-        """The tables are always there."""
-
-    def another(self) -> str:
-        self._server.execute("DROP DATABASE IF EXISTS another WITH (FORCE)")
-        return str(self._server.create("another"))
-
-    def empty(self) -> None:
         for name in reversed(self._first):
             self._connection.execute(f'DELETE FROM "{name}"')
         for name, rows in self._first.items():
@@ -165,6 +158,10 @@ class PostgresStore:
         for table, name, rule in self._dropped:
             self._connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {rule}")
         self._dropped = []
+
+    def another(self) -> str:
+        self._server.execute("DROP DATABASE IF EXISTS another WITH (FORCE)")
+        return str(self._server.create("another"))
 
     def tamper(self, *statements: str) -> None:
         self._dropped = self._connection.execute(CHECKS).fetchall()
@@ -204,7 +201,7 @@ def store(request: pytest.FixtureRequest) -> Store:
     """Each test that wants a queue runs on both."""
     found: Any = request.getfixturevalue(f"{request.param}_store")
     if request.param == "postgres":
-        found.empty()
+        found.make()
     return found  # type: ignore[no-any-return] # by its name
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture
 def store(postgres_store: Any) -> Any:
-    postgres_store.empty()
+    postgres_store.make()
     return postgres_store
 
 
