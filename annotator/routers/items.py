@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
 
 from annotator.config import AnnotatorConfig
-from annotator.desk import BatchWatch, payload_of
+from annotator.desk import BatchWatch, Tally, payload_of
 from annotator.messages import (
     Counts,
     HeartbeatAnswer,
@@ -48,14 +48,16 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 def items_router(queue: ReviewQueue, config: AnnotatorConfig, watch: BatchWatch) -> APIRouter:
     """The half of the API that hands out items and takes answers."""
     router = APIRouter(prefix="/api", tags=["items"])
+    tally = Tally(queue)
 
     @router.post("/lease", responses={422: REFUSALS[422], **UNAVAILABLE})
     def lease(request: LeaseRequest) -> LeaseAnswer:
         """Claim the next item; whoever holds one gets it again, with the same token."""
         claimed = queue.claim(request.annotator)
-        counts = Counts(**queue.counts())
         if claimed is None:
-            return LeaseAnswer(lease=None, counts=counts)
+            # Whoever reads that nothing is left decides by these counts whether to wait.
+            return LeaseAnswer(lease=None, counts=Counts(**tally.now()))
+        counts = Counts(**tally.lately())
         granted = Lease(
             item=_work_item(claimed.item),
             lease_token=claimed.lease_token,
