@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,7 +77,7 @@ class LocalPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(die_with_parent, signal.SIGQUIT),
                 **self._as_other(),
             )
         self._wait_ready()
@@ -177,5 +178,6 @@ def _programs() -> Path:
     return Path(found.origin).parent / "pginstall" / "bin"
 
 
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+def die_with_parent(how: signal.Signals) -> None:
+    """Let this process get a signal as soon as the one that forked it is dead."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, how)

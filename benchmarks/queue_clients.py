@@ -5,12 +5,15 @@ else is given up, and 503 is heeded.
 """
 
 import asyncio
+import contextlib
 import itertools
+import json
 import random
+import ssl
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +21,9 @@ import httpx
 
 _BROKEN_WAIT_S = 0.2
 _LAG_EVERY_S = 0.05
+_JSON = {"Content-Type": "application/json"}
+# Made once: each client would make one of its own, out of all certificates there are.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # What a client may get besides a broken connection; 409 says that the item is somebody else's now.
 _EXPECTED = frozenset({200, 201, 204, 409, 503})
 
@@ -72,21 +78,21 @@ class Annotator:
         self._http = http
         self._journal = journal
 
-    async def work(self, answer: Mapping[str, Any], think_s: float, until: float) -> None:
-        """Answer items with `answer` until the time `until`, and finish the last one."""
+    async def work(self, answer: bytes, think_s: float, goes_on: Callable[[], bool]) -> None:
+        """Answer items with the JSON `answer` while it `goes_on`, and finish the last one."""
         await asyncio.sleep(random.uniform(0, think_s))
-        while time.monotonic() < until:
-            got = await self._send("lease", "/api/lease", {"annotator": self._name})
+        while goes_on():
+            asked = json.dumps({"annotator": self._name}).encode()
+            got = await self._send("lease", "/api/lease", asked)
             lease = got.json()["lease"] if got.status_code == 200 else None
             if lease is None:
                 await asyncio.sleep(think_s)
                 continue
             await self._answer(lease, answer, think_s)
 
-    async def _answer(
-        self, lease: Mapping[str, Any], answer: Mapping[str, Any], think_s: float
-    ) -> None:
-        held = {"annotator": self._name, "lease_token": lease["lease_token"]}
+    async def _answer(self, lease: Mapping[str, Any], answer: bytes, think_s: float) -> None:
+        shown = {"annotator": self._name, "lease_token": lease["lease_token"]}
+        held = json.dumps(shown).encode()
         path = f"/api/items/{lease['item']['item_id']}"
         key = {"Idempotency-Key": uuid.uuid4().hex}
         beats = max(1, int(think_s // lease["heartbeat_s"]))
@@ -94,23 +100,22 @@ class Annotator:
             await asyncio.sleep(think_s / (beats + 1))
             await self._send("heartbeat", f"{path}/heartbeat", held)
         await asyncio.sleep(think_s / (beats + 1))
-        done = await self._send("submit", f"{path}/submit", {**held, "submission": answer}, key)
+        body = held[:-1] + b', "submission": ' + answer + b"}"
+        done = await self._send("submit", f"{path}/submit", body, key)
         if done.status_code == 201:
             told = done.json()
             self._journal.acknowledged[told["submission_id"]] = told["item_id"]
 
     async def _send(
-        self,
-        route: str,
-        path: str,
-        body: Mapping[str, Any],
-        headers: Mapping[str, str] | None = None,
+        self, route: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         """The answer to a request, sent again for as long as nobody answers or 503 does."""
         while True:
             began = time.perf_counter()
             try:
-                response = await self._http.post(path, json=body, headers=headers)
+                response = await self._http.post(
+                    path, content=body, headers={**_JSON, **(headers or {})}
+                )
             except httpx.TransportError:
                 self._journal.statuses["broken"] += 1
                 await asyncio.sleep(_BROKEN_WAIT_S)
@@ -122,20 +127,26 @@ class Annotator:
 
 
 async def crowd(
-    url: str, answer: Mapping[str, Any], *, num: int, think_s: float, seconds: float
+    url: str,
+    answer: Mapping[str, Any],
+    *,
+    num: int,
+    think_s: float,
+    goes_on: Callable[[], bool],
 ) -> Journal:
-    """`num` annotators at the server for so many seconds; returns what happened to them."""
+    """`num` annotators at the server for as long as it `goes_on`; returns what happened to them."""
     journal = Journal()
-    until = time.monotonic() + seconds
-    limits = httpx.Limits(max_connections=num, max_keepalive_connections=num)
-    timeout = httpx.Timeout(60.0)
-    async with httpx.AsyncClient(
-        base_url=url, limits=limits, timeout=timeout, trust_env=False, verify=False
-    ) as http:
-        lag = asyncio.create_task(_watch_lag(journal))
-        people = [Annotator(f"person {number}", http, journal) for number in range(num)]
-        await asyncio.gather(*(person.work(answer, think_s, until) for person in people))
-        lag.cancel()
+    content = json.dumps(answer).encode()
+    lag = asyncio.create_task(_watch_lag(journal))
+    async with contextlib.AsyncExitStack() as stack:
+        people = []
+        for number in range(num):
+            # A connection each, as browsers have: a pool looks through all of its own each time.
+            own = httpx.AsyncClient(base_url=url, timeout=60.0, trust_env=False, verify=_NO_TLS)
+            http = await stack.enter_async_context(own)
+            people.append(Annotator(f"person {number}", http, journal))
+        await asyncio.gather(*(person.work(content, think_s, goes_on) for person in people))
+    lag.cancel()
     return journal
 
 

@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from local_postgres import LocalPostgres
+from local_postgres import LocalPostgres, die_with_parent
 from queue_clients import Journal, crowd, percentiles
 
 from annotator.item import ItemPayload, Proposal
@@ -64,8 +65,9 @@ class Load:
 
     @property
     def num_items(self) -> int:
-        """More than the annotators can answer."""
-        return int(self.annotators * (self.seconds / self.think_s + 2)) + 1
+        """More than the annotators can answer, also when the faults take their time."""
+        seconds = self.seconds * (3 if self.kills + self.restarts else 1)
+        return int(self.annotators * (seconds / self.think_s + 2)) + 1
 
 
 def disk(number: int) -> Rle:
@@ -140,20 +142,31 @@ def fill(root: Path, num_items: int) -> None:
 
 
 class Server:
-    """The server of `maskloop serve` for a workspace, in a process that may be killed."""
+    """The server of `maskloop serve` for a workspace, in a process that may be killed.
+
+    The process that this one starts only imports, and forks a server whenever it is told to: the
+    start of another one then takes no longer than a killed one is missed.
+    """
 
     def __init__(self, root: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self._port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
-        self._command = [sys.executable, __file__, "--serve", str(root), str(self._port)]
+        command = [sys.executable, __file__, "--serve", str(root), str(self._port)]
+        self._forker = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
+        assert self._forker.stdin is not None
+        assert self._forker.stdout is not None
+        self._forker.stdin.write("start\n")
+        self._forker.stdin.flush()
+        self.pid = int(self._forker.stdout.readline())
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise RuntimeError("the annotator's server did not start")
             time.sleep(0.05)
 
@@ -164,18 +177,30 @@ class Server:
             return False
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End it, and what it came from."""
+        self.kill()
+        self._forker.kill()
+        self._forker.communicate()
 
 
 def serve(root: Path, port: int) -> None:
-    """Be the server until standard input ends, with the process that started this one."""
-    with annotator_server(open_workspace(root), port=port):
-        sys.stdin.read()
+    """Fork a server for each line of standard input, and say its process number."""
+    # Nobody waits for those that were killed.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in sys.stdin:
+        if (pid := os.fork()) == 0:
+            die_with_parent(signal.SIGKILL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            with annotator_server(open_workspace(root), port=port):
+                signal.pause()
+        print(pid, flush=True)
 
 
 class Faults(threading.Thread):
-    """Kills and restarts, spread over the time of the load."""
+    """Kills and restarts, spread over the time of the load, which lasts until they are done."""
 
     def __init__(self, load: Load, server: Server, postgres: LocalPostgres | None) -> None:
         super().__init__(daemon=True)
@@ -189,7 +214,7 @@ class Faults(threading.Thread):
         plan = ["kill"] * self._load.kills + ["restart"] * self._load.restarts
         random.shuffle(plan)
         for fault in plan:
-            if self.over.wait(self._load.seconds / len(plan) * random.uniform(0.3, 0.7)):
+            if self.over.wait(self._load.seconds / len(plan) * random.uniform(0.2, 0.8)):
                 return
             if fault == "kill":
                 self._server.kill()
@@ -216,6 +241,7 @@ def measured(backend: str, load: Load) -> dict[str, Any]:
         server = Server(root)
         faults = Faults(load, server, postgres)
         faults.start()
+        until = time.monotonic() + load.seconds
         try:
             journal = asyncio.run(
                 crowd(
@@ -223,13 +249,13 @@ def measured(backend: str, load: Load) -> dict[str, Any]:
                     answer().to_dict(),
                     num=load.annotators,
                     think_s=load.think_s,
-                    seconds=load.seconds,
+                    goes_on=lambda: time.monotonic() < until or faults.is_alive(),
                 )
             )
         finally:
             faults.over.set()
             faults.join()
-            server.kill()
+            server.close()
         found = verified(open_workspace(root).queue, journal)
     return {
         **found,
