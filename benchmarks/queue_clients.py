@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 _BROKEN_WAIT_S = 0.2
+_GIVE_UP_AFTER_S = 120.0
 _LAG_EVERY_S = 0.05
 _JSON = {"Content-Type": "application/json"}
 # Made once: each client would make one of its own, out of all certificates there are.
@@ -109,8 +110,12 @@ class Annotator:
     async def _send(
         self, route: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        """The answer to a request, sent again for as long as nobody answers or 503 does."""
-        while True:
+        """The answer to a request, sent again for as long as nobody answers or 503 does.
+
+        Raises TimeoutError when that takes too long.
+        """
+        give_up = time.monotonic() + _GIVE_UP_AFTER_S
+        while time.monotonic() < give_up:
             began = time.perf_counter()
             try:
                 response = await self._http.post(
@@ -124,6 +129,7 @@ class Annotator:
             if response.status_code != 503:
                 return response
             await asyncio.sleep(float(response.headers.get("Retry-After", 1)))
+        raise TimeoutError(f"{route}: no answer in {_GIVE_UP_AFTER_S:g} s")
 
 
 async def crowd(

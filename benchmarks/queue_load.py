@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,29 +200,48 @@ def serve(root: Path, port: int) -> None:
         print(pid, flush=True)
 
 
-class Faults(threading.Thread):
+class Faults:
     """Kills and restarts, spread over the time of the load, which lasts until they are done."""
 
     def __init__(self, load: Load, server: Server, postgres: LocalPostgres | None) -> None:
-        super().__init__(daemon=True)
         self._load = load
         self._server = server
         self._postgres = postgres
-        self.over = threading.Event()
         self.done: Counter[str] = Counter()
 
-    def run(self) -> None:
+    def happen(self) -> None:
+        """All of them, one after the other."""
         plan = ["kill"] * self._load.kills + ["restart"] * self._load.restarts
         random.shuffle(plan)
         for fault in plan:
-            if self.over.wait(self._load.seconds / len(plan) * random.uniform(0.2, 0.8)):
-                return
+            time.sleep(self._load.seconds / len(plan) * random.uniform(0.2, 0.8))
             if fault == "kill":
                 self._server.kill()
                 self._server.start()
             elif self._postgres is not None:
                 self._postgres.restart()
             self.done[fault] += 1
+
+
+def under_load(load: Load, server: Server, faults: Faults) -> Journal:
+    """What the annotators went through."""
+    until = time.monotonic() + load.seconds
+    over = threading.Event()
+    annotators = crowd(
+        server.url,
+        answer().to_dict(),
+        num=load.annotators,
+        think_s=load.think_s,
+        goes_on=lambda: time.monotonic() < until or not over.is_set(),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(asyncio.run, annotators)
+        # On this thread, with which the Postgres that it starts will end.
+        try:
+            faults.happen()
+        finally:
+            over.set()
+        return working.result()
 
 
 def measured(backend: str, load: Load) -> dict[str, Any]:
@@ -240,21 +260,9 @@ def measured(backend: str, load: Load) -> dict[str, Any]:
         fill(root, load.num_items)
         server = Server(root)
         faults = Faults(load, server, postgres)
-        faults.start()
-        until = time.monotonic() + load.seconds
         try:
-            journal = asyncio.run(
-                crowd(
-                    server.url,
-                    answer().to_dict(),
-                    num=load.annotators,
-                    think_s=load.think_s,
-                    goes_on=lambda: time.monotonic() < until or faults.is_alive(),
-                )
-            )
+            journal = under_load(load, server, faults)
         finally:
-            faults.over.set()
-            faults.join()
             server.close()
         found = verified(open_workspace(root).queue, journal)
     return {
