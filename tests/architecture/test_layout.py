@@ -22,6 +22,7 @@ HOMES = {
     "timm": "engine/model/",
     "duckdb": "storage/catalog/",
     "sqlalchemy": "storage/queue/",
+    "psycopg": "storage/queue/postgres.py",
     "boto3": "storage/s3",
     "ray": "flows/ray_pools.py",
     "prefect": "flows/orchestration/",
