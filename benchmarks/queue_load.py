@@ -256,7 +256,9 @@ def measured(backend: str, load: Load) -> dict[str, Any]:
         if postgres is not None:
             settings = root / FILE_NAME
             url = postgres.create("queue")
-            settings.write_text(settings.read_text().replace('url = "" ', f'url = "{url}" ', 1))
+            settings.write_text(
+                settings.read_text().replace('[queue]\nurl = ""', f'[queue]\nurl = "{url}"')
+            )
         fill(root, load.num_items)
         server = Server(root)
         faults = Faults(load, server, postgres)
