@@ -1,8 +1,9 @@
-"""What the server remembers between requests: what items are about, which runs are finished."""
+"""What the server remembers between requests: items' subjects, counts, which runs are finished."""
 
 import logging
 import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from storage.queue.review import ReviewQueue
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 1_000
+_COUNTS_AGE_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,35 @@ class Subjects:
 def payload_of(item: Item) -> ItemPayload:
     """The proposals of an item; raises PayloadError."""
     return ItemPayload.from_dict(item.payload)
+
+
+class Tally:
+    """Items by state, for whoever can do with counts that are a second old.
+
+    Counting reads the state of every item, which takes longer than a claim does once there are
+    thousands.
+    """
+
+    def __init__(self, queue: ReviewQueue) -> None:
+        self._queue = queue
+        self._counting = threading.Lock()
+        self._counts: dict[str, int] = {}
+        self._old_at = 0.0
+
+    def now(self) -> dict[str, int]:
+        """As they are; raises QueueUnavailable."""
+        counts = self._queue.counts()
+        self._counts, self._old_at = counts, time.monotonic() + _COUNTS_AGE_S
+        return counts
+
+    def lately(self) -> dict[str, int]:
+        """As they were a moment ago; raises QueueUnavailable."""
+        if time.monotonic() < self._old_at or not self._counting.acquire(blocking=not self._counts):
+            return self._counts
+        try:
+            return self.now()
+        finally:
+            self._counting.release()
 
 
 class BatchWatch:

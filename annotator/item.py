@@ -3,7 +3,7 @@
 flows writes it when it enqueues an image; server, page and simulated annotator read it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,17 +25,19 @@ class Proposal(_Stored):
 
     proposal_id: Annotated[str, Field(min_length=1, max_length=200)]
     segmentation: Segmentation
-    bbox: Annotated[Sequence[float], Field(min_length=4, max_length=4)]
+    # Lists and no Sequence: each claim and each answer reads all of them, and pydantic checks a
+    # Sequence in Python.
+    bbox: Annotated[list[float], Field(min_length=4, max_length=4)]
     area: int
     predicted_iou: float
     stability_score: float
-    point_coords: Sequence[Annotated[Sequence[float], Field(min_length=2, max_length=2)]] = ()
+    point_coords: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []
 
 
 class ItemPayload(_Stored):
     """All proposals of an item."""
 
-    proposals: Sequence[Proposal] = ()
+    proposals: list[Proposal] = []
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

@@ -14,6 +14,7 @@ from annotator.item import ItemPayload
 from annotator.wire import FromList, Label, PlainName, Score, Segmentation, Wire, refuse
 from engine import rle
 from engine.rle import Rle
+from engine.short_codes import short_area
 
 _DAY_S = 86_400.0
 _MAX_CLICKS = 1_000
@@ -169,7 +170,8 @@ class Submission(Wire):
 
 def _check_mask(field: str, mask: Rle, hw: tuple[int, int]) -> None:
     _check_size(field, mask, hw)
-    if rle.area(mask) == 0:
+    area = short_area(mask)
+    if (rle.area(mask) if area is None else area) == 0:
         raise SubmissionError(f"{field}: must have at least one pixel, got an empty mask")
 
 

@@ -40,6 +40,9 @@ allowed_hosts = []       # more names of this machine, as people write them in t
 deadline_h = 24.0        # how long a loop waits for people
 cache_gb = 4.0           # of large pictures in tiles, in the folder cache; oldest go first
 
+[queue]
+url = ""                 # postgresql://USER@HOST/DATABASE for a team; empty: a file of this folder
+
 [prefect]
 api_url = ""             # empty: PREFECT_API_URL, else a running `maskloop serve`, else none
 port = 4200              # where `maskloop serve` starts one
@@ -101,6 +104,16 @@ class AnnotatorSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueueSettings:
+    """The database of the review queue and of the pointer to the model in service.
+
+    url: `postgresql://USER@HOST/DATABASE`; empty for `queue.sqlite` in the workspace.
+    """
+
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrefectSettings:
     """The Prefect server to report to, and the port of our own."""
 
@@ -155,6 +168,7 @@ class Settings:
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     project: ProjectSettings = field(default_factory=ProjectSettings)
     annotator: AnnotatorSettings = field(default_factory=AnnotatorSettings)
+    queue: QueueSettings = field(default_factory=QueueSettings)
     prefect: PrefectSettings = field(default_factory=PrefectSettings)
     schedules: ScheduleSettings = field(default_factory=ScheduleSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -245,6 +259,12 @@ def _check(settings: Settings, path: str) -> None:
             raise UsageError(f"{path}: {name}: must be from {low} to {high}, but got {value}")
     if settings.model.sha256 and not settings.model.checkpoint:
         raise UsageError(f"{path}: model.sha256: is of no checkpoint; name model.checkpoint too")
+    if settings.queue.url and not settings.queue.url.startswith("postgresql://"):
+        # Not shown: it may hold a password.
+        raise UsageError(
+            f"{path}: queue.url: must be postgresql://USER@HOST/DATABASE, or empty for a file of "
+            "the workspace"
+        )
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.model.device):
         raise UsageError(
             f'{path}: model.device: must be "auto", "cpu", "cuda" or "cuda:N", '

@@ -69,7 +69,7 @@ def create(root: Path) -> Workspace:
         raise UsageError(f"{path}: a workspace already; nothing to do")
     root.mkdir(parents=True, exist_ok=True)
     Lake.create(root).close()
-    _queue(root).close()
+    ReviewQueue.open(_queue_url(root, Settings())).close()
     # The settings come last: a folder without them is not a workspace, so an interrupted init
     # can simply be run again.
     path.write_text(
@@ -82,23 +82,27 @@ def open_workspace(root: Path | None = None) -> Workspace:
     """The workspace at `root`, else the one found by `MASKLOOP_HOME` or upward from here."""
     root = settings_module.find_root() if root is None else root
     settings = settings_module.read_settings(root)
-    queue = _queue(root)
+    queue = _queue(root, settings)
     return Workspace(
         root=root,
         settings=settings,
         lake=Lake.open(root),
         queue=queue,
-        pointer=ModelPointer.open(_queue_url(root)),
+        pointer=ModelPointer(queue.database),
         objects=FolderObjects(root),
     )
 
 
-def _queue_url(root: Path) -> str:
-    return f"sqlite:///{root / 'queue.sqlite'}"
+def _queue_url(root: Path, settings: Settings) -> str:
+    return settings.queue.url or f"sqlite:///{root / 'queue.sqlite'}"
 
 
-def _queue(root: Path) -> ReviewQueue:
-    return ReviewQueue.open(_queue_url(root))
+def _queue(root: Path, settings: Settings) -> ReviewQueue:
+    try:
+        return ReviewQueue.open(_queue_url(root, settings))
+    except ValueError as error:
+        path = root / settings_module.FILE_NAME
+        raise UsageError(f"{path}: queue.url: {error}") from error
 
 
 def placeholders(values: Sequence[Any]) -> str:

@@ -1,11 +1,14 @@
-"""What every test shares: real data, Chromium, seeds; and no hidden gap in CI."""
+"""What every test shares: real data, Chromium, a Postgres, seeds; and no hidden gap in CI."""
 
+import importlib.util
 import os
 import random
 import shutil
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +53,8 @@ def _hides_a_gap(item: pytest.Item, report: pytest.TestReport) -> bool:
     needs_data_only = "data_dir" in getattr(item, "fixturenames", ()) and NO_DATA in str(
         report.longrepr
     )
-    needs = item.get_closest_marker("browser") or item.get_closest_marker("data")
-    return needs is not None and not needs_data_only
+    needs = any(item.get_closest_marker(name) for name in ("browser", "data", "postgres"))
+    return needs and not needs_data_only
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -80,6 +83,30 @@ def data_dir() -> Path:
     if not (folder / "nuclei" / "annotations.json").is_file():
         pytest.skip(NO_DATA)
     return folder
+
+
+@pytest.fixture(scope="session")
+def local_postgres() -> ModuleType:
+    """The module of that name, which the benchmarks use too."""
+    path = PROJECT / "benchmarks" / "local_postgres.py"
+    spec = importlib.util.spec_from_file_location("local_postgres", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def postgres(local_postgres: ModuleType) -> Iterator[Any]:
+    """A real server for all tests of this process; mark the test `postgres`."""
+    try:
+        # Nothing outlives the tests, so nothing needs to be on disk.
+        server = local_postgres.LocalPostgres({"fsync": "off"})
+    except local_postgres.NoPostgresError as error:
+        pytest.skip(f"no Postgres: {error}")
+    with server:
+        yield server
 
 
 # Not wider than a module: while Playwright's synchronous driver is alive, its thread counts as

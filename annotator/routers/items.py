@@ -7,7 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
 
 from annotator.access import Access, Caller, CallerNow
 from annotator.config import AnnotatorConfig
-from annotator.desk import BatchWatch, payload_of
+from annotator.desk import BatchWatch, Tally, payload_of
 from annotator.messages import (
     Counts,
     HeartbeatAnswer,
@@ -68,14 +68,16 @@ def items_router(
 ) -> APIRouter:
     """The half of the API that hands out items and takes answers."""
     router = APIRouter(prefix="/api", tags=["items"])
+    tally = Tally(queue)
 
     @router.post("/lease", responses={422: REFUSALS[422], **UNAVAILABLE})
     def lease(request: LeaseRequest, caller: CallerNow) -> LeaseAnswer:
         """Claim the next item; whoever holds one gets it again, with the same token."""
         claimed = queue.claim(caller.signs(request.annotator))
-        counts = Counts(**queue.counts())
         if claimed is None:
-            return LeaseAnswer(lease=None, counts=counts)
+            # Whoever reads that nothing is left decides by these counts whether to wait.
+            return LeaseAnswer(lease=None, counts=Counts(**tally.now()))
+        counts = Counts(**tally.lately())
         granted = Lease(
             item=handed_out(claimed.item),
             lease_token=claimed.lease_token,

@@ -27,14 +27,16 @@ def sha256(text: str) -> str:
 
 
 def check_text(field: str, value: str) -> str:
-    """`value` if the database can keep it; raises ValueError for half a surrogate pair.
+    """`value` if the database can keep it; raises ValueError for half a surrogate pair and NUL.
 
-    Python puts such halves where a file's name is not UTF-8.
+    Python puts such halves where a file's name is not UTF-8; Postgres keeps no NUL.
     """
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{field}: must be UTF-8, got {value!a:.80}") from error
+    if "\0" in value:
+        raise ValueError(f"{field}: must be without NUL, got {value!a:.80}")
     return value
 
 

@@ -99,9 +99,12 @@ def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
     explicit `item_id` already names another image.
     """
     # Backwards, so that of two with one key the first counts, as it does in two calls.
-    bodies = {_key(item): to_text("payload", item.payload) for item in reversed(new)}
+    offered = {_key(item): item for item in reversed(new)}
+    bodies = {key: to_text("payload", item.payload) for key, item in offered.items()}
+    # By key, so that of two processes with the same items none waits for the other in a circle.
+    values = [_values(offered[key]) for key in sorted(offered)]
     try:
-        rows = connection.execute(_insert_missing(), [_values(item) for item in new]).all()
+        rows = connection.execute(_insert_missing(connection), values).all()
     except IntegrityError as error:
         raise ValueError(f"item_id: must not name another image, got: {error.orig}") from error
     if rows:
@@ -118,8 +121,8 @@ def _values(item: NewItem) -> dict[str, Any]:
     return {**values, "state": "ready"}
 
 
-def _insert_missing() -> ReturningInsert[Any]:
-    statement = insert_into(items)
+def _insert_missing(connection: Connection) -> ReturningInsert[Any]:
+    statement = insert_into(connection, items)
     offered = statement.excluded
     revived: dict[str, Any] = {name: offered[name] for name in ("run_id", "iteration", "priority")}
     revived |= {"state": "ready", "attempts": 0, "skips": 0, "dead_reason": None}
@@ -131,7 +134,7 @@ def _insert_missing() -> ReturningInsert[Any]:
 
 
 def _keep_payloads(connection: Connection, bodies: Mapping[str, str]) -> None:
-    statement = insert_into(payloads)
+    statement = insert_into(connection, payloads)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["item_id"], set_={"body": statement.excluded.body}

@@ -22,6 +22,7 @@ from sqlalchemy import (
     update,
 )
 
+from storage.queue.database import take_turn
 from storage.queue.errors import StaleLease, UnknownItem
 from storage.queue.schema import IS_LEASED, IS_READY, items
 
@@ -74,6 +75,7 @@ def claim(connection: Connection, annotator: str, now: float, config: QueueConfi
     Whoever holds an item gets it again, with the same token: a reload of the page loses nothing.
     Otherwise the first ready item, else the first whose lease ran out.
     """
+    take_turn(connection, f"claim of {annotator}")
     return (
         _resume(connection, annotator, now, config)
         or _grant(connection, _first_ready(), annotator, now, config)
@@ -152,9 +154,9 @@ def _expiry(now: float, config: QueueConfig) -> ColumnElement[float]:
 
 def _resume(connection: Connection, annotator: str, now: float, config: QueueConfig) -> str | None:
     owned = and_(IS_LEASED, items.c.lease_owner == annotator)
-    row = connection.execute(
-        select(items.c.item_id, items.c.lease_expires, items.c.attempts).where(owned)
-    ).one_or_none()
+    held = select(items.c.item_id, items.c.lease_expires, items.c.attempts).where(owned)
+    # Locked, or somebody might take it over between this look and the change below.
+    row = connection.execute(held.with_for_update()).one_or_none()
     if row is None:
         return None
     if row.lease_expires > now:
@@ -212,7 +214,9 @@ def _lease_values(now: float, config: QueueConfig) -> dict[str, float]:
 
 def _bury(connection: Connection, which: ColumnElement[bool]) -> None:
     reason = _dead_reason(items.c.skips)
-    statement = update(items).where(which)
+    # What somebody else is changing is theirs; waiting for several could go round in a circle.
+    free = select(items.c.item_id).where(which).with_for_update(skip_locked=True)
+    statement = update(items).where(items.c.item_id.in_(free))
     connection.execute(statement.values(state="dead", dead_reason=reason, **_NOBODY))
 
 

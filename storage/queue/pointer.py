@@ -65,7 +65,7 @@ class ModelPointer:
 
     @classmethod
     def open(cls, url: str, *, clock: QueueClock | None = None) -> Self:
-        """Open `sqlite:///FILE`, making it when missing; errors as in `Database.open`."""
+        """Open a database, making its tables when missing; urls, errors as in `Database.open`."""
         return cls(Database.open(url, clock=clock))
 
     def close(self) -> None:
@@ -160,7 +160,9 @@ def _check_gate(connection: Connection, version: str, gate_id: int) -> None:
 
 
 def _check_serving(connection: Connection, seen_generation: int) -> None:
-    generation = connection.execute(select(current_model.c.generation)).scalar_one()
+    # Locked, so that of two at once the second sees what the first did.
+    serving = select(current_model.c.generation).with_for_update()
+    generation = connection.execute(serving).scalar_one()
     if generation != seen_generation:
         raise StaleGeneration(
             f"models: generation {generation} is in service, not {seen_generation}; look again"

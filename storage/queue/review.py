@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import Connection, and_, case, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
 
 from storage.failpoints import failpoint
 from storage.queue import leases, submissions
@@ -76,7 +76,7 @@ class ReviewQueue:
     def open(
         cls, url: str, config: QueueConfig | None = None, *, clock: QueueClock | None = None
     ) -> Self:
-        """Open `sqlite:///FILE`, making it when missing; errors as in `Database.open`."""
+        """Open a database, making its tables when missing; urls, errors as in `Database.open`."""
         return cls(Database.open(url, clock=clock), config)
 
     def close(self) -> None:
@@ -102,11 +102,7 @@ class ReviewQueue:
         with self.database.write() as connection:
             now = self.database.now(connection)
             item_id = leases.claim(connection, annotator, now, self._config)
-            row = None
-            if item_id is not None:
-                columns = (items.c.lease_token, items.c.lease_expires)
-                statement = select_items().add_columns(*columns).where(items.c.item_id == item_id)
-                row = connection.execute(statement).one()
+            row = None if item_id is None else _leased(connection, item_id)
         failpoint("lease.after_commit")
         if row is None:
             return None
@@ -284,6 +280,12 @@ class ReviewQueue:
             )
             for row in rows
         ]
+
+
+def _leased(connection: Connection, item_id: str) -> Row[Any]:
+    columns = (items.c.lease_token, items.c.lease_expires)
+    statement = select_items().add_columns(*columns).where(items.c.item_id == item_id)
+    return connection.execute(statement).one()
 
 
 def _exists(connection: Connection, item_id: str) -> bool:

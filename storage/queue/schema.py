@@ -4,6 +4,7 @@ They live in a file (or Postgres schema) of their own, never in the lake's catal
 """
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Connection,
@@ -32,12 +33,17 @@ ROLES = ("annotator", "lead")
 
 metadata = MetaData()
 
+# Postgres orders text by the rules of a language, unless told to go by its bytes as SQLite does.
+_NAME = String().with_variant(String(collation="C"), "postgresql")
+# SQLite's INTEGER has 8 bytes, and only a column of just this type counts by itself.
+_BIG = BigInteger().with_variant(Integer, "sqlite")
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, nullable=False))
 
 items = Table(
     "items",
     metadata,
-    Column("item_id", String, primary_key=True),
+    Column("item_id", _NAME, primary_key=True),
     Column("image_id", String, nullable=False),
     Column("file_name", String, nullable=False),
     Column("height", Integer, nullable=False),
@@ -49,8 +55,8 @@ items = Table(
     Column("priority", Double, nullable=False),
     Column("state", String, nullable=False),
     # Grows with each new lease and is never reset: the fencing token that a write must show.
-    Column("lease_token", Integer, nullable=False, default=0),
-    Column("lease_owner", String),
+    Column("lease_token", _BIG, nullable=False, default=0),
+    Column("lease_owner", _NAME),
     Column("leased_at", Double),
     Column("lease_expires", Double),
     Column("attempts", Integer, nullable=False, default=0),
@@ -142,12 +148,12 @@ _SUMMARY = ("num_accepted", "num_edited", "num_rejected", "num_added", "num_clic
 annotations = Table(
     "annotations",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", _BIG, primary_key=True, autoincrement=True),
     Column("submission_id", ForeignKey("submissions.submission_id"), nullable=False, unique=True),
     Column("item_id", ForeignKey("items.item_id"), nullable=False),
     Column("ordinal", Integer, nullable=False),
     Column("annotator", String, nullable=False),
-    Column("lease_token", Integer, nullable=False),
+    Column("lease_token", _BIG, nullable=False),
     Column("body", Text, nullable=False),
     Column("body_sha256", String, nullable=False),
     Column("at", Double, nullable=False),

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select
 
 from storage.queue import leases
-from storage.queue.database import as_utc, insert_into
+from storage.queue.database import as_utc, insert_into, take_turn
 from storage.queue.documents import from_text, sha256, to_text
 from storage.queue.errors import IdempotencyConflict
 from storage.queue.items import Item, item_of, select_items
@@ -76,7 +76,7 @@ def submit(connection: Connection, draft: Draft, now: float) -> SubmitResult:
     body_sha256 = sha256(draft.body)
     # The primary key decides between two copies of one request; looking first would let both in.
     inserted = connection.execute(
-        insert_into(submissions)
+        insert_into(connection, submissions)
         .values(
             annotator=draft.held.annotator,
             idempotency_key=draft.idempotency_key,
@@ -87,9 +87,10 @@ def submit(connection: Connection, draft: Draft, now: float) -> SubmitResult:
             response=to_text("response", response),
             at=now,
         )
-        .on_conflict_do_nothing(index_elements=["annotator", "idempotency_key"])
+        .on_conflict_do_nothing()
+        .returning(submissions.c.submission_id)
     )
-    if inserted.rowcount == 0:
+    if inserted.first() is None:
         return _stored_answer(connection, draft, body_sha256)
     _append(connection, draft, leases.finish(connection, draft.held), body_sha256, now)
     return SubmitResult(status=201, response=response, replayed=False)
@@ -149,6 +150,8 @@ def _stored_answer(connection: Connection, draft: Draft, body_sha256: str) -> Su
 def _append(
     connection: Connection, draft: Draft, opening: int, body_sha256: str, now: float
 ) -> None:
+    # Last of all, so that other submissions wait for the commit only.
+    take_turn(connection, "outbox")
     connection.execute(
         insert(annotations).values(
             submission_id=draft.submission_id,

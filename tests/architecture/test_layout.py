@@ -23,6 +23,7 @@ HOMES = {
     "onnx": "engine/model/graph/",
     "duckdb": "storage/catalog/",
     "sqlalchemy": "storage/queue/",
+    "psycopg": "storage/queue/postgres.py",
     "boto3": "storage/s3",
     "ray": "flows/ray_pools.py",
     "prefect": "flows/orchestration/",

@@ -67,6 +67,10 @@ WRONG = {
         '[model]\ndevice = "mps"',
         r"model\.device: must be \"auto\", \"cpu\", \"cuda\" or \"cuda:N\", but got 'mps'",
     ),
+    "a queue elsewhere": (
+        '[queue]\nurl = "mysql://u:secret@h/d"',
+        r"queue\.url: must be postgresql",
+    ),
     "another precision": ('[model]\nprecision = "half"', r"model\.precision: must be .*bfloat16"),
     "categories that are one word": (
         '[project]\ncategories = "cell"',

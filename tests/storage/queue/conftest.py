@@ -1,16 +1,18 @@
-"""A real queue in a file of its own, a clock that only tests move, and items to put into it."""
+"""A real queue on SQLite and on Postgres, a clock that only tests move, and items to put in."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import psycopg
 import pytest
 from sqlalchemy import Connection
 
 from storage.queue.items import NewItem
 from storage.queue.pointer import GateDecision, ModelPointer
 from storage.queue.review import Lease, ReviewQueue
+from storage.queue.schema import metadata
 
 
 class HandClock:
@@ -77,14 +79,135 @@ class People:
         self._queue.release(lease.item.item_id, lease.lease_token, annotator)
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "queue.sqlite"
+class Store(Protocol):
+    """A database for a queue at `url`, and the way into it behind the queue's back."""
+
+    kind: str
+    url: str
+
+    def make(self) -> None:
+        """The tables of an empty queue."""
+
+    def another(self) -> str:
+        """The url of a database without tables."""
+
+    def tamper(self, *statements: str) -> None:
+        """Change what is there, with no constraint in the way."""
+
+
+class SqliteStore:
+    """A file, copied from an empty one: making one takes longer than most tests."""
+
+    kind = "sqlite"
+
+    def __init__(self, file: Path, empty: bytes) -> None:
+        self.url = f"sqlite:///{file}"
+        self._file = file
+        self._empty = empty
+
+    def make(self) -> None:
+        self._file.write_bytes(self._empty)
+
+    def another(self) -> str:
+        return f"sqlite:///{self._file.with_name('another.sqlite')}"
+
+    def tamper(self, *statements: str) -> None:
+        connection = sqlite3.connect(self._file, isolation_level=None)
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("PRAGMA foreign_keys = OFF")
+        for statement in statements:
+            changed = connection.execute(statement).rowcount
+            assert changed != 0, f"changed nothing: {statement}"
+        connection.close()
+
+
+CHECKS = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE contype = 'c' AND connamespace = 'public'::regnamespace
+"""
+
+
+class PostgresStore:
+    """One database for all tests, as if new for each."""
+
+    kind = "postgres"
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.url = url = server.create("tests")
+        ReviewQueue.open(url).close()
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._dropped: list[Any] = []
+        # What a new queue holds, in the order of foreign keys.
+        self._first = {
+            table.name: self._connection.execute(f'SELECT * FROM "{table.name}"').fetchall()
+            for table in metadata.sorted_tables
+        }
+
+    def make(self) -> None:
+        for name in reversed(self._first):
+            self._connection.execute(f'DELETE FROM "{name}"')
+        for name, rows in self._first.items():
+            for row in rows:
+                marks = ", ".join(["%s"] * len(row))
+                self._connection.execute(f'INSERT INTO "{name}" VALUES ({marks})', row)
+        for (sequence,) in self._connection.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'S'"
+        ).fetchall():
+            self._connection.execute(f"ALTER SEQUENCE {sequence} RESTART")
+        for table, name, rule in self._dropped:
+            self._connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {rule}")
+        self._dropped = []
+
+    def another(self) -> str:
+        self._server.execute("DROP DATABASE IF EXISTS another WITH (FORCE)")
+        return str(self._server.create("another"))
+
+    def tamper(self, *statements: str) -> None:
+        self._dropped = self._connection.execute(CHECKS).fetchall()
+        for table, name, _ in self._dropped:
+            self._connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+        self._connection.execute("SET session_replication_role = replica")
+        for statement in statements:
+            changed = self._connection.execute(statement.encode()).rowcount
+            assert changed != 0, f"changed nothing: {statement}"
+        self._connection.execute("SET session_replication_role = origin")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    file = tmp_path_factory.mktemp("empty") / "queue.sqlite"
+    ReviewQueue.open(f"sqlite:///{file}").close()
+    return file.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def postgres_store(postgres: Any) -> Iterator[PostgresStore]:
+    opened = PostgresStore(postgres)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def url(file: Path) -> str:
-    return f"sqlite:///{file}"
+def sqlite_store(tmp_path: Path, empty_file: bytes) -> SqliteStore:
+    return SqliteStore(tmp_path / "queue.sqlite", empty_file)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Each test that wants a queue runs on both."""
+    found: Any = request.getfixturevalue(f"{request.param}_store")
+    if request.param == "postgres":
+        found.make()
+    return found  # type: ignore[no-any-return] # by its name
+
+
+@pytest.fixture
+def url(store: Store) -> str:
+    return store.url
 
 
 @pytest.fixture
@@ -92,18 +215,10 @@ def clock() -> HandClock:
     return HandClock()
 
 
-@pytest.fixture(scope="session")
-def empty_queue(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A queue's file, made once and copied: making one takes longer than most tests."""
-    file = tmp_path_factory.mktemp("empty") / "queue.sqlite"
-    ReviewQueue.open(f"sqlite:///{file}").close()
-    return file.read_bytes()
-
-
 @pytest.fixture
-def queue(empty_queue: bytes, file: Path, url: str, clock: HandClock) -> Iterator[ReviewQueue]:
-    file.write_bytes(empty_queue)
-    opened = ReviewQueue.open(url, clock=clock)
+def queue(store: Store, clock: HandClock) -> Iterator[ReviewQueue]:
+    store.make()
+    opened = ReviewQueue.open(store.url, clock=clock)
     yield opened
     opened.close()
 
@@ -139,17 +254,11 @@ def promote(pointer: ModelPointer) -> Callable[[str], bool]:
 
 
 @pytest.fixture
-def tamper(file: Path, queue: ReviewQueue) -> Callable[..., None]:
-    """Writes into the file behind the queue's back, with no constraint in the way."""
+def tamper(store: Store, queue: ReviewQueue) -> Callable[..., None]:
+    """Writes into the database behind the queue's back, with no constraint in the way."""
 
     def by_hand(*statements: str) -> None:
         queue.close()
-        connection = sqlite3.connect(file, isolation_level=None)
-        connection.execute("PRAGMA ignore_check_constraints = ON")
-        connection.execute("PRAGMA foreign_keys = OFF")
-        for statement in statements:
-            changed = connection.execute(statement).rowcount
-            assert changed != 0, f"changed nothing: {statement}"
-        connection.close()
+        store.tamper(*statements)
 
     return by_hand

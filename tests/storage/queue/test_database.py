@@ -1,16 +1,13 @@
-"""The file under the queue: missing, locked, damaged, of another version, or not a file at all."""
+"""The database under the queue: its url, its tables, its transactions and its time."""
 
-import sqlite3
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from storage.errors import NewerStoreError, TerminalStorageError
+from storage.errors import NewerStoreError
 from storage.queue.database import Database, DatabaseClock
-from storage.queue.errors import QueueUnavailable
 from storage.queue.review import ReviewQueue
 
 
@@ -22,50 +19,21 @@ from storage.queue.review import ReviewQueue
         "sqlite://",
         "sqlite:///:memory:",
         "sqlite+aiosqlite:///queue.sqlite",
-        "postgresql://localhost/queue",
+        "postgresql://localhost",
+        "postgresql+asyncpg://localhost/queue",
+        "mysql://localhost/queue",
         "http://localhost/",
     ],
 )
 def test_another_kind_of_url_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^queue url: must be sqlite:///FILE, got "):
+    expected = r"^queue url: must be sqlite:///FILE or postgresql://HOST/DATABASE, got "
+    with pytest.raises(ValueError, match=expected):
         Database.open(url)
 
 
-def test_a_file_that_cannot_be_made_may_be_made_later(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'missing' / 'queue.sqlite'}"
-    with pytest.raises(QueueUnavailable, match="unable to open database file"):
-        ReviewQueue.open(url)
-    (tmp_path / "missing").mkdir()
-    ReviewQueue.open(url).close()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(b"no database at all, but long enough to be one" * 100, id="text"),
-        pytest.param(b"SQLite format 3\x00" + b"\xff" * 8000, id="header only"),
-    ],
-)
-def test_a_file_of_something_else_is_refused(file: Path, url: str, content: bytes) -> None:
-    file.write_bytes(content)
-    with pytest.raises(TerminalStorageError, match="review queue: file is not a database"):
-        ReviewQueue.open(url)
-    assert file.read_bytes() == content
-
-
-def test_a_damaged_page_is_an_error_and_no_answer(queue: ReviewQueue, url: str, make: Any) -> None:
-    queue.enqueue(make(f"item-{number}") for number in range(200))
-    queue.close()
-    file = Path(url.removeprefix("sqlite:///"))
-    with sqlite3.connect(file) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    content = bytearray(file.read_bytes())
-    for page in range(1, len(content) // 4096):
-        content[page * 4096 : page * 4096 + 64] = b"\xa5" * 64
-    file.write_bytes(content)
-    with pytest.raises(TerminalStorageError, match="malformed"):
-        ReviewQueue.open(url).claim("ada")
+def test_a_url_is_quoted_without_its_password() -> None:
+    with pytest.raises(ValueError, match=r"got 'mysql://\*\*\*@db/queue'"):
+        Database.open("mysql://ada:secret@db/queue")
 
 
 def test_a_newer_queue_is_left_alone(tamper: Any, url: str) -> None:
@@ -82,8 +50,8 @@ def test_opening_again_keeps_everything(people: Any, url: str) -> None:
     again.close()
 
 
-def test_many_may_open_a_new_file_at_once(url: str) -> None:
-    start, troubles = threading.Barrier(6), []
+def test_many_may_open_a_new_queue_at_once(store: Any) -> None:
+    start, troubles, url = threading.Barrier(6), [], store.another()
 
     def open_it() -> None:
         start.wait(10)
@@ -98,41 +66,6 @@ def test_many_may_open_a_new_file_at_once(url: str) -> None:
     for thread in threads:
         thread.join(30)
     assert troubles == []
-
-
-def test_a_lock_that_stays_is_unavailable_and_passes(people: Any, file: Path, url: str) -> None:
-    people.enqueue("a")
-    impatient = ReviewQueue(Database.open(url, busy_timeout_s=0.1))
-    blocker = sqlite3.connect(file, isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(QueueUnavailable, match="database is locked"):
-        impatient.claim("ada")
-    assert impatient.counts()["ready"] == 1, "readers wait for nobody"
-    blocker.execute("ROLLBACK")
-    blocker.close()
-    assert impatient.claim("ada") is not None
-    impatient.close()
-
-
-def test_a_turn_that_does_not_come_is_unavailable(url: str) -> None:
-    database = Database.open(url, busy_timeout_s=0.1)
-    inside, go_on = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with database.write():
-            inside.set()
-            assert go_on.wait(10)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert inside.wait(10)
-    with pytest.raises(QueueUnavailable, match=r"no turn to write in 0\.1 s"), database.write():
-        pass
-    go_on.set()
-    holder.join(10)
-    with database.write():
-        pass
-    database.close()
 
 
 def test_whatever_fails_inside_a_transaction_undoes_it(queue: ReviewQueue) -> None:
@@ -157,15 +90,6 @@ def test_a_reader_sees_one_state(queue: ReviewQueue, people: Any) -> None:
         people.enqueue("b")
         assert connection.exec_driver_sql(count).scalar_one() == 1
     assert queue.counts()["ready"] == 2
-
-
-def test_commits_are_on_disk_before_they_are_acknowledged(queue: ReviewQueue) -> None:
-    pragmas = {"synchronous": 2, "foreign_keys": 1, "journal_mode": "wal"}
-    with queue.database.read() as connection:
-        found = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in pragmas
-        }
-    assert found == pragmas
 
 
 def test_the_databases_clock_tells_the_time(queue: ReviewQueue) -> None:

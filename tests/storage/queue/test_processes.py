@@ -140,6 +140,7 @@ def test_a_process_killed_at_a_failpoint_loses_nothing(
     assert check(crowd.database, acknowledged=acknowledged([journal])) == []
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_a_full_disk_loses_nothing_and_is_passed(
     crowd: ReviewQueue, url: str, make: Any, tmp_path: Path
 ) -> None:

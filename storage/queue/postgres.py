@@ -1,0 +1,122 @@
+"""The queue in Postgres, for teams: several servers and stages on one queue, from several machines.
+
+Transactions that write run side by side, each on READ COMMITTED: a claim skips the items that
+another one is just taking (FOR UPDATE SKIP LOCKED), and every other write names the state that it
+expects in its WHERE, which Postgres looks at again after a wait. Claims of one person come one
+after the other, by an advisory lock of that name, so that asking twice at once gives one item.
+
+`annotations.seq` comes from a sequence, whose numbers are given out before the commit. So that the
+order of numbers is the order of commits, and a reader that remembers the last one misses none, a
+submission takes a turn (an advisory lock) just before it draws its number and has it until its
+commit is done. Only submissions wait for each other, and only for that long.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.exc import DBAPIError
+
+from storage.errors import StorageError, TerminalStorageError
+from storage.queue.errors import QueueUnavailable
+
+# By class or code of SQLSTATE, what a later try can succeed after: a lost connection (08), a
+# conflict or deadlock (40), no disk, memory or connection left (53), a lock not had in time
+# (55P03), a server that shuts down, starts or cancels (57), an I/O error (58), a standby (25006).
+_TRANSIENT = ("08", "40", "53", "55P03", "57P01", "57P02", "57P03", "57P05", "57014", "58", "25006")
+# Nothing changes by itself: no right to (42501), no such schema (3F000), damaged (XX001, XX002),
+# a database that was dropped (57P04).
+_UNUSABLE = ("42501", "3F000", "XX001", "XX002", "57P04")
+_NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
+_TAKE_TURN = text("SELECT pg_advisory_xact_lock(:number)")
+# A process that hangs in a transaction, or a machine that went away, keeps its locks no longer.
+_IDLE_MS = 60_000
+_CONNECTION: Mapping[str, Any] = {
+    "application_name": "maskloop",
+    "client_encoding": "utf8",
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+
+
+class Postgres:
+    """`postgresql://USER@HOST/DATABASE`, by psycopg; a password may be libpq's own affair."""
+
+    single_writer = False
+    reading: Mapping[str, Any] = {
+        "isolation_level": "REPEATABLE READ",
+        "postgresql_readonly": True,
+    }
+    writing: Mapping[str, Any] = {"isolation_level": "READ COMMITTED"}
+
+    def engine(self, url: URL, timeout_s: float) -> Engine:
+        """At most 16 connections; those that a restart of the server broke are replaced."""
+        ours = {**_CONNECTION, "connect_timeout": max(2, round(timeout_s))}
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            # What the url says of a connection counts.
+            connect_args={name: value for name, value in ours.items() if name not in url.query},
+            pool_size=8,
+            max_overflow=8,
+            pool_timeout=timeout_s,
+            pool_pre_ping=True,
+            use_native_hstore=False,
+        )
+        event.listen(engine, "connect", partial(_configure, timeout_s))
+        return engine
+
+    def check(self, connection: Connection) -> None:
+        """Names and file names are any text."""
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+        if encoding != "UTF8":
+            raise TerminalStorageError(
+                f"review queue: the database must have the encoding UTF8, got {encoding}; make"
+                " another: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+            )
+
+    def now(self, connection: Connection) -> float:
+        """Seconds since 1970; not the time when the transaction began, which may have waited."""
+        return float(connection.execute(_NOW).scalar_one())
+
+    def insert(self, table: Table) -> Insert:
+        """Postgres's INSERT."""
+        return insert(table)
+
+    def take_turn(self, connection: Connection, turn: str) -> None:
+        """An advisory lock, which the end of the transaction gives back."""
+        # Locks are numbers, and whoever else uses the database has some too.
+        digest = hashlib.sha256(f"maskloop queue {turn}".encode()).digest()
+        number = int.from_bytes(digest[:8], "big", signed=True)
+        connection.execute(_TAKE_TURN, {"number": number})
+
+    def failure(self, error: DBAPIError) -> StorageError | None:
+        """By SQLSTATE; where the server said none, the connection failed."""
+        state = getattr(error.orig, "sqlstate", None)
+        words = str(error.orig).strip().partition("\n")[0]
+        lost = state is None and isinstance(error.orig, psycopg.OperationalError)
+        if lost or error.connection_invalidated or (state or "").startswith(_TRANSIENT):
+            return QueueUnavailable(f"review queue: {words}")
+        if (state or "").startswith(_UNUSABLE):
+            return TerminalStorageError(f"review queue: {words}")
+        return None
+
+
+def _configure(timeout_s: float, connection: "psycopg.Connection[Any]", _record: Any) -> None:
+    """Say how long to wait, and that a commit that was acknowledged is on disk."""
+    connection.autocommit = True
+    connection.execute(
+        "SELECT set_config('lock_timeout', %s, false),"
+        " set_config('idle_in_transaction_session_timeout', %s, false)",
+        (f"{timeout_s * 1000:.0f}ms", f"{_IDLE_MS}ms"),
+    )
+    # A server may have it off for everybody; stricter than "on" stays as it is.
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false)"
+        " WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.autocommit = False

@@ -1,0 +1,107 @@
+"""The queue in a file: SQLite with a write-ahead log, and one writer at a time.
+
+A transaction that writes says so when it begins (BEGIN IMMEDIATE), so commits come one after the
+other, and `annotations.seq` is in their order by itself.
+"""
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
+from sqlalchemy.dialects.sqlite import Insert, insert
+from sqlalchemy.exc import DBAPIError
+
+from storage.errors import StorageError, TerminalStorageError
+from storage.queue.errors import QueueUnavailable
+
+# Of these a later try can succeed: busy, locked, disk full, I/O error, cannot open, out of memory.
+_TRANSIENT = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_INTERRUPT,
+    }
+)
+_UNUSABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY})
+# unixepoch('subsec') is NULL before SQLite 3.42, which Debian 12 still has.
+_NOW = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
+
+
+class Sqlite:
+    """`sqlite:///FILE`."""
+
+    # SQLite admits one writer and lets the others poll; queueing them in the process instead took
+    # the 99th percentile under 20 clients from 432 to 53 ms.
+    single_writer = True
+    reading: Mapping[str, Any] = {"begin": "BEGIN"}
+    writing: Mapping[str, Any] = {"begin": "BEGIN IMMEDIATE"}
+
+    def engine(self, url: URL, timeout_s: float) -> Engine:
+        """Connections to the file, which is made when it is missing."""
+        engine = create_engine(
+            url,
+            connect_args={"timeout": timeout_s},
+            pool_size=8,
+            max_overflow=56,
+            pool_timeout=timeout_s,
+        )
+        event.listen(engine, "connect", partial(_configure, timeout_s))
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def check(self, connection: Connection) -> None:
+        """Any file of SQLite will do."""
+
+    def now(self, connection: Connection) -> float:
+        """Seconds since 1970, in steps of a millisecond."""
+        return float(connection.execute(_NOW).scalar_one())
+
+    def insert(self, table: Table) -> Insert:
+        """SQLite's INSERT."""
+        return insert(table)
+
+    def take_turn(self, connection: Connection, turn: str) -> None:
+        """Whoever writes has every turn."""
+
+    def failure(self, error: DBAPIError) -> StorageError | None:
+        """By SQLite's primary result code."""
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code in _TRANSIENT or error.connection_invalidated:
+            return QueueUnavailable(f"review queue: {error.orig}")
+        if code in _UNUSABLE:
+            return TerminalStorageError(f"review queue: {error.orig}")
+        return None
+
+
+def _configure(timeout_s: float, connection: sqlite3.Connection, _record: Any) -> None:
+    # The driver must not open transactions by itself: ours say how they begin.
+    connection.isolation_level = None
+    _use_wal(connection, timeout_s)
+    connection.execute("PRAGMA synchronous = FULL").close()
+    connection.execute("PRAGMA foreign_keys = ON").close()
+
+
+def _use_wal(connection: sqlite3.Connection, timeout_s: float) -> None:
+    # SQLite does not wait here when two processes meet over a new file: it says "locked" at once.
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options()["begin"])
