@@ -1,8 +1,8 @@
 """Masks as COCO compressed run-length codes: column-major, background first.
 
 Strings come from files, people and networks, and pycocotools' C code trusts them: a wrong one makes
-it read past its memory. Here every string is read by `_runs`, which checks it; pycocotools only
-encodes our own arrays and compares masks that were checked.
+it read past its memory. Here every string is read by `engine.run_codes`, which checks it;
+pycocotools only encodes our own arrays and compares masks that were checked.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,14 +15,8 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from engine.geometry import Boxes, Mask
+from engine.run_codes import MAX_PIXELS, check_size, check_sum, read_runs
 
-MAX_PIXELS = 2**31 - 1
-_BITS = 5
-_MORE = 0x20
-_SIGN = 0x10
-_FIRST_CHARACTER = 48
-# Seven groups of five bits hold any run or difference of runs below MAX_PIXELS.
-_MAX_GROUPS = 7
 # A comparison of two masks takes about as long for a letter of their codes as, in a product of
 # matrices, for so many pixels; before that, a mask is made a bitmap in the time of so many pairs.
 _PIXELS_A_LETTER = 32
@@ -294,7 +288,7 @@ def from_polygons(polygons: Sequence[Sequence[float]], hw: tuple[int, int]) -> R
     Raises ValueError for none, for fewer than 3 points, for an odd or non-finite coordinate and for
     one that is more than an image side outside the image.
     """
-    _check_size(hw)
+    check_size(hw)
     if not polygons:
         raise ValueError("polygons: must be at least one, but got none")
     checked = [_polygon(polygon, hw) for polygon in polygons]
@@ -324,12 +318,12 @@ def _polygon(polygon: Sequence[float], hw: tuple[int, int]) -> list[float]:
 
 def from_uncompressed(counts: Iterable[int], hw: tuple[int, int]) -> Rle:
     """COCO's uncompressed runs, background first -> a code; raises ValueError for wrong runs."""
-    _check_size(hw)
+    check_size(hw)
     values = list(counts)
     if not all(type(value) is int and 0 <= value <= MAX_PIXELS for value in values):
         raise ValueError("counts: must be whole numbers of pixels from 0")
     runs = np.array(values, dtype=np.int64)
-    _check_sum(runs, hw)
+    check_sum(runs, hw)
     return encode_one(_paint(runs, hw))
 
 
@@ -341,59 +335,7 @@ def _paint(runs: npt.NDArray[np.int64], hw: tuple[int, int]) -> Mask:
 
 
 def _runs(mask: Rle) -> npt.NDArray[np.int64]:
-    """The run lengths of a code, background first; raises ValueError unless they fill the size.
-
-    The format is of pycocotools' `rleToString`: each number is cut into groups of 5 bits, lowest
-    first, a sixth bit says that another group follows, 48 is added to make it a character; from the
-    fourth run on, the number is the difference to the run before the last.
-    """
-    _check_size(mask.size)
-    numbers = _numbers(mask.counts)
-    # Runs of one colour are counted on from each other; the first background run stands alone.
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    if (numbers < 0).any():
-        raise ValueError("counts: must be runs of 0 or more pixels, but got a negative one")
-    _check_sum(numbers, mask.size)
-    return numbers
-
-
-def _numbers(counts: str) -> npt.NDArray[np.int64]:
-    if not isinstance(counts, str) or not counts.isascii():
-        raise ValueError("counts: must be COCO's compressed RLE, a string of ASCII characters")
-    groups = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64)
-    groups -= _FIRST_CHARACTER
-    if ((groups < 0) | (groups >= 2 * _MORE)).any():
-        raise ValueError("counts: must have only the characters from '0' to 'o'")
-    ends = np.flatnonzero(groups & _MORE == 0)
-    if groups.size == 0 or ends.size == 0 or ends[-1] != groups.size - 1:
-        raise ValueError("counts: must be a whole code, but got one that is cut off")
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    if lengths.max() > _MAX_GROUPS:
-        raise ValueError("counts: must be runs shorter than 2^31, but got a longer one")
-    shifts = _BITS * (np.arange(groups.size) - np.repeat(starts, lengths))
-    values = np.add.reduceat((groups & (_MORE - 1)) << shifts, starts)
-    negative = groups[ends] & _SIGN != 0
-    return np.asarray(values - (negative.astype(np.int64) << (_BITS * lengths)))
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    height, width = size
-    if not (height >= 1 and width >= 1 and height * width <= MAX_PIXELS):
-        raise ValueError(
-            f"size: must be positive and below 2^31 pixels, but got {height} x {width}"
-        )
-
-
-def _check_sum(runs: npt.NDArray[np.int64], hw: tuple[int, int]) -> None:
-    expected = hw[0] * hw[1]
-    # Each run first: a sum of many could wrap around to the right number.
-    if (runs > expected).any() or int(runs.sum()) != expected:
-        raise ValueError(
-            f"counts: must add up to {expected} pixels ({hw[0]} x {hw[1]}), "
-            f"but got {int(runs.sum())}"
-        )
+    return read_runs(mask.counts, mask.size)
 
 
 def _same_size(masks: Sequence[Rle]) -> None:

@@ -3,7 +3,8 @@
 A server that checks the masks of hundreds of annotators reads thousands of such codes a second.
 """
 
-from engine.rle import MAX_PIXELS, Rle
+from engine.rle import Rle
+from engine.run_codes import MAX_PIXELS
 
 _MAX_LETTERS = 512
 _MAX_BITS = 35
@@ -12,7 +13,7 @@ _MAX_BITS = 35
 def short_area(mask: Rle) -> int | None:
     """Pixels of a mask whose code is short and right; None for any other, which `rle` can judge.
 
-    The format is the one of `engine.rle`.
+    The format is the one of `engine.run_codes`.
     """
     height, width = mask.size
     if not (height >= 1 and width >= 1 and height * width <= MAX_PIXELS):

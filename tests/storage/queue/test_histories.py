@@ -33,6 +33,7 @@ from storage.queue.leases import Claim, QueueConfig
 from storage.queue.review import ReviewQueue
 from storage.queue.schema import annotations, items
 from storage.queue.submissions import Draft
+from storage.queue.summary import Summary
 
 CONFIG = QueueConfig(ttl_s=120, cap_s=400, max_attempts=3)
 PEOPLE = st.sampled_from(["ada", "bob", "cy"])
@@ -170,7 +171,8 @@ class Model:
         return None
 
     def submit(self, held: Claim, key: str, text: str) -> tuple[str, bool] | str:
-        submission_id = Draft(held=held, idempotency_key=key, body="").submission_id
+        draft = Draft(held=held, idempotency_key=key, body="", summary=Summary())
+        submission_id = draft.submission_id
         first = self.answers.get((held.annotator, key))
         if first is not None:
             return (submission_id, True) if first == (held.item_id, text) else "conflict"
