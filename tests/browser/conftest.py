@@ -259,7 +259,7 @@ class Visitor:
 
 
 @pytest.fixture
-def visitor(chromium: Browser) -> Iterator[Callable[..., AbstractContextManager[Visitor]]]:
+def visitor(chromium: Browser) -> Callable[..., AbstractContextManager[Visitor]]:
     """Opens a browser of its own for somebody: their drafts and their cookies are nobody else's."""
 
     @contextmanager
@@ -270,7 +270,7 @@ def visitor(chromium: Browser) -> Iterator[Callable[..., AbstractContextManager[
         finally:
             context.close()
 
-    yield somebody
+    return somebody
 
 
 def watched(context: BrowserContext, name: str | None) -> Visitor:

@@ -1,4 +1,4 @@
-"""axe finds no fault that keeps people out, in any page, light or dark, with dialogs open or not."""
+"""axe finds no fault in any page, light or dark, with dialogs open or not."""
 
 from pathlib import Path
 from typing import Any

@@ -9,7 +9,11 @@ export function undecided(proposals: readonly Proposal[], answer: Answer): reado
 }
 
 /** The whole answer; every proposal must be decided. `seconds` is the time worked on it. */
-export function submissionOf(proposals: readonly Proposal[], answer: Answer, seconds: number): Submission {
+export function submissionOf(
+  proposals: readonly Proposal[],
+  answer: Answer,
+  seconds: number,
+): Submission {
   return {
     decisions: proposals.map(({ proposal_id }) => ({
       ...sent(proposal_id, answer.decisions[proposal_id]),
@@ -32,7 +36,11 @@ export function lighter(submission: Submission): Submission {
     if (part.clicks === undefined) return part;
     return { ...part, clicks: part.clicks.map(({ segmentation: _, ...click }) => click) };
   };
-  return { ...submission, decisions: submission.decisions.map(bare), added: submission.added.map(bare) };
+  return {
+    ...submission,
+    decisions: submission.decisions.map(bare),
+    added: submission.added.map(bare),
+  };
 }
 
 /** What a mask that stands shows. */
@@ -42,9 +50,11 @@ function named(id: string, { categories, decisions }: Answer): { readonly catego
 }
 
 function sent(proposal_id: string, decision: Decision | undefined): SentDecision {
-  if (decision === undefined) throw new Error(`proposal ${proposal_id}: must be decided before it is sent`);
+  if (decision === undefined)
+    throw new Error(`proposal ${proposal_id}: must be decided before it is sent`);
   if (decision.action === "accepted") return { proposal_id, action: "accepted" };
-  if (decision.action === "rejected") return { proposal_id, action: "rejected", clicks: decision.clicks };
+  if (decision.action === "rejected")
+    return { proposal_id, action: "rejected", clicks: decision.clicks };
   const { action, segmentation, clicks, drawn } = decision;
   return { proposal_id, action, segmentation, clicks, drawn };
 }

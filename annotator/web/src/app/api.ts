@@ -30,7 +30,10 @@ export class Unreachable extends Error {
 
 /** Whether the same request may succeed later: nobody there, or too busy. */
 export function isPassing(error: unknown): boolean {
-  return error instanceof Unreachable || (error instanceof Refused && [429, 502, 503, 504].includes(error.status));
+  return (
+    error instanceof Unreachable ||
+    (error instanceof Refused && [429, 502, 503, 504].includes(error.status))
+  );
 }
 
 export function isStatus(error: unknown, status: number): error is Refused {
@@ -90,7 +93,13 @@ export class Api {
     return (await this.#fetch("GET", `/api/items/${itemId}/image`)).blob();
   }
 
-  async tile(itemId: string, level: number, column: number, row: number, signal?: AbortSignal): Promise<Blob> {
+  async tile(
+    itemId: string,
+    level: number,
+    column: number,
+    row: number,
+    signal?: AbortSignal,
+  ): Promise<Blob> {
     const path = `/api/items/${itemId}/tiles/${level}/${column}/${row}`;
     return (await this.#fetch("GET", path, null, {}, signal)).blob();
   }
@@ -159,7 +168,9 @@ export class Api {
 async function refusal(response: Response): Promise<Refused> {
   const after = Number(response.headers.get("Retry-After") ?? Number.NaN);
   // A proxy between may answer with something else than our own form.
-  const said = (await response.json().catch(() => ({}))) as Partial<Record<"error" | "message" | "remedy", string>>;
+  const said = (await response.json().catch(() => ({}))) as Partial<
+    Record<"error" | "message" | "remedy", string>
+  >;
   return new Refused(
     response.status,
     said.error ?? "failed",

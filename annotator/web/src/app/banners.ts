@@ -19,9 +19,19 @@ export function banner(name: string, tone: Tone, text: string, ...choices: Choic
     return button;
   });
   const role = tone === "info" ? "status" : "alert";
-  const made = element("div", { class: `banner ${tone}`, role, "data-banner": name }, element("p", {}, text), ...buttons);
+  const made = element(
+    "div",
+    { class: `banner ${tone}`, role, "data-banner": name },
+    element("p", {}, text),
+    ...buttons,
+  );
   const before = shown.get(name);
-  if (before?.querySelector("p")?.textContent === text && before.classList.contains(tone) && buttons.length === 0) return;
+  if (
+    before?.querySelector("p")?.textContent === text &&
+    before.classList.contains(tone) &&
+    buttons.length === 0
+  )
+    return;
   if (before === undefined) byId("banners").append(made);
   else before.replaceWith(made);
   shown.set(name, made);

@@ -11,9 +11,16 @@ export function brushed(mask: Runs, path: readonly Point[], radius: number, adds
 }
 
 /** All that a brush covers on its way. */
-export function strokeOf(path: readonly Point[], radius: number, height: number, width: number): Runs {
+export function strokeOf(
+  path: readonly Point[],
+  radius: number,
+  height: number,
+  width: number,
+): Runs {
   // Halves first, so that no union is much larger than what it joins.
-  const parts = path.map((to, index) => capsule(path[Math.max(0, index - 1)]!, to, radius, height, width));
+  const parts = path.map((to, index) =>
+    capsule(path[Math.max(0, index - 1)]!, to, radius, height, width),
+  );
   while (parts.length > 1) {
     const half = Math.ceil(parts.length / 2);
     for (let index = 0; index + half < parts.length; index++) {
@@ -41,7 +48,9 @@ function capsule(a: Point, b: Point, radius: number, height: number, width: numb
 
 /** The part of the vertical line at `x` within `radius` of the way; a capsule is convex. */
 function spanAt(x: number, a: Point, b: Point, radius: number): [number, number] | null {
-  const spans = [discSpan(x, a, radius), discSpan(x, b, radius), bandSpan(x, a, b, radius)].filter((s) => s !== null);
+  const spans = [discSpan(x, a, radius), discSpan(x, b, radius), bandSpan(x, a, b, radius)].filter(
+    (s) => s !== null,
+  );
   if (spans.length === 0) return null;
   return [Math.min(...spans.map((span) => span[0])), Math.max(...spans.map((span) => span[1]))];
 }

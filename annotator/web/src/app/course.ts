@@ -126,7 +126,8 @@ export class Course {
     try {
       await this.api.skip(held);
     } catch (error) {
-      if (isStatus(error, 409) || isStatus(error, 404)) return void (await this.#lose(this.draftOf(visit)));
+      if (isStatus(error, 409) || isStatus(error, 404))
+        return void (await this.#lose(this.draftOf(visit)));
       if (isStatus(error, 401)) return this.#signedOut();
       return this.hall.say(`Not skipped: ${messageOf(error)}.`);
     }
@@ -144,7 +145,9 @@ export class Course {
 
   async #open(lease: Lease): Promise<void> {
     const { item_id } = lease.item;
-    const kept = (await this.drafts.all(this.annotator)).filter((draft) => draft.item_id === item_id);
+    const kept = (await this.drafts.all(this.annotator)).filter(
+      (draft) => draft.item_id === item_id,
+    );
     const draft = kept.at(-1) ?? null;
     const mine = draft === null ? null : { ...draft, answer: restored(draft.answer) };
     this.#stop.abort();
@@ -167,30 +170,45 @@ export class Course {
   /** Unsent drafts of other items: people hold one item at a time, so those leases are gone. */
   async #findLost(open: string | null): Promise<void> {
     for (const draft of await this.drafts.all(this.annotator)) {
-      if (draft.item_id !== open && draft.submission === null && !draft.lost) await this.#lose(draft);
+      if (draft.item_id !== open && draft.submission === null && !draft.lost)
+        await this.#lose(draft);
     }
   }
 
   #peek(): void {
     // Without it the next item only opens a little later.
-    this.api.peek().then(({ item }) => item !== null && this.hall.expect(item)).catch(() => undefined);
+    this.api
+      .peek()
+      .then(({ item }) => item !== null && this.hall.expect(item))
+      .catch(() => undefined);
   }
 
   #beat(lease: Lease, stopped: AbortSignal): void {
     const held = { item_id: lease.item.item_id, lease_token: lease.lease_token };
-    keepAlive(this.api, held, lease.heartbeat_s, {
-      beat: (left) => this.#alive(left),
-      lost: () => this.hall.visit !== null && this.#sending === null && void this.#lose(this.draftOf(this.hall.visit)),
-      signedOut: () => this.#signedOut(),
-      failed: (error) => this.#noNetwork(error, "Go on working: everything is kept in this browser."),
-    }, stopped);
+    keepAlive(
+      this.api,
+      held,
+      lease.heartbeat_s,
+      {
+        beat: (left) => this.#alive(left),
+        lost: () =>
+          this.hall.visit !== null &&
+          this.#sending === null &&
+          void this.#lose(this.draftOf(this.hall.visit)),
+        signedOut: () => this.#signedOut(),
+        failed: (error) =>
+          this.#noNetwork(error, "Go on working: everything is kept in this browser."),
+      },
+      stopped,
+    );
   }
 
   #alive(leftS: number): void {
     clearBanner("network");
     clearBanner("session");
     if (leftS <= 0) {
-      const text = "This picture has been open for as long as it can be. Submit it soon, or it may go to somebody else.";
+      const text =
+        "This picture has been open for as long as it can be. Submit it soon, or it may go to somebody else.";
       banner("old", "warning", text);
     } else clearBanner("old");
   }
@@ -202,7 +220,8 @@ export class Course {
       this.#recall = new AbortController();
       const outcome = await send(this.api, draft, (told) => this.#hear(told), this.#recall.signal);
       if (outcome.kind === "sent") await this.drafts.drop(draft);
-      if (outcome.kind === "lost" || outcome.kind === "refused") await this.#lose(draft, outcome.error.message);
+      if (outcome.kind === "lost" || outcome.kind === "refused")
+        await this.#lose(draft, outcome.error.message);
       return outcome.kind === "sent";
     } finally {
       this.#sending = null;
@@ -212,7 +231,10 @@ export class Course {
   #hear(outcome: Outcome): void {
     if (outcome.kind === "waits") {
       const inS = Math.ceil(outcome.inS);
-      this.#noNetwork(outcome.error, `Your answer is safe in this browser and is sent again in ${inS} s.`);
+      this.#noNetwork(
+        outcome.error,
+        `Your answer is safe in this browser and is sent again in ${inS} s.`,
+      );
     } else clearBanner("network");
     if (outcome.kind === "signed out") this.#signedOut();
     if (outcome.kind === "sent") clearBanner("old");
@@ -263,15 +285,23 @@ export class Course {
   }
 
   #signedOut(): void {
-    const text = "Your session has ended. Your work is kept in this browser; sign in again to go on with it.";
+    const text =
+      "Your session has ended. Your work is kept in this browser; sign in again to go on with it.";
     const open = (): void => void this.saver.flush().then(() => location.assign("/sign-in"));
     banner("session", "problem", text, { text: "Sign in again", run: open });
   }
 
   #nothing(counts: Counts): void {
-    const hands = counts.leased === 1 ? "1 is in other people's hands" : `${counts.leased} are in other people's hands`;
+    const hands =
+      counts.leased === 1
+        ? "1 is in other people's hands"
+        : `${counts.leased} are in other people's hands`;
     const aside = counts.dead > 0 ? `, ${counts.dead} set aside` : "";
-    this.hall.close("Nothing waits", `${counts.done} done, ${hands}${aside}. This page looks again by itself.`, false);
+    this.hall.close(
+      "Nothing waits",
+      `${counts.done} done, ${hands}${aside}. This page looks again by itself.`,
+      false,
+    );
     this.#timer = window.setTimeout(() => void this.next(), LOOK_AGAIN_MS);
   }
 

@@ -10,12 +10,20 @@ export interface Option<T> {
 }
 
 /** Asks; null when the question is left with Esc. */
-export function ask<T>(title: string, text: string, options: readonly Option<T>[]): Promise<T | null> {
+export function ask<T>(
+  title: string,
+  text: string,
+  options: readonly Option<T>[],
+): Promise<T | null> {
   return new Promise((resolve) => {
     let answer: T | null = null;
     const dialog = opened(title, element("p", {}, text));
     const buttons = options.map((option) => {
-      const button = element("button", { type: "button", class: option.isMain === true ? "main" : "" }, option.text);
+      const button = element(
+        "button",
+        { type: "button", class: option.isMain === true ? "main" : "" },
+        option.text,
+      );
       button.addEventListener("click", () => {
         answer = option.value;
         dialog.close();
@@ -32,10 +40,28 @@ export function ask<T>(title: string, text: string, options: readonly Option<T>[
 /** Asks for a name; resolves only when one of the allowed form is given. */
 export function askName(pattern: string): Promise<string> {
   return new Promise((resolve) => {
-    const field = element("input", { id: "who", name: "who", required: true, pattern, maxlength: "64", autocomplete: "username" });
+    const field = element("input", {
+      id: "who",
+      name: "who",
+      required: true,
+      pattern,
+      maxlength: "64",
+      autocomplete: "username",
+    });
     const label = element("label", { for: "who" }, "Your name");
-    const note = element("p", { class: "quiet" }, "1 to 64 letters, digits, spaces or . _ @ -; it is kept with your masks.");
-    const form = element("form", { method: "dialog" }, label, field, note, element("div", { class: "choices" }, element("button", { class: "main" }, "Start")));
+    const note = element(
+      "p",
+      { class: "quiet" },
+      "1 to 64 letters, digits, spaces or . _ @ -; it is kept with your masks.",
+    );
+    const form = element(
+      "form",
+      { method: "dialog" },
+      label,
+      field,
+      note,
+      element("div", { class: "choices" }, element("button", { class: "main" }, "Start")),
+    );
     const dialog = opened("Who works here?", form);
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     form.addEventListener("submit", () => resolve(field.value.trim()));
@@ -48,7 +74,11 @@ export function askName(pattern: string): Promise<string> {
 /** The list of keys. */
 export function showKeys(): void {
   const body = byId("keys-list");
-  if (body.childElementCount === 0) body.append(...GROUPS.map(({ name, bindings }) => group(name, merged(bindings))), group("Mouse, pen and fingers", POINTER));
+  if (body.childElementCount === 0)
+    body.append(
+      ...GROUPS.map(({ name, bindings }) => group(name, merged(bindings))),
+      group("Mouse, pen and fingers", POINTER),
+    );
   const dialog = byId<HTMLDialogElement>("keys");
   if (dialog.open) return;
   dialog.showModal();
@@ -56,7 +86,9 @@ export function showKeys(): void {
 }
 
 /** Keys without a text of their own belong to the one before. */
-function merged(bindings: (typeof GROUPS)[number]["bindings"]): readonly (readonly [string, string])[] {
+function merged(
+  bindings: (typeof GROUPS)[number]["bindings"],
+): readonly (readonly [string, string])[] {
   const rows: [string, string][] = [];
   for (const { keys, text } of bindings) {
     const names = keys.map(keyName).join(", ");

@@ -39,7 +39,9 @@ export class Drafts {
   /** Drafts of one person, oldest first. */
   async all(annotator: string): Promise<readonly Draft[]> {
     const found = await done<Draft[]>(this.#store("readonly").getAll());
-    return found.filter((draft) => draft.annotator === annotator).sort((a, b) => a.saved_at - b.saved_at);
+    return found
+      .filter((draft) => draft.annotator === annotator)
+      .sort((a, b) => a.saved_at - b.saved_at);
   }
 
   async keep(draft: Draft): Promise<void> {
@@ -59,7 +61,10 @@ export class Drafts {
 export function restored(answer: Answer): Answer {
   const making = answer.making;
   if (making === null) return answer;
-  return { ...answer, making: { ...making, choices: making.choices.map((choice) => ({ ...choice, token: null })) } };
+  return {
+    ...answer,
+    making: { ...making, choices: making.choices.map((choice) => ({ ...choice, token: null })) },
+  };
 }
 
 function done<T>(request: IDBRequest<T>): Promise<T> {

@@ -5,7 +5,11 @@ import type { Draft } from "./drafts";
 /** Offers the draft for download, under a name made here. */
 export function saveAsFile(draft: Draft): void {
   const { item_id, file_name, annotator, answer, submission, seconds } = draft;
-  const text = JSON.stringify({ item_id, file_name, annotator, seconds, submission, answer }, null, 2);
+  const text = JSON.stringify(
+    { item_id, file_name, annotator, seconds, submission, answer },
+    null,
+    2,
+  );
   const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   const link = document.createElement("a");
   link.href = url;

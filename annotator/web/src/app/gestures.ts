@@ -115,7 +115,10 @@ export class Gestures {
     if (mode === "drag") this.heard.drag(this.#from, at, true);
     if (mode === "stroke") this.heard.stroke(this.#path, true);
     if (mode === "press") {
-      this.heard.click(this.#from, { removes: event.button === 2 || event.shiftKey, fresh: event.altKey });
+      this.heard.click(this.#from, {
+        removes: event.button === 2 || event.shiftKey,
+        fresh: event.altKey,
+      });
     }
   }
 
@@ -132,8 +135,12 @@ export class Gestures {
     const [other] = [...this.#fingers].filter(([id]) => id !== finger).map(([, place]) => place);
     const before = this.#fingers.get(finger);
     if (other === undefined || before === undefined) return;
-    const middle = (place: Point): Point => ({ x: (place.x + other.x) / 2, y: (place.y + other.y) / 2 });
-    const apart = (place: Point): number => Math.max(1, Math.hypot(place.x - other.x, place.y - other.y));
+    const middle = (place: Point): Point => ({
+      x: (place.x + other.x) / 2,
+      y: (place.y + other.y) / 2,
+    });
+    const apart = (place: Point): number =>
+      Math.max(1, Math.hypot(place.x - other.x, place.y - other.y));
     this.heard.pan(middle(at).x - middle(before).x, middle(at).y - middle(before).y);
     this.heard.zoom(apart(at) / apart(before), middle(at));
     this.#fingers.set(finger, at);

@@ -13,7 +13,11 @@ export interface PageView {
   readonly item_id: string | null;
   readonly lease_token: number | null;
   readonly file_name: string | null;
-  readonly masks: readonly { readonly id: string; readonly state: MaskState; readonly segmentation: Rle }[];
+  readonly masks: readonly {
+    readonly id: string;
+    readonly state: MaskState;
+    readonly segmentation: Rle;
+  }[];
   readonly selected: string | null;
   /** The mask in the making. */
   readonly making: Rle | null;

@@ -9,11 +9,34 @@ export interface Listener {
 }
 
 /** Keys that buttons and lists need themselves. */
-const OWN_KEYS = new Set<Command>(["accept-mask", "hide", "next-proposal", "previous-proposal", "left", "right", "up", "down"]);
+const OWN_KEYS = new Set<Command>([
+  "accept-mask",
+  "hide",
+  "next-proposal",
+  "previous-proposal",
+  "left",
+  "right",
+  "up",
+  "down",
+]);
 /** Keys that may be held down. */
 const REPEATING = new Set<Command>([
-  "next-proposal", "previous-proposal", "undo", "redo", "zoom-in", "zoom-out", "smaller", "larger",
-  "left", "right", "up", "down", "far-left", "far-right", "far-up", "far-down",
+  "next-proposal",
+  "previous-proposal",
+  "undo",
+  "redo",
+  "zoom-in",
+  "zoom-out",
+  "smaller",
+  "larger",
+  "left",
+  "right",
+  "up",
+  "down",
+  "far-left",
+  "far-right",
+  "far-up",
+  "far-down",
 ]);
 
 export function listen(stage: HTMLElement, listener: Listener): void {
@@ -37,6 +60,7 @@ function isOurs(event: KeyboardEvent, command: Command, stage: HTMLElement): boo
   const target = event.target;
   if (!(target instanceof HTMLElement) || target === document.body || target === stage) return true;
   if (command === "submit") return true;
-  if (target.matches("input:not([type=checkbox]), select, textarea")) return command === "next-region";
+  if (target.matches("input:not([type=checkbox]), select, textarea"))
+    return command === "next-region";
   return !OWN_KEYS.has(command);
 }

@@ -54,7 +54,8 @@ describe("keys", () => {
   });
 
   it("leaves the browser its own", () => {
-    for (const key of ["a", "r", "f", "n", "d", "s", "c"]) expect(press(key, "ctrl"), key).toBeNull();
+    for (const key of ["a", "r", "f", "n", "d", "s", "c"])
+      expect(press(key, "ctrl"), key).toBeNull();
     expect(press("d", "alt")).toBeNull();
   });
 
@@ -64,6 +65,12 @@ describe("keys", () => {
   });
 
   it("writes keys as people do", () => {
-    expect(["Ctrl+Shift+Z", " ", "+", "ArrowLeft", "n"].map(keyName)).toEqual(["Ctrl + Shift + Z", "Space", "+", "←", "N"]);
+    expect(["Ctrl+Shift+Z", " ", "+", "ArrowLeft", "n"].map(keyName)).toEqual([
+      "Ctrl + Shift + Z",
+      "Space",
+      "+",
+      "←",
+      "N",
+    ]);
   });
 });

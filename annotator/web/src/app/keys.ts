@@ -57,7 +57,11 @@ export interface Group {
   readonly bindings: readonly Binding[];
 }
 
-const bind = (command: Command, text: string, ...keys: string[]): Binding => ({ command, text, keys });
+const bind = (command: Command, text: string, ...keys: string[]): Binding => ({
+  command,
+  text,
+  keys,
+});
 
 /** Names of keys as KeyboardEvent.key has them, with Ctrl+ and Shift+ before. */
 export const GROUPS: readonly Group[] = [
@@ -142,15 +146,25 @@ export const POINTER: readonly (readonly [string, string])[] = [
   ["middle button, Space + drag, two fingers", "move the picture"],
 ];
 
-const BY_KEY = new Map(GROUPS.flatMap((group) => group.bindings).flatMap((one) => one.keys.map((key) => [key, one.command])));
+const BY_KEY = new Map(
+  GROUPS.flatMap((group) => group.bindings).flatMap((one) =>
+    one.keys.map((key) => [key, one.command]),
+  ),
+);
 
 /** What a key press means, null for nothing of ours. */
-export function commandFor(event: Pick<KeyboardEvent, "key" | "ctrlKey" | "metaKey" | "shiftKey" | "altKey">): Command | null {
+export function commandFor(
+  event: Pick<KeyboardEvent, "key" | "ctrlKey" | "metaKey" | "shiftKey" | "altKey">,
+): Command | null {
   if (event.altKey) return null;
   const isCommand = event.ctrlKey || event.metaKey;
   // With Caps Lock on, letters come in the other case.
   const isLetter = /^\p{L}$/u.test(event.key);
-  const key = isLetter ? (event.shiftKey ? event.key.toUpperCase() : event.key.toLowerCase()) : event.key;
+  const key = isLetter
+    ? event.shiftKey
+      ? event.key.toUpperCase()
+      : event.key.toLowerCase()
+    : event.key;
   const isShifted = event.shiftKey && (isLetter || event.key.length > 1);
   const name = `${isCommand ? "Ctrl+" : ""}${isShifted ? "Shift+" : ""}${key}`;
   return BY_KEY.get(name) ?? null;
@@ -168,7 +182,9 @@ const SHOWN: Readonly<Record<string, string>> = {
 /** A key as people write it. */
 export function keyName(key: string): string {
   const parts = key === "+" ? ["+"] : key.split("+");
-  return parts.map((part) => SHOWN[part] ?? (part.length === 1 ? part.toUpperCase() : part)).join(" + ");
+  return parts
+    .map((part) => SHOWN[part] ?? (part.length === 1 ? part.toUpperCase() : part))
+    .join(" + ");
 }
 
 /** The first key of a command, for tooltips. */

@@ -10,14 +10,19 @@ const WIDTH = 11;
 const inMask = (x: number, y: number): boolean =>
   (x >= 2 && x < 7 && y >= 1 && y < 6 && !(x === 4 && y === 3)) || (x === 9 && y === 8);
 
-const bitmap = Uint8Array.from({ length: HEIGHT * WIDTH }, (_, at) => Number(inMask(at % WIDTH, Math.floor(at / WIDTH))));
+const bitmap = Uint8Array.from({ length: HEIGHT * WIDTH }, (_, at) =>
+  Number(inMask(at % WIDTH, Math.floor(at / WIDTH))),
+);
 const runs = fromBitmap(bitmap, HEIGHT, WIDTH);
 const box = boxOf(runs)!;
 
 describe("paint", () => {
   it.each([
     { name: "one to one", region: { x: 0, y: 0, scale: 1, width: WIDTH, height: HEIGHT } },
-    { name: "magnified, off the grid", region: { x: 1.3, y: 0.7, scale: 3.7, width: 30, height: 25 } },
+    {
+      name: "magnified, off the grid",
+      region: { x: 1.3, y: 0.7, scale: 3.7, width: 30, height: 25 },
+    },
     { name: "shrunk", region: { x: 0, y: 0, scale: 0.6, width: 7, height: 6 } },
     { name: "with a margin around", region: { x: -3, y: -2, scale: 1.5, width: 30, height: 24 } },
   ])("gives each device pixel what its middle shows: $name", ({ region }) => {
@@ -34,7 +39,11 @@ describe("paint", () => {
   });
 
   it("shows a mask that is smaller than a device pixel as one", () => {
-    const tiny = fromBitmap(Uint8Array.from({ length: 10_000 }, (_, at) => Number(at === 5_353)), 100, 100);
+    const tiny = fromBitmap(
+      Uint8Array.from({ length: 10_000 }, (_, at) => Number(at === 5_353)),
+      100,
+      100,
+    );
     const region: Region = { x: 0, y: 0, scale: 0.05, width: 5, height: 5 };
     const labels = new Int32Array(25).fill(NONE);
     paint(labels, region, tiny, boxOf(tiny)!, 1);
@@ -58,8 +67,16 @@ describe("colour", () => {
     const labels = new Int32Array(WIDTH * HEIGHT).fill(NONE);
     paint(labels, region, runs, box, 0);
     const image = new Uint32Array(WIDTH * HEIGHT).fill(99);
-    for (const _ of colour(labels, region, [{ fill: 1, line: 2, pattern: Pattern.solid }], image, 1));
+    for (const _ of colour(
+      labels,
+      region,
+      [{ fill: 1, line: 2, pattern: Pattern.solid }],
+      image,
+      1,
+    ));
     const at = (x: number, y: number): number => image[y * WIDTH + x]!;
-    expect([at(0, 0), at(2, 1), at(3, 2), at(3, 3), at(4, 3), at(9, 8)]).toEqual([0, 2, 1, 2, 0, 2]);
+    expect([at(0, 0), at(2, 1), at(3, 2), at(3, 3), at(4, 3), at(9, 8)]).toEqual([
+      0, 2, 1, 2, 0, 2,
+    ]);
   });
 });

@@ -40,7 +40,13 @@ const firstAt = (place: number, origin: number, scale: number): number =>
   Math.ceil((place - origin) * scale - 0.5);
 
 /** Paints one mask of `box`; a mask too small for any pixel's middle still gets one. */
-export function paint(labels: Int32Array, region: Region, runs: Runs, box: Box, label: number): void {
+export function paint(
+  labels: Int32Array,
+  region: Region,
+  runs: Runs,
+  box: Box,
+  label: number,
+): void {
   if (!meets(region, box)) return;
   const { starts, ends, height } = runs;
   let painted = false;
@@ -69,14 +75,16 @@ function paintColumn(
   const low = Math.max(0, firstAt(top, region.y, scale));
   const high = Math.min(height, firstAt(bottom, region.y, scale));
   if (low >= high) return false;
-  for (let at = first * height; at < last * height; at += height) labels.fill(label, at + low, at + high);
+  for (let at = first * height; at < last * height; at += height)
+    labels.fill(label, at + low, at + high);
   return true;
 }
 
 function paintDot(labels: Int32Array, region: Region, box: Box, label: number): void {
   const x = Math.floor(((box[0] + box[2]) / 2 - region.x) * region.scale);
   const y = Math.floor(((box[1] + box[3]) / 2 - region.y) * region.scale);
-  if (x >= 0 && y >= 0 && x < region.width && y < region.height) labels[x * region.height + y] = label;
+  if (x >= 0 && y >= 0 && x < region.width && y < region.height)
+    labels[x * region.height + y] = label;
 }
 
 /** Whether a box can show in the region. */
@@ -152,7 +160,9 @@ function colourStripe(
         labels[at + down] === label &&
         labels[at + left] === label &&
         labels[at + right] === label;
-      image[y * width + x] = isInner ? inner(looks[label]!, x, y, line) : border(looks[label]!, x, y, line);
+      image[y * width + x] = isInner
+        ? inner(looks[label]!, x, y, line)
+        : border(looks[label]!, x, y, line);
     }
   }
 }
@@ -165,6 +175,7 @@ function border(look: Look, x: number, y: number, line: number): number {
 }
 
 function inner(look: Look, x: number, y: number, line: number): number {
-  if (look.pattern === Pattern.hatched && (x - y + 1e6 * 8 * line) % (8 * line) < line) return look.line;
+  if (look.pattern === Pattern.hatched && (x - y + 1e6 * 8 * line) % (8 * line) < line)
+    return look.line;
   return look.fill;
 }

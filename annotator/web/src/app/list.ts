@@ -24,7 +24,8 @@ export class MaskList {
     new ResizeObserver(() => this.#draw()).observe(place);
     place.addEventListener("keydown", (event) => this.#key(event));
     place.addEventListener("click", (event) => {
-      const row = event.target instanceof Element ? event.target.closest<HTMLElement>(".row") : null;
+      const row =
+        event.target instanceof Element ? event.target.closest<HTMLElement>(".row") : null;
       if (row?.dataset["id"] !== undefined) picked(row.dataset["id"]);
     });
   }
@@ -44,7 +45,8 @@ export class MaskList {
     if (index === -1) return;
     const { scrollTop, clientHeight } = this.place;
     const top = index * ROW;
-    if (top < scrollTop || top + ROW > scrollTop + clientHeight) this.place.scrollTop = top - clientHeight / 2;
+    if (top < scrollTop || top + ROW > scrollTop + clientHeight)
+      this.place.scrollTop = top - clientHeight / 2;
   }
 
   #draw(): void {
@@ -77,14 +79,25 @@ export class MaskList {
       chip(row),
       String(row.number),
       element("span", { class: "state" }, stateOf(row)),
-      element("span", { class: "sure" }, row.iou === null ? `${row.area} px` : `${Math.round(row.iou * 100)} %`),
+      element(
+        "span",
+        { class: "sure" },
+        row.iou === null ? `${row.area} px` : `${Math.round(row.iou * 100)} %`,
+      ),
     );
     made.style.top = `${index * ROW}px`;
     return made;
   }
 
   #key(event: KeyboardEvent): void {
-    const steps: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -1e9, End: 1e9 };
+    const steps: Record<string, number> = {
+      ArrowDown: 1,
+      ArrowUp: -1,
+      PageDown: 10,
+      PageUp: -10,
+      Home: -1e9,
+      End: 1e9,
+    };
     const step = steps[event.key];
     if (step === undefined || this.#rows.length === 0) return;
     event.preventDefault();
@@ -106,10 +119,27 @@ function chip(row: Row): SVGElement {
   made.setAttribute("viewBox", "0 0 14 14");
   made.setAttribute("aria-hidden", "true");
   const shape = document.createElementNS(SVG, "rect");
-  const dashes = { undecided: "3 2", rejected: "1 2.2", accepted: "", edited: "", added: "" }[row.state];
-  const fill = { undecided: "0.25", rejected: "0", accepted: "0.6", edited: "0.6", added: "0.6" }[row.state];
-  const values = { x: "1.5", y: "1.5", width: "11", height: "11", rx: "3", fill: cssColour(row.number), stroke: cssColour(row.number) };
-  for (const [name, value] of Object.entries({ ...values, "fill-opacity": fill, "stroke-width": "2", "stroke-dasharray": dashes })) {
+  const dashes = { undecided: "3 2", rejected: "1 2.2", accepted: "", edited: "", added: "" }[
+    row.state
+  ];
+  const fill = { undecided: "0.25", rejected: "0", accepted: "0.6", edited: "0.6", added: "0.6" }[
+    row.state
+  ];
+  const values = {
+    x: "1.5",
+    y: "1.5",
+    width: "11",
+    height: "11",
+    rx: "3",
+    fill: cssColour(row.number),
+    stroke: cssColour(row.number),
+  };
+  for (const [name, value] of Object.entries({
+    ...values,
+    "fill-opacity": fill,
+    "stroke-width": "2",
+    "stroke-dasharray": dashes,
+  })) {
     shape.setAttribute(name, value);
   }
   made.append(shape);

@@ -53,7 +53,10 @@ function showPerson(api: Api, session: Session, annotator: string): void {
   byId("lead-link").hidden = session.role !== "lead";
   const out = byId("sign-out");
   out.hidden = !session.sign_in_required;
-  out.addEventListener("click", () => void api.signOut().finally(() => location.assign("/sign-in")));
+  out.addEventListener(
+    "click",
+    () => void api.signOut().finally(() => location.assign("/sign-in")),
+  );
 }
 
 /** One tab works at a time. */
@@ -82,6 +85,8 @@ function showElsewhere(title: string, tab: Tab, workplace: Workplace): void {
 
 start().catch((error: unknown) => {
   setText(byId("curtain-title"), "This page could not start");
-  const advice = isPassing(error) ? "Load it again once the server answers." : "Load it again; if that does not help, the server's log says why.";
+  const advice = isPassing(error)
+    ? "Load it again once the server answers."
+    : "Load it again; if that does not help, the server's log says why.";
   setText(byId("curtain-note"), `${messageOf(error)}. ${advice}`);
 });

@@ -111,31 +111,56 @@ export class Maker {
     const mask = runsOf(now.segmentation);
     const nearest = answers.reduce((a, b) => (iou(b.mask, mask) > iou(a.mask, mask) ? b : a));
     const choice: Choice = { segmentation: now.segmentation, iou: null, token: nearest.token };
-    return { ...this.fresh(), target: proposal.proposal_id, seed, box, clicks: now.clicks, choices: [choice] };
+    return {
+      ...this.fresh(),
+      target: proposal.proposal_id,
+      seed,
+      box,
+      clicks: now.clicks,
+      choices: [choice],
+    };
   }
 
   /** An added mask to correct: its clicks make its logits again; one without clicks has its box. */
   again(mask: Added): Making {
     const choice: Choice = { segmentation: mask.segmentation, iou: null, token: null };
     const box = mask.clicks.length > 0 ? null : boxAround(runsOf(mask.segmentation));
-    return { ...this.fresh(), target: mask.id, box, clicks: mask.clicks, choices: [choice], drawn: mask.drawn };
+    return {
+      ...this.fresh(),
+      target: mask.id,
+      box,
+      clicks: mask.clicks,
+      choices: [choice],
+      drawn: mask.drawn,
+    };
   }
 
   async #answer({ making, click, box }: Prompted): Promise<void> {
-    const logged: LoggedClick | null = click === null ? null : { ...click, at_s: round(this.bench.elapsed()) };
+    const logged: LoggedClick | null =
+      click === null ? null : { ...click, at_s: round(this.bench.elapsed()) };
     const clicks = [...making.seed, ...making.clicks.map(({ x, y, label }) => ({ x, y, label }))];
     if (click !== null) clicks.push(click);
     const previous = shown(making)?.token ?? null;
     const multimask = clicks.length === 1 && box === null && previous === null;
     const known = click !== null && multimask && click.label === 1 ? this.#known(click) : null;
-    const answers = known ?? (await this.#ask({ clicks, box }, { previous, multimask, onFirst: this.#first }));
+    const answers =
+      known ?? (await this.#ask({ clicks, box }, { previous, multimask, onFirst: this.#first }));
     if (this.#ended) return;
-    const choices = answers.map(
-      (answer): Choice => ({ segmentation: rleOf(answer.mask), iou: answer.iou, token: answer.token }),
-    );
+    const choices = answers.map((answer): Choice => ({
+      segmentation: rleOf(answer.mask),
+      iou: answer.iou,
+      token: answer.token,
+    }));
     const chosen = best(answers);
     const last = logged === null ? [] : [answeredBy(logged, choices[chosen]!)];
-    this.bench.make({ ...making, box, clicks: [...making.clicks, ...last], choices, chosen, drawn: false });
+    this.bench.make({
+      ...making,
+      box,
+      clicks: [...making.clicks, ...last],
+      choices,
+      chosen,
+      drawn: false,
+    });
   }
 
   readonly #first = (answers: readonly Answered[]): void => {
@@ -146,7 +171,9 @@ export class Maker {
   /** The pointer rested here, so the answer is there. */
   #known(click: Click): readonly Answered[] | null {
     const hovered = this.#hovered;
-    return hovered !== null && hovered.at.x === click.x && hovered.at.y === click.y ? hovered.answers : null;
+    return hovered !== null && hovered.at.x === click.x && hovered.at.y === click.y
+      ? hovered.answers
+      : null;
   }
 
   #ask(
@@ -172,7 +199,10 @@ export class Maker {
 
 /** The index of the answer that the model trusts most. */
 export function best(answers: readonly Answered[]): number {
-  return answers.reduce((found, answer, index) => (answer.iou > answers[found]!.iou ? index : found), 0);
+  return answers.reduce(
+    (found, answer, index) => (answer.iou > answers[found]!.iou ? index : found),
+    0,
+  );
 }
 
 function round(seconds: number): number {

@@ -18,13 +18,20 @@ const DRAFT: Draft = {
   lost: false,
   submission: {
     decisions: [],
-    added: [{ segmentation: { size: [1, 1], counts: "01" }, clicks: [{ x: 0, y: 0, label: 1, at_s: 0, segmentation: { size: [1, 1], counts: "01" } }], drawn: false }],
+    added: [
+      {
+        segmentation: { size: [1, 1], counts: "01" },
+        clicks: [{ x: 0, y: 0, label: 1, at_s: 0, segmentation: { size: [1, 1], counts: "01" } }],
+        drawn: false,
+      },
+    ],
     complete: false,
     seconds: 1,
   },
 };
 
-const refused = (status: number) => new Refused(status, "word", "what is wrong", "what to do", null);
+const refused = (status: number) =>
+  new Refused(status, "word", "what is wrong", "what to do", null);
 
 /** A client that answers each try with the next of these; an error is thrown. */
 class Weather extends Api {
@@ -35,7 +42,10 @@ class Weather extends Api {
   }
 
   override async submit(...[, key, submission]: Parameters<Api["submit"]>): Promise<void> {
-    this.sent.push([key, submission.added[0]!.clicks.filter((click) => click.segmentation !== undefined).length]);
+    this.sent.push([
+      key,
+      submission.added[0]!.clicks.filter((click) => click.segmentation !== undefined).length,
+    ]);
     const answer = this.answers.shift() ?? null;
     if (answer !== null) throw answer;
   }

@@ -43,7 +43,8 @@ async function attempt(api: Api, draft: Draft, tries: number): Promise<Outcome> 
     await put(api, draft);
     return { kind: "sent" };
   } catch (error) {
-    if (isPassing(error)) return { kind: "waits", error: error as Error, inS: pauseS(tries, error as Error) };
+    if (isPassing(error))
+      return { kind: "waits", error: error as Error, inS: pauseS(tries, error as Error) };
     if (isStatus(error, 401)) return { kind: "signed out" };
     if (isStatus(error, 409) || isStatus(error, 404)) return { kind: "lost", error };
     if (isStatus(error, 500)) return { kind: "waits", error, inS: pauseS(tries, error) };

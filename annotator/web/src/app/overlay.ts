@@ -23,7 +23,11 @@ export interface Scene {
   readonly box: Box | null;
   readonly crosshair: Point | null;
   /** The brush on its way: its path and radius in pixels of the picture. */
-  readonly stroke: { readonly path: readonly Point[]; readonly radius: number; readonly adds: boolean } | null;
+  readonly stroke: {
+    readonly path: readonly Point[];
+    readonly radius: number;
+    readonly adds: boolean;
+  } | null;
 }
 
 const WHITE: readonly [number, number, number] = [255, 255, 255];
@@ -67,7 +71,11 @@ export class Overlay {
     const image = new ImageData(region.width, region.height);
     const line = Math.max(1, Math.round(2 * view.dpr));
     for (const _ of colour(labels, region, [look], new Uint32Array(image.data.buffer), line));
-    this.#put(image, Math.round((region.x * view.scale + view.x) * view.dpr), Math.round((region.y * view.scale + view.y) * view.dpr));
+    this.#put(
+      image,
+      Math.round((region.x * view.scale + view.x) * view.dpr),
+      Math.round((region.y * view.scale + view.y) * view.dpr),
+    );
   }
 
   /** putImageData alone would wipe out what lies below. */
@@ -135,7 +143,12 @@ export class Overlay {
     const { context } = this;
     this.#twice(() => {
       context.beginPath();
-      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]] as const) {
+      for (const [dx, dy] of [
+        [1, 0],
+        [-1, 0],
+        [0, 1],
+        [0, -1],
+      ] as const) {
         context.moveTo(at.x + dx * 4, at.y + dy * 4);
         context.lineTo(at.x + dx * 18, at.y + dy * 18);
       }
@@ -145,7 +158,10 @@ export class Overlay {
 
   /** Dark and wide, then white: to be seen on anything. */
   #twice(draw: () => void, width: number): void {
-    for (const [style, extra] of [["rgb(0 0 0 / 0.7)", 2], ["white", 0]] as const) {
+    for (const [style, extra] of [
+      ["rgb(0 0 0 / 0.7)", 2],
+      ["white", 0],
+    ] as const) {
       this.context.strokeStyle = style;
       this.context.lineWidth = width + extra;
       draw();

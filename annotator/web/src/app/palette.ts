@@ -17,7 +17,13 @@ const COLOURS: readonly Rgb[] = [
 /** What a mask's outline says: a proposal waits, stands, was corrected or added, or was refused. */
 export type MaskState = "undecided" | "accepted" | "rejected" | "edited" | "added";
 
-const FILL: Record<MaskState, number> = { undecided: 0.2, accepted: 0.34, edited: 0.34, added: 0.34, rejected: 0 };
+const FILL: Record<MaskState, number> = {
+  undecided: 0.2,
+  accepted: 0.34,
+  edited: 0.34,
+  added: 0.34,
+  rejected: 0,
+};
 const PATTERN: Record<MaskState, Pattern> = {
   undecided: Pattern.dashed,
   accepted: Pattern.solid,

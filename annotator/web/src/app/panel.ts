@@ -19,11 +19,17 @@ export class Panel {
     categories: readonly string[],
   ) {
     this.#list = new MaskList(byId("list"), (id) => events.picked(id));
-    for (const id of ["min-iou", "min-area", "undecided-only"]) byId(id).addEventListener("input", () => this.#filtered());
+    for (const id of ["min-iou", "min-area", "undecided-only"])
+      byId(id).addEventListener("input", () => this.#filtered());
     const select = byId<HTMLSelectElement>("category");
     byId("category-field").hidden = categories.length === 0;
-    select.append(element("option", { value: "" }, "none"), ...categories.map((name) => element("option", { value: name }, name)));
-    select.addEventListener("change", () => events.named(select.value === "" ? null : select.value));
+    select.append(
+      element("option", { value: "" }, "none"),
+      ...categories.map((name) => element("option", { value: name }, name)),
+    );
+    select.addEventListener("change", () =>
+      events.named(select.value === "" ? null : select.value),
+    );
   }
 
   get isShown(): boolean {
@@ -37,7 +43,11 @@ export class Panel {
   show(visit: Visit | null): void {
     const listed = visit?.listed ?? [];
     const isEmpty = (visit?.rows.length ?? 0) === 0;
-    this.#list.show(listed, visit?.selected ?? null, isEmpty ? "No masks yet: click on an object" : "The filter leaves none");
+    this.#list.show(
+      listed,
+      visit?.selected ?? null,
+      isEmpty ? "No masks yet: click on an object" : "The filter leaves none",
+    );
     setText(byId("counts"), visit === null ? "" : countsOf(visit));
     this.#showFilter(visit, listed.filter((row) => row.state === "undecided").length);
     this.#showSelected(visit);
@@ -46,14 +56,21 @@ export class Panel {
   #showFilter(visit: Visit | null, waiting: number): void {
     const filter = visit?.filter;
     const isOn = filter !== undefined && isFiltering(filter);
-    setText(byId("filter-note"), isOn ? `${visit!.listed.length} of ${visit!.rows.length} shown` : "");
+    setText(
+      byId("filter-note"),
+      isOn ? `${visit!.listed.length} of ${visit!.rows.length} shown` : "",
+    );
     if (filter !== undefined) {
       byId<HTMLInputElement>("min-iou").value = String(Math.round(filter.minIou * 100));
       setText(byId("min-iou-shown"), `${Math.round(filter.minIou * 100)} %`);
       byId<HTMLInputElement>("undecided-only").checked = filter.undecidedOnly;
-      if (document.activeElement?.id !== "min-area") byId<HTMLInputElement>("min-area").value = String(filter.minArea);
+      if (document.activeElement?.id !== "min-area")
+        byId<HTMLInputElement>("min-area").value = String(filter.minArea);
     }
-    setText(byId("accept-listed-text"), waiting === 0 ? "Accept all shown" : `Accept all shown (${waiting})`);
+    setText(
+      byId("accept-listed-text"),
+      waiting === 0 ? "Accept all shown" : `Accept all shown (${waiting})`,
+    );
     byId<HTMLButtonElement>("accept-listed").disabled = waiting === 0;
   }
 
@@ -61,7 +78,8 @@ export class Panel {
     const row = visit?.row(visit.selected) ?? null;
     setText(byId("selected-text"), row === null ? "No mask selected" : briefly(row));
     for (const button of byId("selected").querySelectorAll<HTMLButtonElement>("button")) {
-      const isForProposals = button.dataset["command"] === "accept" || button.dataset["command"] === "reject";
+      const isForProposals =
+        button.dataset["command"] === "accept" || button.dataset["command"] === "reject";
       button.disabled = row === null || (isForProposals && !row.isProposal);
     }
     const select = byId<HTMLSelectElement>("category");

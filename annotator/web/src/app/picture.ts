@@ -27,8 +27,15 @@ export function pictureOf(api: Api, item: WorkItem, changed: () => void): Pictur
 }
 
 /** Where a part of the picture lies on the canvas, in whole device pixels. */
-function placed(view: View, x0: number, y0: number, x1: number, y1: number): [number, number, number, number] {
-  const at = (place: number, corner: number): number => Math.round((place * view.scale + corner) * view.dpr);
+function placed(
+  view: View,
+  x0: number,
+  y0: number,
+  x1: number,
+  y1: number,
+): [number, number, number, number] {
+  const at = (place: number, corner: number): number =>
+    Math.round((place * view.scale + corner) * view.dpr);
   const [left, top] = [at(x0, view.x), at(y0, view.y)];
   return [left, top, at(x1, view.x) - left, at(y1, view.y) - top];
 }
@@ -115,7 +122,9 @@ class TiledPicture implements Picture {
       return Array.from({ length: Math.max(0, last - first) }, (_, index) => first + index);
     };
     const columns = range(low.x, high.x, this.width);
-    return range(low.y, high.y, this.height).flatMap((row) => columns.map((column) => ({ level, column, row })));
+    return range(low.y, high.y, this.height).flatMap((row) =>
+      columns.map((column) => ({ level, column, row })),
+    );
   }
 
   /** The tile, or the part of the nearest coarser one that shows the same. */
@@ -179,7 +188,9 @@ class TiledPicture implements Picture {
 
   /** Lets the oldest tiles go that are not in sight; the coarsest stays as the ground. */
   #forget(): void {
-    const wanted = new Set(this.#wanted.map(nameOf)).add(nameOf({ level: this.item.picture.levels - 1, column: 0, row: 0 }));
+    const wanted = new Set(this.#wanted.map(nameOf)).add(
+      nameOf({ level: this.item.picture.levels - 1, column: 0, row: 0 }),
+    );
     for (const [name, image] of this.#tiles) {
       if (this.#tiles.size <= KEPT_TILES) return;
       if (wanted.has(name)) continue;

@@ -42,16 +42,27 @@ export class Pointing {
     const making = visit?.making ?? null;
     const choice = making === null ? null : shown(making);
     const preview = visit?.preview ?? null;
-    const hovered = making === null && this.tool === "click" ? (visit?.hovered?.mask ?? null) : null;
+    const hovered =
+      making === null && this.tool === "click" ? (visit?.hovered?.mask ?? null) : null;
     const selected = making === null ? (visit?.row(visit.selected) ?? null) : null;
-    const touched = making === null && this.#touched !== visit?.selected ? (visit?.row(this.#touched) ?? null) : null;
+    const touched =
+      making === null && this.#touched !== visit?.selected
+        ? (visit?.row(this.#touched) ?? null)
+        : null;
     return {
       hover: hovered,
       making: preview?.mask ?? (choice === null ? null : runsOf(choice.segmentation)),
       selected: selected?.runs ?? null,
       touched: touched?.runs ?? null,
-      marks: [...(making?.clicks ?? []), ...(visit?.waiting ?? []).map((click) => ({ ...click, waits: true }))],
-      box: this.#drag ?? (this.#corner !== null && this.crosshair !== null ? around(this.#corner, this.crosshair) : (making?.box ?? null)),
+      marks: [
+        ...(making?.clicks ?? []),
+        ...(visit?.waiting ?? []).map((click) => ({ ...click, waits: true })),
+      ],
+      box:
+        this.#drag ??
+        (this.#corner !== null && this.crosshair !== null
+          ? around(this.#corner, this.crosshair)
+          : (making?.box ?? null)),
       crosshair: this.crosshair,
       stroke: this.#brush(),
     };
@@ -59,7 +70,13 @@ export class Pointing {
 
   /** Another picture: nothing of the last one is pointed at. */
   reset(): void {
-    [this.crosshair, this.#corner, this.#drag, this.#touched, this.#stroke] = [null, null, null, null, []];
+    [this.crosshair, this.#corner, this.#drag, this.#touched, this.#stroke] = [
+      null,
+      null,
+      null,
+      null,
+      [],
+    ];
   }
 
   use(tool: Tool): void {
@@ -90,7 +107,9 @@ export class Pointing {
   toggleCrosshair(): void {
     const { view } = this.stage;
     const isOn = this.crosshair === null;
-    this.crosshair = isOn ? this.#inside(inPicture(view, { x: view.width / 2, y: view.height / 2 })) : null;
+    this.crosshair = isOn
+      ? this.#inside(inPicture(view, { x: view.width / 2, y: view.height / 2 }))
+      : null;
     this.#corner = null;
     this.changed();
   }
@@ -100,10 +119,13 @@ export class Pointing {
     const step = isFar ? FAR_STEP : STEP;
     if (this.crosshair === null) return this.stage.pan(-x * step * 4, -y * step * 4);
     const at = onCanvas(this.stage.view, this.crosshair);
-    this.crosshair = this.#inside(inPicture(this.stage.view, { x: at.x + x * step, y: at.y + y * step }));
+    this.crosshair = this.#inside(
+      inPicture(this.stage.view, { x: at.x + x * step, y: at.y + y * step }),
+    );
     const moved = onCanvas(this.stage.view, this.crosshair);
     const { width, height } = this.stage.view;
-    const beyond = (place: number, room: number): number => Math.min(0, place - 20) + Math.max(0, place + 20 - room);
+    const beyond = (place: number, room: number): number =>
+      Math.min(0, place - 20) + Math.max(0, place + 20 - room);
     this.stage.pan(-beyond(moved.x, width), -beyond(moved.y, height));
     this.changed();
   }
@@ -158,7 +180,8 @@ export class Pointing {
 
   #inside(point: Point): Point {
     const { width, height } = this.#size;
-    const within = (place: number, end: number): number => Math.max(0.5, Math.min(end - 0.5, Math.round(place * 100) / 100));
+    const within = (place: number, end: number): number =>
+      Math.max(0.5, Math.min(end - 0.5, Math.round(place * 100) / 100));
     return { x: within(point.x, width), y: within(point.y, height) };
   }
 
@@ -179,7 +202,12 @@ export class Pointing {
     const isOn = place !== null && isInside(place, this.#size);
     const under = isOn && visit.making === null ? this.stage.masks.at(place) : null;
     this.#touched = under?.id ?? null;
-    const asks = isOn && under === null && visit.making === null && this.tool === "click" && !visit.maker.isWaiting;
+    const asks =
+      isOn &&
+      under === null &&
+      visit.making === null &&
+      this.tool === "click" &&
+      !visit.maker.isWaiting;
     visit.maker.hover(asks ? place : null);
     this.changed();
   }
@@ -223,7 +251,11 @@ export class Pointing {
   #stroked(path: readonly Point[], isDone: boolean): void {
     this.#stroke = isDone ? [] : path;
     this.#pointer = path.at(-1) ?? this.#pointer;
-    if (isDone && path.length > 0) this.#paint(path.map((at) => this.#place(at)), this.tool === "brush");
+    if (isDone && path.length > 0)
+      this.#paint(
+        path.map((at) => this.#place(at)),
+        this.tool === "brush",
+      );
     this.changed();
   }
 
@@ -236,7 +268,8 @@ export class Pointing {
     const radius = this.size / this.stage.view.scale;
     const adds = this.tool === "brush";
     if (this.crosshair !== null) return { path: [this.crosshair], radius, adds };
-    const path = this.#stroke.length > 0 ? this.#stroke : this.#pointer === null ? [] : [this.#pointer];
+    const path =
+      this.#stroke.length > 0 ? this.#stroke : this.#pointer === null ? [] : [this.#pointer];
     return { path: path.map((at) => inPicture(this.stage.view, at)), radius, adds };
   }
 }

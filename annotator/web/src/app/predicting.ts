@@ -1,6 +1,12 @@
 /** The predictor for all items of this page, usable before it is there. */
 
-import { best, type Api, type PredictOptions, type Predictor, type Subject } from "../worker/client";
+import {
+  best,
+  type Api,
+  type PredictOptions,
+  type Predictor,
+  type Subject,
+} from "../worker/client";
 import type { Answered, Prompt } from "../core/types";
 
 /** Begins as the first item is opened; what is asked earlier waits its turn. */

@@ -7,7 +7,13 @@ import { byCertainty, nextProposal, NO_FILTER, passes, rowsOf, shownOf } from ".
 import { act, begin, NOTHING } from "./state";
 
 const square = (side: number) =>
-  encodeRle(fromBitmap(Uint8Array.from({ length: 400 }, (_, at) => Number(at % 20 < side && at / 20 < side)), 20, 20));
+  encodeRle(
+    fromBitmap(
+      Uint8Array.from({ length: 400 }, (_, at) => Number(at % 20 < side && at / 20 < side)),
+      20,
+      20,
+    ),
+  );
 
 const proposal = (proposal_id: string, predicted_iou: number, side: number): Proposal => ({
   proposal_id,
@@ -19,7 +25,9 @@ const proposal = (proposal_id: string, predicted_iou: number, side: number): Pro
   point_coords: [],
 });
 
-const ORDERED = byCertainty({ proposals: [proposal("b", 0.9, 4), proposal("a", 0.7, 9), proposal("c", 0.95, 2)] });
+const ORDERED = byCertainty({
+  proposals: [proposal("b", 0.9, 4), proposal("a", 0.7, 9), proposal("c", 0.95, 2)],
+});
 
 describe("rows", () => {
   it("go from the least to the most certain", () => {
@@ -52,7 +60,10 @@ describe("rows", () => {
   });
 
   it("pass a filter by certainty, size and state", () => {
-    const rows = rowsOf(ORDERED, act(begin(), { kind: "decide", ids: ["c"], action: "accepted" }).present);
+    const rows = rowsOf(
+      ORDERED,
+      act(begin(), { kind: "decide", ids: ["c"], action: "accepted" }).present,
+    );
     const passing = (filter: Partial<typeof NO_FILTER>) =>
       rows.filter((row) => passes(row, { ...NO_FILTER, ...filter })).map(({ id }) => id);
     expect(passing({ minIou: 0.8 })).toEqual(["b", "c"]);

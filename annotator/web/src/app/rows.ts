@@ -49,7 +49,12 @@ export function rowsOf(ordered: readonly Proposal[], answer: Answer): readonly R
   const added = answer.added.map((mask, index): Row => {
     const kind = { id: mask.id, isProposal: false, state: "added" as const, iou: null };
     const category = answer.categories[mask.id] ?? null;
-    return { ...kind, ...measured(mask.segmentation), category, number: ordered.length + index + 1 };
+    return {
+      ...kind,
+      ...measured(mask.segmentation),
+      category,
+      number: ordered.length + index + 1,
+    };
   });
   return [...proposed, ...added];
 }
@@ -84,7 +89,11 @@ export function passes(row: Row, filter: Filter): boolean {
 }
 
 /** What the canvas shows: larger masks first, so that the smallest is on top; refused ones not at all. */
-export function shownOf(rows: readonly Row[], filter: Filter, without: string | null): readonly Shown[] {
+export function shownOf(
+  rows: readonly Row[],
+  filter: Filter,
+  without: string | null,
+): readonly Shown[] {
   return rows
     .filter((row) => row.state !== "rejected" && row.id !== without)
     .sort((a, b) => b.area - a.area)

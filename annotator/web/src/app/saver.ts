@@ -29,7 +29,9 @@ export class Saver {
     const draft = this.#make?.();
     this.#make = null;
     if (draft !== undefined) {
-      this.#writing = this.#writing.then(() => this.drafts.keep(draft)).then(this.kept, this.failed);
+      this.#writing = this.#writing
+        .then(() => this.drafts.keep(draft))
+        .then(this.kept, this.failed);
     }
     return this.#writing;
   }

@@ -84,7 +84,8 @@ export class Stage {
   /** Larger or smaller around a place of the canvas, the middle when none is given. */
   zoom(factor: number, at?: Point): void {
     const middle = { x: this.#view.width / 2, y: this.#view.height / 2 };
-    if (this.#picture !== null) this.#set(views.zoomed(this.#view, factor, at ?? middle, this.#picture));
+    if (this.#picture !== null)
+      this.#set(views.zoomed(this.#view, factor, at ?? middle, this.#picture));
   }
 
   /** Goes to a box of the picture unless it is to be seen well. */
@@ -140,7 +141,8 @@ export class Stage {
     const { clientWidth: width, clientHeight: height } = this.element;
     const dpr = window.devicePixelRatio;
     if (width === 0 || height === 0) return;
-    if (width === this.#view.width && height === this.#view.height && dpr === this.#view.dpr) return;
+    if (width === this.#view.width && height === this.#view.height && dpr === this.#view.dpr)
+      return;
     for (const one of this.#canvases) {
       one.width = Math.round(width * dpr);
       one.height = Math.round(height * dpr);

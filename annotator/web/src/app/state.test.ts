@@ -6,11 +6,31 @@ import { act, begin, NOTHING, redo, shown, undo, type Action, type Making } from
 
 const mask = (number: number): Rle => ({ size: [4, 6], counts: `${number}` });
 
-const click = (x: number): LoggedClick => ({ x, y: 1, label: 1, at_s: x, predicted_iou: 0.5, segmentation: mask(x) });
+const click = (x: number): LoggedClick => ({
+  x,
+  y: 1,
+  label: 1,
+  at_s: x,
+  predicted_iou: 0.5,
+  segmentation: mask(x),
+});
 
 function making(target: string | null, ...xs: number[]): Making {
-  const choices = [7, 8, 9].map((number) => ({ segmentation: mask(number), iou: number / 10, token: number }));
-  return { target, seed: [], box: null, clicks: xs.map(click), choices, chosen: 0, drawn: false, begun_s: 0 };
+  const choices = [7, 8, 9].map((number) => ({
+    segmentation: mask(number),
+    iou: number / 10,
+    token: number,
+  }));
+  return {
+    target,
+    seed: [],
+    box: null,
+    clicks: xs.map(click),
+    choices,
+    chosen: 0,
+    drawn: false,
+    begun_s: 0,
+  };
 }
 
 /** The same numbers for the same seed (mulberry32). */
@@ -40,27 +60,30 @@ function anyAction(next: () => number): Action {
 }
 
 describe("history", () => {
-  it.each([1, 2, 3, 4, 5])("undoes everything to the start and redoes it to the end (%i)", (seed) => {
-    const next = random(seed);
-    let history = begin();
-    const seen = [history.present];
-    for (let step = 0; step < 300; step++) {
-      const before = history;
-      history = act(history, anyAction(next));
-      if (history !== before) seen.push(history.present);
-    }
-    const end = history.present;
-    expect(seen.length).toBeGreaterThan(50);
-    for (const expected of seen.slice(0, -1).reverse()) {
-      history = undo(history);
-      expect(history.present).toBe(expected);
-    }
-    expect(history.present).toEqual(NOTHING);
-    expect(undo(history)).toBe(history);
-    for (let step = 1; step < seen.length; step++) history = redo(history);
-    expect(history.present).toBe(end);
-    expect(redo(history)).toBe(history);
-  });
+  it.each([1, 2, 3, 4, 5])(
+    "undoes everything to the start and redoes it to the end (%i)",
+    (seed) => {
+      const next = random(seed);
+      let history = begin();
+      const seen = [history.present];
+      for (let step = 0; step < 300; step++) {
+        const before = history;
+        history = act(history, anyAction(next));
+        if (history !== before) seen.push(history.present);
+      }
+      const end = history.present;
+      expect(seen.length).toBeGreaterThan(50);
+      for (const expected of seen.slice(0, -1).reverse()) {
+        history = undo(history);
+        expect(history.present).toBe(expected);
+      }
+      expect(history.present).toEqual(NOTHING);
+      expect(undo(history)).toBe(history);
+      for (let step = 1; step < seen.length; step++) history = redo(history);
+      expect(history.present).toBe(end);
+      expect(redo(history)).toBe(history);
+    },
+  );
 
   it("forgets what was undone once something else is done", () => {
     let history = act(begin(), { kind: "complete", complete: true });
@@ -90,7 +113,10 @@ describe("a mask in the making", () => {
   it("becomes an edited proposal, which accepting again leaves as it is", () => {
     let history = act(begin(), { kind: "make", making: making("p1", 3) });
     history = act(history, { kind: "finish", category: null });
-    expect(history.present.decisions["p1"]).toMatchObject({ action: "edited", segmentation: mask(7) });
+    expect(history.present.decisions["p1"]).toMatchObject({
+      action: "edited",
+      segmentation: mask(7),
+    });
     expect(act(history, { kind: "decide", ids: ["p1"], action: "accepted" })).toBe(history);
     const rejected = act(history, { kind: "decide", ids: ["p1"], action: "rejected" }).present;
     expect(rejected.decisions["p1"]).toEqual({ action: "rejected", clicks: [click(3)] });
@@ -100,14 +126,20 @@ describe("a mask in the making", () => {
     const made = act(begin(), { kind: "make", making: making(null, 1, 2) });
     const { present } = act(made, { kind: "choose", index: 2 });
     expect(shown(present.making!)?.segmentation).toEqual(mask(9));
-    expect(present.making!.clicks).toEqual([click(1), { ...click(2), predicted_iou: 0.9, segmentation: mask(9) }]);
+    expect(present.making!.clicks).toEqual([
+      click(1),
+      { ...click(2), predicted_iou: 0.9, segmentation: mask(9) },
+    ]);
   });
 
   it("goes with the added mask that it corrects", () => {
     let history = act(begin(), { kind: "make", making: making(null, 1) });
     history = act(history, { kind: "finish", category: null });
     history = act(history, { kind: "make", making: making("added-1", 1, 2) });
-    expect(act(history, { kind: "remove", id: "added-1" }).present).toMatchObject({ added: [], making: null });
+    expect(act(history, { kind: "remove", id: "added-1" }).present).toMatchObject({
+      added: [],
+      making: null,
+    });
     const { present } = act(history, { kind: "finish", category: null });
     expect(present.added).toHaveLength(1);
     expect(present.added[0]).toMatchObject({ id: "added-1", clicks: [click(1), click(2)] });
@@ -115,9 +147,16 @@ describe("a mask in the making", () => {
 
   it("keeps its own category where another is the default", () => {
     let history = act(begin(), { kind: "name", id: "p1", category: "debris" });
-    history = act(history, { kind: "decide", ids: ["p0", "p1"], action: "accepted", category: "nucleus" });
+    history = act(history, {
+      kind: "decide",
+      ids: ["p0", "p1"],
+      action: "accepted",
+      category: "nucleus",
+    });
     expect(history.present.categories).toEqual({ p0: "nucleus", p1: "debris" });
-    expect(act(history, { kind: "name", id: "p0", category: null }).present.categories).toEqual({ p1: "debris" });
+    expect(act(history, { kind: "name", id: "p0", category: null }).present.categories).toEqual({
+      p1: "debris",
+    });
   });
 
   it("never gives two masks one name", () => {

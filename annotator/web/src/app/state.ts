@@ -139,7 +139,9 @@ function changed(answer: Answer, action: Action): Answer {
     case "name":
       return renamed(answer, action.id, action.category);
     case "complete":
-      return answer.complete === action.complete ? answer : { ...answer, complete: action.complete };
+      return answer.complete === action.complete
+        ? answer
+        : { ...answer, complete: action.complete };
   }
 }
 
@@ -159,7 +161,8 @@ function decided(
   }
   const making = answer.making;
   const lost = making !== null && making.target !== null && moved.includes(making.target);
-  const categories = action === "accepted" ? withDefault(answer.categories, moved, category) : answer.categories;
+  const categories =
+    action === "accepted" ? withDefault(answer.categories, moved, category) : answer.categories;
   return { ...answer, decisions, categories, making: lost ? null : making };
 }
 
@@ -175,7 +178,8 @@ function chosen(answer: Answer, index: number): Answer {
   if (making === null || choice === undefined || index === making.chosen) return answer;
   const last = making.clicks.at(-1);
   // The click is kept with the mask that the person saw after it and went on with.
-  const clicks = last === undefined ? making.clicks : [...making.clicks.slice(0, -1), answeredBy(last, choice)];
+  const clicks =
+    last === undefined ? making.clicks : [...making.clicks.slice(0, -1), answeredBy(last, choice)];
   return { ...answer, making: { ...making, chosen: index, clicks } };
 }
 
@@ -190,14 +194,21 @@ function finished(answer: Answer, category: string | null): Answer {
   const making = answer.making;
   const choice = making === null ? null : shown(making);
   if (making === null || choice === null) return answer;
-  const shape: Shape = { segmentation: choice.segmentation, clicks: making.clicks, drawn: making.drawn };
+  const shape: Shape = {
+    segmentation: choice.segmentation,
+    clicks: making.clicks,
+    drawn: making.drawn,
+  };
   const named = answer.named + (making.target === null ? 1 : 0);
   const id = making.target ?? `added-${named}`;
   const categories = withDefault(answer.categories, [id], category);
   const done = { ...answer, making: null, categories, named };
   if (making.target === null) return { ...done, added: [...answer.added, { ...shape, id }] };
   if (answer.added.some((mask) => mask.id === id)) {
-    return { ...done, added: answer.added.map((mask) => (mask.id === id ? { ...shape, id } : mask)) };
+    return {
+      ...done,
+      added: answer.added.map((mask) => (mask.id === id ? { ...shape, id } : mask)),
+    };
   }
   return { ...done, decisions: { ...answer.decisions, [id]: { action: "edited", ...shape } } };
 }

@@ -24,7 +24,12 @@ export function wire(run: (command: Command) => void): void {
 }
 
 /** Shows tools, history and the mask in the making. */
-export function showTools(visit: Visit | null, tool: Tool, brushSize: number, isListShown: boolean): void {
+export function showTools(
+  visit: Visit | null,
+  tool: Tool,
+  brushSize: number,
+  isListShown: boolean,
+): void {
   for (const name of ["click", "brush", "eraser"] as const) press(`tool-${name}`, tool === name);
   press("list", isListShown);
   setText(byId("brush-size"), String(brushSize));

@@ -1,7 +1,17 @@
 import { describe, expect, it } from "vitest";
 
 import { levelFor } from "./picture";
-import { fit, inPicture, isSeen, onCanvas, panned, resized, showing, zoomed, type View } from "./view";
+import {
+  fit,
+  inPicture,
+  isSeen,
+  onCanvas,
+  panned,
+  resized,
+  showing,
+  zoomed,
+  type View,
+} from "./view";
 
 const PICTURE = { width: 1000, height: 500 };
 const START: View = { scale: 1, x: 0, y: 0, width: 800, height: 600, dpr: 2 };
@@ -32,14 +42,22 @@ describe("view", () => {
   });
 
   it("lies on device pixels", () => {
-    const view = panned(zoomed(fit(START, PICTURE), 1.37, { x: 13, y: 17 }, PICTURE), 0.3, 0.4, PICTURE);
+    const view = panned(
+      zoomed(fit(START, PICTURE), 1.37, { x: 13, y: 17 }, PICTURE),
+      0.3,
+      0.4,
+      PICTURE,
+    );
     expect((view.x * view.dpr) % 1).toBe(0);
     expect((view.y * view.dpr) % 1).toBe(0);
   });
 
   it("goes to what is too small or out of sight", () => {
     const view = fit(START, PICTURE);
-    const [tiny, large] = [[10, 10, 14, 15], [200, 100, 700, 400]] as const;
+    const [tiny, large] = [
+      [10, 10, 14, 15],
+      [200, 100, 700, 400],
+    ] as const;
     expect(isSeen(view, large, 24)).toBe(true);
     expect(isSeen(view, tiny, 24)).toBe(false);
     expect(isSeen(showing(view, tiny, 90, PICTURE), tiny, 24)).toBe(true);

@@ -32,7 +32,10 @@ const KEPT = 48;
 
 /** All of the picture, as large as it goes, never above `largest`. */
 export function fit(view: View, picture: Size, largest = 8): View {
-  const room = { width: Math.max(1, view.width - 2 * MARGIN), height: Math.max(1, view.height - 2 * MARGIN) };
+  const room = {
+    width: Math.max(1, view.width - 2 * MARGIN),
+    height: Math.max(1, view.height - 2 * MARGIN),
+  };
   const scale = Math.min(room.width / picture.width, room.height / picture.height, largest);
   return snapped({
     ...view,
@@ -47,7 +50,12 @@ export function zoomed(view: View, factor: number, at: Point, picture: Size): Vi
   const smallest = Math.min(1, fit(view, picture).scale) / 4;
   const scale = Math.min(MAX_SCALE, Math.max(smallest, view.scale * factor));
   const ratio = scale / view.scale;
-  const moved = { ...view, scale, x: at.x - (at.x - view.x) * ratio, y: at.y - (at.y - view.y) * ratio };
+  const moved = {
+    ...view,
+    scale,
+    x: at.x - (at.x - view.x) * ratio,
+    y: at.y - (at.y - view.y) * ratio,
+  };
   return kept(moved, picture);
 }
 
@@ -60,7 +68,10 @@ export function panned(view: View, dx: number, dy: number, picture: Size): View 
 export function showing(view: View, box: Box, smallest: number, picture: Size): View {
   const side = Math.max(box[2] - box[0], box[3] - box[1], 1);
   const most = (0.8 * Math.min(view.width, view.height)) / side;
-  const scale = Math.min(MAX_SCALE, Math.max(Math.min(view.scale, most), Math.min(smallest / side, most)));
+  const scale = Math.min(
+    MAX_SCALE,
+    Math.max(Math.min(view.scale, most), Math.min(smallest / side, most)),
+  );
   const x = view.width / 2 - ((box[0] + box[2]) / 2) * scale;
   const y = view.height / 2 - ((box[1] + box[3]) / 2) * scale;
   return kept({ ...view, scale, x, y }, picture);
@@ -68,7 +79,10 @@ export function showing(view: View, box: Box, smallest: number, picture: Size): 
 
 /** Whether `box` is wholly in sight and at least `smallest` CSS pixels large. */
 export function isSeen(view: View, box: Box, smallest: number): boolean {
-  const [low, high] = [onCanvas(view, { x: box[0], y: box[1] }), onCanvas(view, { x: box[2], y: box[3] })];
+  const [low, high] = [
+    onCanvas(view, { x: box[0], y: box[1] }),
+    onCanvas(view, { x: box[2], y: box[3] }),
+  ];
   const large = Math.max(high.x - low.x, high.y - low.y) >= smallest;
   return large && low.x >= 0 && low.y >= 0 && high.x <= view.width && high.y <= view.height;
 }
@@ -106,5 +120,9 @@ function kept(view: View, picture: Size): View {
 
 /** Corners lie on device pixels, so that nothing blurs by half of one. */
 function snapped(view: View): View {
-  return { ...view, x: Math.round(view.x * view.dpr) / view.dpr, y: Math.round(view.y * view.dpr) / view.dpr };
+  return {
+    ...view,
+    x: Math.round(view.x * view.dpr) / view.dpr,
+    y: Math.round(view.y * view.dpr) / view.dpr,
+  };
 }

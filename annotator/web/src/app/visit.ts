@@ -55,9 +55,14 @@ export class Visit {
     this.item = lease.item;
     this.leaseToken = lease.lease_token;
     // An earlier lease's key may have been answered already, for another body.
-    this.key = draft?.lease_token === lease.lease_token ? draft.idempotency_key : crypto.randomUUID();
+    this.key =
+      draft?.lease_token === lease.lease_token ? draft.idempotency_key : crypto.randomUUID();
     this.openedAt = draft?.opened_at ?? Date.now();
-    this.worked = new WorkTime(() => performance.now() / 1000, draft?.seconds, document.visibilityState === "visible");
+    this.worked = new WorkTime(
+      () => performance.now() / 1000,
+      draft?.seconds,
+      document.visibilityState === "visible",
+    );
     this.#history = state.begin(draft?.answer);
     this.ordered = rows.byCertainty(lease.item);
     this.maker = new Maker({
@@ -125,7 +130,9 @@ export class Visit {
 
   /** Masks that stand so far. */
   get numMade(): number {
-    const decided = Object.values(this.answer.decisions).filter((decision) => decision.action !== "rejected");
+    const decided = Object.values(this.answer.decisions).filter(
+      (decision) => decision.action !== "rejected",
+    );
     return decided.length + this.answer.added.length;
   }
 
@@ -188,9 +195,12 @@ export class Visit {
       else this.audience.say("This mask is yours already.");
       return;
     }
-    if (row.state === "edited" && action === "accepted") return this.audience.say("Your correction stands already.");
+    if (row.state === "edited" && action === "accepted")
+      return this.audience.say("Your correction stands already.");
     this.act({ kind: "decide", ids: [row.id], action, category: this.category });
-    this.audience.say(`Mask ${row.number} ${action}; ${counted(this.undecided.length, "proposal")} to decide.`);
+    this.audience.say(
+      `Mask ${row.number} ${action}; ${counted(this.undecided.length, "proposal")} to decide.`,
+    );
   }
 
   remove(): void {
@@ -231,7 +241,8 @@ export class Visit {
 
   choose(index: number): void {
     const making = this.making;
-    if (making === null || making.choices.length < 2) return this.audience.say("There is nothing to choose from now.");
+    if (making === null || making.choices.length < 2)
+      return this.audience.say("There is nothing to choose from now.");
     this.act({ kind: "choose", index });
     this.audience.say(`${["Whole", "Part", "Subpart"][index]} chosen.`);
   }
@@ -301,7 +312,9 @@ export class Visit {
 
   #standing(proposal: Proposal): Pick<state.Shape, "segmentation" | "clicks"> {
     const decision = this.answer.decisions[proposal.proposal_id];
-    return decision?.action === "edited" ? decision : { segmentation: proposal.segmentation, clicks: [] };
+    return decision?.action === "edited"
+      ? decision
+      : { segmentation: proposal.segmentation, clicks: [] };
   }
 }
 

@@ -49,7 +49,11 @@ export class Workplace implements Hall, Audience {
       (error) => setText(byId("kept"), `Not kept: ${messageOf(error)}`),
     );
     this.stage = new Stage(byId("stage"), (view) => showZoom(view.scale));
-    this.pointing = new Pointing(this.stage, () => this.visit, () => this.changed("scene"));
+    this.pointing = new Pointing(
+      this.stage,
+      () => this.visit,
+      () => this.changed("scene"),
+    );
     this.#panel = new Panel(
       {
         picked: (id) => [this.visit?.select(id), this.#reveal()],
@@ -118,7 +122,8 @@ export class Workplace implements Hall, Audience {
 
   changed(what: Change): void {
     this.#stale.add(what);
-    if (what === "answer" && this.visit !== null && !this.visit.isSealed && hasChanged(this.visit)) this.#keep(this.visit);
+    if (what === "answer" && this.visit !== null && !this.visit.isSealed && hasChanged(this.visit))
+      this.#keep(this.visit);
     this.#frame ??= requestAnimationFrame(() => this.#show());
   }
 
@@ -148,7 +153,11 @@ export class Workplace implements Hall, Audience {
       const { length } = visit.item.proposals;
       say(`${visit.item.file_name}: ${length} ${length === 1 ? "proposal" : "proposals"}.`);
     } catch (error) {
-      this.#curtain("The picture cannot be shown", `${messageOf(error)}. Skip it with S, or load this page again.`, false);
+      this.#curtain(
+        "The picture cannot be shown",
+        `${messageOf(error)}. Skip it with S, or load this page again.`,
+        false,
+      );
     }
   }
 
@@ -164,7 +173,8 @@ export class Workplace implements Hall, Audience {
   }
 
   #noModel(visit: Visit, error: unknown): void {
-    if (this.visit === visit) say(`The model is not there for clicks: ${messageOf(error)}. Deciding and brushing work.`);
+    if (this.visit === visit)
+      say(`The model is not there for clicks: ${messageOf(error)}. Deciding and brushing work.`);
   }
 
   // What commands do.
@@ -252,13 +262,15 @@ export class Workplace implements Hall, Audience {
 
   async #submit(): Promise<void> {
     const visit = this.visit;
-    if (visit === null || visit.isSealed) return say(visit === null ? "Nothing to submit." : "This answer is on its way.");
+    if (visit === null || visit.isSealed)
+      return say(visit === null ? "Nothing to submit." : "This answer is on its way.");
     if (!(await finished(visit))) return;
     await this.course.submit(visit);
   }
 
   async #back(): Promise<void> {
-    if (this.visit !== null && (await this.course.takeBack(this.visit))) return say("The answer is taken back; go on.");
+    if (this.visit !== null && (await this.course.takeBack(this.visit)))
+      return say("The answer is taken back; go on.");
     say("The previous picture was sent and is no longer held here. A lead can open it again.");
   }
 
@@ -271,7 +283,9 @@ export class Workplace implements Hall, Audience {
         this.pointing.pan(hidden);
       },
     });
-    byId("complete").addEventListener("change", (event) => this.#complete((event.target as HTMLInputElement).checked));
+    byId("complete").addEventListener("change", (event) =>
+      this.#complete((event.target as HTMLInputElement).checked),
+    );
     this.#watchWork();
     setInterval(() => this.#pace.show(this.visit), 1000);
   }
@@ -321,7 +335,11 @@ async function finished(visit: Visit): Promise<boolean> {
 /** From the picture to the tools, to the list, and back. */
 function nextRegion(): void {
   const regions = [byId("stage"), byId("tools").querySelector("button")!, byId("list")];
-  const at = regions.findIndex((region) => region === document.activeElement || region.parentElement?.contains(document.activeElement) === true && region !== regions[0]);
+  const at = regions.findIndex(
+    (region) =>
+      region === document.activeElement ||
+      (region.parentElement?.contains(document.activeElement) === true && region !== regions[0]),
+  );
   const shown = [...regions.slice(at + 1), ...regions].find((region) => region.checkVisibility());
   shown?.focus();
 }

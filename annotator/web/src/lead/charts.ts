@@ -27,7 +27,14 @@ export function throughputChart(hours: readonly Hour[]): SVGElement {
   const step = (WIDTH - LEFT) / Math.max(1, hours.length);
   for (const [index, hour] of hours.entries()) {
     const x = LEFT + index * step;
-    const bar = svg("rect", { class: "items", x: x + step * 0.15, width: step * 0.7, y: y(hour.masks), height: y(0) - y(hour.masks), rx: 2 });
+    const bar = svg("rect", {
+      class: "items",
+      x: x + step * 0.15,
+      width: step * 0.7,
+      y: y(hour.masks),
+      height: y(0) - y(hour.masks),
+      rx: 2,
+    });
     const title = svg("title", {});
     title.textContent = `${clock(hour)}: ${hour.masks} masks, ${hour.items} items`;
     bar.append(title);
@@ -39,12 +46,27 @@ export function throughputChart(hours: readonly Hour[]): SVGElement {
 
 /** Accepted, edited, rejected of one model as one bar. */
 export function shares(model: Model): SVGElement {
-  const parts = { accepted: model.share_accepted ?? 0, edited: model.share_edited ?? 0, rejected: model.share_rejected ?? 0 };
-  const label = Object.entries(parts).map(([name, share]) => `${Math.round(share * 100)} % ${name}`).join(", ");
-  const bar = svg("svg", { class: "shares", viewBox: "0 0 100 16", preserveAspectRatio: "none", role: "img", "aria-label": label });
+  const parts = {
+    accepted: model.share_accepted ?? 0,
+    edited: model.share_edited ?? 0,
+    rejected: model.share_rejected ?? 0,
+  };
+  const label = Object.entries(parts)
+    .map(([name, share]) => `${Math.round(share * 100)} % ${name}`)
+    .join(", ");
+  const bar = svg("svg", {
+    class: "shares",
+    viewBox: "0 0 100 16",
+    preserveAspectRatio: "none",
+    role: "img",
+    "aria-label": label,
+  });
   let x = 0;
   for (const [name, share] of Object.entries(parts)) {
-    if (share > 0) bar.append(svg("rect", { class: name, x, y: 1, width: Math.max(0.5, share * 100 - 0.4), height: 14 }));
+    if (share > 0)
+      bar.append(
+        svg("rect", { class: name, x, y: 1, width: Math.max(0.5, share * 100 - 0.4), height: 14 }),
+      );
     x += share * 100;
   }
   return bar;
@@ -54,7 +76,10 @@ export function shares(model: Model): SVGElement {
 function ceiling(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value));
   const steps = [2, 4, 10].map((step) => step * power);
-  return Math.max(2, steps.find((step) => step >= value)!);
+  return Math.max(
+    2,
+    steps.find((step) => step >= value)!,
+  );
 }
 
 function clock(hour: Hour): string {

@@ -7,7 +7,14 @@ import type { Counts } from "../app/messages";
 import { applyTheme, nextTheme, type Theme } from "../app/theme";
 import { throughputChart } from "./charts";
 import type { FinishedItem, FinishedItems, Overview } from "./messages";
-import { asideTable, finishedTable, holdersTable, modelsTable, peopleTable, throughputTable } from "./tables";
+import {
+  asideTable,
+  finishedTable,
+  holdersTable,
+  modelsTable,
+  peopleTable,
+  throughputTable,
+} from "./tables";
 
 const EVERY_MS = 10_000;
 
@@ -33,7 +40,8 @@ class LeadPage {
         this.api.lead<FinishedItems>("GET", "items?state=done&limit=50"),
       ]);
       this.#show(overview);
-      if (this.#finished.length <= 50) [this.#finished, this.#next] = [[...finished.items], finished.next];
+      if (this.#finished.length <= 50)
+        [this.#finished, this.#next] = [[...finished.items], finished.next];
       this.#showFinished();
       setText(byId("state"), `As of ${new Date().toLocaleTimeString()}`);
     } catch (error) {
@@ -46,14 +54,20 @@ class LeadPage {
     showCounts(counts);
     this.#put("chart", throughput, () => throughputChart(throughput));
     this.#put("throughput", throughput, () => throughputTable(throughput));
-    this.#put("holders", holders, () => holdersTable(holders, (id, name) => void this.#release(id, name)));
+    this.#put("holders", holders, () =>
+      holdersTable(holders, (id, name) => void this.#release(id, name)),
+    );
     this.#put("people", people, () => peopleTable(people));
     this.#put("models", models, () => modelsTable(models));
-    this.#put("aside", set_aside, () => asideTable(set_aside, (id, name) => void this.#reopen(id, name)));
+    this.#put("aside", set_aside, () =>
+      asideTable(set_aside, (id, name) => void this.#reopen(id, name)),
+    );
   }
 
   #showFinished(): void {
-    this.#put("finished", this.#finished, () => finishedTable(this.#finished, (id, name) => void this.#reopen(id, name)));
+    this.#put("finished", this.#finished, () =>
+      finishedTable(this.#finished, (id, name) => void this.#reopen(id, name)),
+    );
     byId("more").hidden = this.#next === null;
   }
 
@@ -63,20 +77,27 @@ class LeadPage {
     if (this.#shown.get(id) === key) return;
     this.#shown.set(id, key);
     const place = byId(id);
-    const focused = place.contains(document.activeElement) ? document.activeElement?.getAttribute("aria-label") : null;
+    const focused = place.contains(document.activeElement)
+      ? document.activeElement?.getAttribute("aria-label")
+      : null;
     place.replaceChildren(make());
-    if (focused != null) place.querySelector<HTMLElement>(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
+    if (focused != null)
+      place.querySelector<HTMLElement>(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
   }
 
   async #more(): Promise<void> {
-    const found = await this.api.lead<FinishedItems>("GET", `items?state=done&limit=50&after=${encodeURIComponent(this.#next ?? "")}`);
+    const found = await this.api.lead<FinishedItems>(
+      "GET",
+      `items?state=done&limit=50&after=${encodeURIComponent(this.#next ?? "")}`,
+    );
     this.#finished.push(...found.items);
     this.#next = found.next;
     this.#showFinished();
   }
 
   async #release(itemId: string, fileName: string): Promise<void> {
-    const text = "Whoever holds it can send nothing for it any more; their draft stays in their browser.";
+    const text =
+      "Whoever holds it can send nothing for it any more; their draft stays in their browser.";
     const sure = await ask(`Release ${fileName}?`, text, [
       { text: "Release", value: true, isMain: true },
       { text: "Leave it", value: false },
@@ -101,12 +122,18 @@ class LeadPage {
 }
 
 function showCounts(counts: Counts): void {
-  for (const state of ["ready", "leased", "done", "dead"] as const) setText(byId(state), String(counts[state]));
+  for (const state of ["ready", "leased", "done", "dead"] as const)
+    setText(byId(state), String(counts[state]));
   const total = counts.ready + counts.leased + counts.done + counts.dead;
   const share = total === 0 ? 0 : Math.floor((100 * counts.done) / total);
   byId("bar").setAttribute("aria-valuenow", String(share));
   (byId("bar").firstElementChild as HTMLElement).style.width = `${share}%`;
-  setText(byId("share"), total === 0 ? "The queue is empty. Fill it with: maskloop assist" : `${share} % of ${total} items are done.`);
+  setText(
+    byId("share"),
+    total === 0
+      ? "The queue is empty. Fill it with: maskloop assist"
+      : `${share} % of ${total} items are done.`,
+  );
 }
 
 let quiet = 0;
@@ -118,7 +145,8 @@ function say(text: string): void {
 }
 
 function problemOf(error: unknown): string {
-  if (isPassing(error) && !(error instanceof Refused)) return "The server does not answer; trying again.";
+  if (isPassing(error) && !(error instanceof Refused))
+    return "The server does not answer; trying again.";
   return error instanceof Refused ? `${error.message}. ${error.remedy}` : String(error);
 }
 
@@ -134,7 +162,10 @@ async function start(): Promise<void> {
     const session = await api.session();
     setText(byId("person"), session.name ?? "");
     byId("sign-out").hidden = !session.sign_in_required;
-    byId("sign-out").addEventListener("click", () => void api.signOut().finally(() => location.assign("/sign-in")));
+    byId("sign-out").addEventListener(
+      "click",
+      () => void api.signOut().finally(() => location.assign("/sign-in")),
+    );
   } catch (error) {
     if (isStatus(error, 401)) return location.replace("/sign-in");
     setText(byId("state"), problemOf(error));

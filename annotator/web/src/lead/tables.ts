@@ -15,16 +15,29 @@ export interface Column {
 }
 
 /** A table, or a line that says that there is nothing. */
-export function table(columns: readonly Column[], rows: readonly (readonly Cell[])[], none: string): HTMLElement {
+export function table(
+  columns: readonly Column[],
+  rows: readonly (readonly Cell[])[],
+  none: string,
+): HTMLElement {
   if (rows.length === 0) return element("p", { class: "none" }, none);
   const heads = columns.map(({ name, kind }) => {
     const text = kind === "action" ? element("span", { class: "unseen" }, name) : name;
     return element("th", { scope: "col", class: kind ?? "" }, text);
   });
   const body = rows.map((cells) =>
-    element("tr", {}, ...cells.map((cell, index) => element("td", { class: columns[index]?.kind ?? "" }, cell))),
+    element(
+      "tr",
+      {},
+      ...cells.map((cell, index) => element("td", { class: columns[index]?.kind ?? "" }, cell)),
+    ),
   );
-  return element("table", {}, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...body));
+  return element(
+    "table",
+    {},
+    element("thead", {}, element("tr", {}, ...heads)),
+    element("tbody", {}, ...body),
+  );
 }
 
 export function holdersTable(holders: readonly Holder[], release: Act): HTMLElement {
@@ -47,7 +60,15 @@ export function holdersTable(holders: readonly Holder[], release: Act): HTMLElem
 
 export function peopleTable(people: readonly Person[]): HTMLElement {
   const number = (name: string): Column => ({ name, kind: "number" });
-  const columns = [{ name: "name" }, { name: "role" }, number("items"), number("masks"), number("seconds a mask"), number("clicks a mask"), number("last seen")];
+  const columns = [
+    { name: "name" },
+    { name: "role" },
+    number("items"),
+    number("masks"),
+    number("seconds a mask"),
+    number("clicks a mask"),
+    number("last seen"),
+  ];
   const rows = people.map((person) => [
     person.name,
     person.role,
@@ -62,7 +83,14 @@ export function peopleTable(people: readonly Person[]): HTMLElement {
 
 export function modelsTable(models: readonly Model[]): HTMLElement {
   const number = (name: string): Column => ({ name, kind: "number" });
-  const columns = [{ name: "model" }, { name: "shares" }, number("accepted"), number("edited"), number("rejected"), number("added by people")];
+  const columns = [
+    { name: "model" },
+    { name: "shares" },
+    number("accepted"),
+    number("edited"),
+    number("rejected"),
+    number("added by people"),
+  ];
   const rows = models.map((model) => [
     model.model_version,
     shares(model),
@@ -75,8 +103,18 @@ export function modelsTable(models: readonly Model[]): HTMLElement {
 }
 
 export function asideTable(items: readonly SetAside[], reopen: Act): HTMLElement {
-  const columns: Column[] = [{ name: "picture", kind: "file" }, { name: "model" }, { name: "why" }, { name: "action", kind: "action" }];
-  const rows = items.map((item) => [item.file_name, item.model_version, item.reason, button("Reopen", item, reopen)]);
+  const columns: Column[] = [
+    { name: "picture", kind: "file" },
+    { name: "model" },
+    { name: "why" },
+    { name: "action", kind: "action" },
+  ];
+  const rows = items.map((item) => [
+    item.file_name,
+    item.model_version,
+    item.reason,
+    button("Reopen", item, reopen),
+  ]);
   return table(columns, rows, "Nothing is set aside.");
 }
 
@@ -99,12 +137,28 @@ export function finishedTable(items: readonly FinishedItem[], reopen: Act): HTML
 }
 
 export function throughputTable(hours: readonly Hour[]): HTMLElement {
-  const columns: Column[] = [{ name: "hour from" }, { name: "items", kind: "number" }, { name: "masks", kind: "number" }];
-  return table(columns, hours.map((hour) => [moment(hour.starts_at), String(hour.items), String(hour.masks)]), "No hours yet.");
+  const columns: Column[] = [
+    { name: "hour from" },
+    { name: "items", kind: "number" },
+    { name: "masks", kind: "number" },
+  ];
+  return table(
+    columns,
+    hours.map((hour) => [moment(hour.starts_at), String(hour.items), String(hour.masks)]),
+    "No hours yet.",
+  );
 }
 
-function button(text: string, item: { item_id: string; file_name: string }, act: Act): HTMLButtonElement {
-  const made = element("button", { type: "button", class: "small", "aria-label": `${text} ${item.file_name}` }, text);
+function button(
+  text: string,
+  item: { item_id: string; file_name: string },
+  act: Act,
+): HTMLButtonElement {
+  const made = element(
+    "button",
+    { type: "button", class: "small", "aria-label": `${text} ${item.file_name}` },
+    text,
+  );
   made.addEventListener("click", () => act(item.item_id, item.file_name));
   return made;
 }
@@ -124,5 +178,10 @@ export function duration(seconds: number): string {
 
 export function moment(at: string | null): string {
   if (at === null) return "–";
-  return new Date(at).toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+  return new Date(at).toLocaleString([], {
+    month: "short",
+    day: "numeric",
+    hour: "2-digit",
+    minute: "2-digit",
+  });
 }

@@ -28,8 +28,10 @@ async function signIn(token: string): Promise<void> {
 }
 
 function problemOf(error: unknown): string {
-  if (isStatus(error, 401)) return "This token is not known here, or it was replaced. Ask whoever runs the server for a new link.";
-  if (isStatus(error, 429)) return `Too many tries. Wait ${error.retryAfterS ?? 60} seconds, then try again.`;
+  if (isStatus(error, 401))
+    return "This token is not known here, or it was replaced. Ask whoever runs the server for a new link.";
+  if (isStatus(error, 429))
+    return `Too many tries. Wait ${error.retryAfterS ?? 60} seconds, then try again.`;
   if (error instanceof Refused) return `${error.message}. ${error.remedy}`;
   return "The server does not answer. Try again in a moment.";
 }
