@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
 
 from storage.failpoints import failpoint
 from storage.queue import leases, submissions
@@ -20,6 +20,9 @@ from storage.queue.summary import Summary
 
 # Small enough that nobody waits long for a turn to write.
 _ENQUEUE_AT_ONCE = 500
+# Built once, since every request of an annotator needs them.
+_ITEM = select_items().where(items.c.item_id == bindparam("wanted"))
+_LEASED_ITEM = _ITEM.add_columns(items.c.lease_token, items.c.lease_expires)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,9 @@ class ReviewQueue:
         with self.database.write() as connection:
             now = self.database.now(connection)
             item_id = leases.claim(connection, annotator, now, self._config)
-            row = None if item_id is None else _leased(connection, item_id)
+            row = None
+            if item_id is not None:
+                row = connection.execute(_LEASED_ITEM, {"wanted": item_id}).one()
         failpoint("lease.after_commit")
         if row is None:
             return None
@@ -203,7 +208,7 @@ class ReviewQueue:
     def item(self, item_id: str) -> Item:
         """One item; raises UnknownItem."""
         with self.database.read() as connection:
-            row = connection.execute(select_items().where(items.c.item_id == item_id)).one_or_none()
+            row = connection.execute(_ITEM, {"wanted": item_id}).one_or_none()
         if row is None:
             raise UnknownItem(f"item {item_id}: no such item")
         return item_of(row)
@@ -280,12 +285,6 @@ class ReviewQueue:
             )
             for row in rows
         ]
-
-
-def _leased(connection: Connection, item_id: str) -> Row[Any]:
-    columns = (items.c.lease_token, items.c.lease_expires)
-    statement = select_items().add_columns(*columns).where(items.c.item_id == item_id)
-    return connection.execute(statement).one()
 
 
 def _exists(connection: Connection, item_id: str) -> bool:

@@ -77,18 +77,18 @@ def submit(connection: Connection, draft: Draft, now: float) -> SubmitResult:
     # The primary key decides between two copies of one request; looking first would let both in.
     inserted = connection.execute(
         insert_into(connection, submissions)
-        .values(
-            annotator=draft.held.annotator,
-            idempotency_key=draft.idempotency_key,
-            submission_id=draft.submission_id,
-            item_id=draft.held.item_id,
-            body_sha256=body_sha256,
-            status=201,
-            response=to_text("response", response),
-            at=now,
-        )
         .on_conflict_do_nothing()
-        .returning(submissions.c.submission_id)
+        .returning(submissions.c.submission_id),
+        {
+            "annotator": draft.held.annotator,
+            "idempotency_key": draft.idempotency_key,
+            "submission_id": draft.submission_id,
+            "item_id": draft.held.item_id,
+            "body_sha256": body_sha256,
+            "status": 201,
+            "response": to_text("response", response),
+            "at": now,
+        },
     )
     if inserted.first() is None:
         return _stored_answer(connection, draft, body_sha256)
@@ -116,6 +116,7 @@ def last_seq(connection: Connection) -> int:
     return int(connection.execute(select(newest)).scalar_one())
 
 
+_APPEND = insert(annotations)
 _OF_ANNOTATION = ("seq", "submission_id", "annotator", "lease_token", "body_sha256", "at")
 
 
@@ -153,15 +154,16 @@ def _append(
     # Last of all, so that other submissions wait for the commit only.
     take_turn(connection, "outbox")
     connection.execute(
-        insert(annotations).values(
-            submission_id=draft.submission_id,
-            item_id=draft.held.item_id,
-            ordinal=opening,
-            annotator=draft.held.annotator,
-            lease_token=draft.held.lease_token,
-            body=draft.body,
-            body_sha256=body_sha256,
-            at=now,
+        _APPEND,
+        {
+            "submission_id": draft.submission_id,
+            "item_id": draft.held.item_id,
+            "ordinal": opening,
+            "annotator": draft.held.annotator,
+            "lease_token": draft.held.lease_token,
+            "body": draft.body,
+            "body_sha256": body_sha256,
+            "at": now,
             **asdict(draft.summary),
-        )
+        },
     )
