@@ -22,6 +22,7 @@ from storage.queue.postgres import Postgres
 from storage.queue.review import Lease, ReviewQueue
 from storage.queue.schema import annotations, items
 from storage.queue.submissions import Draft
+from storage.queue.summary import Summary
 
 pytestmark = pytest.mark.postgres
 
@@ -53,7 +54,7 @@ def as_role(url: str, role: str) -> str:
 
 def draft_of(lease: Lease, annotator: str, key: str = "key") -> Draft:
     held = Claim(item_id=lease.item.item_id, lease_token=lease.lease_token, annotator=annotator)
-    return Draft(held=held, idempotency_key=key, body=to_text("body", {}))
+    return Draft(held=held, idempotency_key=key, body=to_text("body", {}), summary=Summary())
 
 
 def is_waiting(work: "Callable[[], bool]") -> bool:
