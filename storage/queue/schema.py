@@ -170,7 +170,7 @@ annotations = Table(
 people = Table(
     "people",
     metadata,
-    Column("name", String, primary_key=True),
+    Column("name", _NAME, primary_key=True),
     Column("role", String, nullable=False),
     Column("token_sha256", String, nullable=False, unique=True),
     Column("created_at", Double, nullable=False),

@@ -29,6 +29,8 @@ export class Gestures {
   #last: Point = { x: 0, y: 0 };
   #path: Point[] = [];
   #button = 0;
+  /** Where the canvas lies on the page; asking at each move would lay out the page each time. */
+  #corner: Point | null = null;
   readonly #fingers = new Map<number, Point>();
 
   constructor(
@@ -39,6 +41,8 @@ export class Gestures {
     element.addEventListener("pointermove", (event) => this.#move(event));
     element.addEventListener("pointerup", (event) => this.#up(event));
     element.addEventListener("pointercancel", (event) => this.#cancel(event));
+    element.addEventListener("pointerenter", () => (this.#corner = null));
+    new ResizeObserver(() => (this.#corner = null)).observe(element);
     element.addEventListener("pointerleave", () => this.#mode === "none" && heard.hover(null));
     element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     element.addEventListener("contextmenu", (event) => event.preventDefault());
@@ -55,8 +59,11 @@ export class Gestures {
   }
 
   #at(event: MouseEvent): Point {
-    const corner = this.element.getBoundingClientRect();
-    return { x: event.clientX - corner.left, y: event.clientY - corner.top };
+    if (this.#corner === null || event.type !== "pointermove") {
+      const { left, top } = this.element.getBoundingClientRect();
+      this.#corner = { x: left, y: top };
+    }
+    return { x: event.clientX - this.#corner.x, y: event.clientY - this.#corner.y };
   }
 
   #down(event: PointerEvent): void {

@@ -1,6 +1,8 @@
+import { readFileSync } from "node:fs";
+
 import { describe, expect, it } from "vitest";
 
-import { commandFor, GROUPS, keyName } from "./keys";
+import { commandFor, GROUPS, keyName, POINTER } from "./keys";
 
 const press = (key: string, ...held: ("ctrl" | "shift" | "alt" | "meta")[]) =>
   commandFor({
@@ -73,4 +75,15 @@ describe("keys", () => {
       "N",
     ]);
   });
+});
+
+it("is documented key by key", () => {
+  const page = readFileSync(new URL("../../../../docs/annotating.md", import.meta.url), "utf8");
+  for (const { bindings } of GROUPS) {
+    for (const { keys, text } of bindings) {
+      for (const key of keys) expect(page).toContain(`\`${keyName(key)}\``);
+      if (text !== "") expect(page).toContain(`| ${text} |`);
+    }
+  }
+  for (const [what, text] of POINTER) expect(page).toContain(`| ${what} | ${text} |`);
 });

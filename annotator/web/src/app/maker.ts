@@ -26,7 +26,7 @@ export interface Bench {
 
 interface Prompted {
   readonly making: Making;
-  readonly click: Click | null;
+  readonly click: LoggedClick | null;
   readonly box: Box | null;
 }
 
@@ -36,12 +36,27 @@ export class Maker {
   #hovered: { readonly at: Point; readonly answers: readonly Answered[] } | null = null;
   #wanted: Point | null = null;
   #ended = false;
+  /** Counts up when what waits is dropped. */
+  #series = 0;
 
   constructor(private readonly bench: Bench) {}
 
   /** The item is left: later answers are nobody's. */
   end(): void {
     this.#ended = true;
+  }
+
+  /** Resolves when all that was asked is answered. */
+  get settled(): Promise<void> {
+    return this.#turn;
+  }
+
+  /** Forgets clicks that wait; says whether there were any. */
+  drop(): boolean {
+    const had = this.isWaiting;
+    this.#series++;
+    if (had) this.#wait([]);
+    return had;
   }
 
   get isWaiting(): boolean {
@@ -67,12 +82,13 @@ export class Maker {
 
   /** Adds a click to the mask in the making, or begins one with it. */
   click(click: Click, begun: () => Promise<Making>): Promise<void> {
+    const logged: LoggedClick = { ...click, at_s: round(this.bench.elapsed()) };
     this.hover(null);
     this.#wait([...this.#waiting, click]);
-    return this.#inTurn(async () => {
+    return this.#inTurn(async (series) => {
       try {
         const making = this.bench.making() ?? (await begun());
-        await this.#answer({ making, click, box: making.box });
+        await this.#answer({ making, click: logged, box: making.box }, series);
       } finally {
         this.#wait(this.#waiting.filter((one) => one !== click));
       }
@@ -82,9 +98,9 @@ export class Maker {
   /** Begins a mask with a box, or gives the one in the making this box. */
   box(box: Box, begun: () => Promise<Making>): Promise<void> {
     this.hover(null);
-    return this.#inTurn(async () => {
+    return this.#inTurn(async (series) => {
       const making = this.bench.making() ?? (await begun());
-      await this.#answer({ making, click: null, box });
+      await this.#answer({ making, click: null, box }, series);
     });
   }
 
@@ -135,24 +151,22 @@ export class Maker {
     };
   }
 
-  async #answer({ making, click, box }: Prompted): Promise<void> {
-    const logged: LoggedClick | null =
-      click === null ? null : { ...click, at_s: round(this.bench.elapsed()) };
+  async #answer({ making, click, box }: Prompted, series: number): Promise<void> {
     const clicks = [...making.seed, ...making.clicks.map(({ x, y, label }) => ({ x, y, label }))];
-    if (click !== null) clicks.push(click);
+    if (click !== null) clicks.push({ x: click.x, y: click.y, label: click.label });
     const previous = shown(making)?.token ?? null;
     const multimask = clicks.length === 1 && box === null && previous === null;
     const known = click !== null && multimask && click.label === 1 ? this.#known(click) : null;
     const answers =
       known ?? (await this.#ask({ clicks, box }, { previous, multimask, onFirst: this.#first }));
-    if (this.#ended) return;
+    if (!this.#isWanted(series)) return;
     const choices = answers.map((answer): Choice => ({
       segmentation: rleOf(answer.mask),
       iou: answer.iou,
       token: answer.token,
     }));
     const chosen = best(answers);
-    const last = logged === null ? [] : [answeredBy(logged, choices[chosen]!)];
+    const last = click === null ? [] : [answeredBy(click, choices[chosen]!)];
     this.bench.make({
       ...making,
       box,
@@ -169,7 +183,7 @@ export class Maker {
   };
 
   /** The pointer rested here, so the answer is there. */
-  #known(click: Click): readonly Answered[] | null {
+  #known(click: Point): readonly Answered[] | null {
     const hovered = this.#hovered;
     return hovered !== null && hovered.at.x === click.x && hovered.at.y === click.y
       ? hovered.answers
@@ -184,11 +198,20 @@ export class Maker {
   }
 
   /** One after the other: each click goes on from the answer to the one before. */
-  #inTurn(work: () => Promise<void>): Promise<void> {
-    this.#turn = this.#turn.then(work).catch((error: unknown) => {
-      if (!this.#ended) this.bench.failed(error);
+  #inTurn(work: (series: number) => Promise<void>): Promise<void> {
+    const series = this.#series;
+    const wanted = async (): Promise<void> => {
+      if (this.#isWanted(series)) await work(series);
+    };
+    this.#turn = this.#turn.then(wanted).catch((error: unknown) => {
+      if (this.#isWanted(series)) this.bench.failed(error);
     });
     return this.#turn;
+  }
+
+  /** Whether what was asked in a series is still waited for. */
+  #isWanted(series: number): boolean {
+    return !this.#ended && series === this.#series;
   }
 
   #wait(clicks: readonly Click[]): void {

@@ -160,6 +160,8 @@ export class Visit {
   }
 
   undo(): void {
+    // A click that is not answered yet is the last thing that was done.
+    if (this.maker.drop()) return this.audience.say("Undone.");
     if (!this.canUndo) return this.audience.say("Nothing to undo.");
     this.#become(state.undo(this.#history));
     this.audience.say("Undone.");
@@ -263,14 +265,21 @@ export class Visit {
   }
 
   cancel(): boolean {
+    const dropped = this.maker.drop();
     if (this.making !== null) {
       this.act({ kind: "cancel" });
       this.audience.say("The mask in the making was dropped. Ctrl+Z brings it back.");
       return true;
     }
-    if (this.selected === null) return false;
+    if (this.selected === null) return dropped;
     this.select(null);
     return true;
+  }
+
+  /** Accepts the mask in the making, once the clicks on their way are answered. */
+  async accept(): Promise<boolean> {
+    if (this.maker.isWaiting) await this.maker.settled;
+    return this.finish();
   }
 
   /** Takes a mask up again, to correct it. */

@@ -185,7 +185,7 @@ export class Workplace implements Hall, Audience {
   }
 
   readonly #commands: Record<Command, () => void> = {
-    "accept-mask": () => this.visit?.making !== null && this.visit?.finish(),
+    "accept-mask": () => void this.visit?.accept(),
     cancel: () => this.pointing.leave() || this.visit?.cancel(),
     "add-here": () => this.pointing.here(false),
     "remove-here": () => this.pointing.here(true),
@@ -307,6 +307,7 @@ export class Workplace implements Hall, Audience {
 
 /** Asks what is to become of what is unfinished; says whether the answer can be sent then. */
 async function finished(visit: Visit): Promise<boolean> {
+  await visit.maker.settled;
   if (visit.making !== null) {
     const wanted = await ask("A mask is still in the making", "What is to become of it?", [
       { text: "Accept it", value: "accept", isMain: true },
