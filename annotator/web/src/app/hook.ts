@@ -22,6 +22,10 @@ export interface PageView {
   /** The mask in the making. */
   readonly making: Rle | null;
   readonly hovered: boolean;
+  /** Whether a first answer shows while a closer look is fetched. */
+  readonly previewed: boolean;
+  /** Clicks of the mask in the making that have their answers. */
+  readonly clicks: number;
   /** Clicks that wait for their answers. */
   readonly waiting: number;
   readonly answer: Answer | null;
@@ -57,6 +61,8 @@ function viewOf({ visit, stage, pointing }: Workplace): PageView {
     selected: visit?.selected ?? null,
     making: making === null ? null : (shown(making)?.segmentation ?? null),
     hovered: visit?.hovered != null,
+    previewed: visit?.preview != null,
+    clicks: making?.clicks.length ?? 0,
     waiting: visit?.waiting.length ?? 0,
     answer: visit?.answer ?? null,
     scale: stage.view.scale,
