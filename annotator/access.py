@@ -1,7 +1,8 @@
 """Who calls, and what they may: the one place that every call of the API passes through.
 
-`app` puts `Access.admit` before all routers but the session's own and health; routers take the
-caller as a parameter of type `CallerNow` and the lead's as well ask for the role.
+`app` puts `Access.admit` before all routers but the session's own and health. Routes take the
+caller as a parameter of type `CallerNow`; those that show something of an item ask for
+`routers.access.MAY_SEE`, and the lead's for the role.
 """
 
 from dataclasses import dataclass

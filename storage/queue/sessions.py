@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from storage.queue.database import Database
 from storage.queue.documents import check_name
 from storage.queue.errors import QueueUnavailable, UnknownPerson
-from storage.queue.people import Identity, Role, of_token
+from storage.queue.people import Identity, of_token
 from storage.queue.schema import people, sessions
 from storage.queue.tokens import PERSONAL, SESSION, digest, equal, new_secret
 
@@ -56,7 +56,7 @@ class Sessions:
             owner = of_token(connection, token)
             return None if owner is None else self._open(connection, owner, IDLE_S)
 
-    def lend(self, name: str, seconds: float, role: Role = "annotator") -> str:
+    def lend(self, name: str, seconds: float) -> str:
         """The secret of a session for a program of ours that signs as `name`, added if need be.
 
         It ends after `seconds`. Raises UnknownPerson where `name` was revoked.
@@ -65,8 +65,7 @@ class Sessions:
         with self._database.write() as connection:
             row = connection.execute(select(people).where(people.c.name == name)).one_or_none()
             if row is None:
-                self._add_program(connection, name, role)
-                owner = Identity(name=name, role=role)
+                owner = self._add_program(connection, name)
             elif row.revoked_at is not None:
                 raise UnknownPerson(f"{name}: was revoked")
             else:
@@ -113,11 +112,17 @@ class Sessions:
         connection.execute(statement)
         return Opened(secret=secret, session=session)
 
-    def _add_program(self, connection: Connection, name: str, role: Role) -> None:
-        # A token that nobody has seen: a program of ours gets sessions only.
-        row = {"name": name, "role": role, "token_sha256": digest(new_secret(PERSONAL))}
-        now = self._database.now(connection)
-        connection.execute(insert(people).values(**row, created_at=now))
+    def _add_program(self, connection: Connection, name: str) -> Identity:
+        added = Identity(name=name, role="annotator")
+        statement = insert(people).values(
+            name=added.name,
+            role=added.role,
+            # Of a token that nobody has seen: a program of ours gets sessions only.
+            token_sha256=digest(new_secret(PERSONAL)),
+            created_at=self._database.now(connection),
+        )
+        connection.execute(statement)
+        return added
 
     def _find(self, connection: Connection, secret: str) -> Row[Any] | None:
         shown = digest(secret)

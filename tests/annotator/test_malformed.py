@@ -17,6 +17,7 @@ PATHS = [
     "/api/items/{item}/release",
     "/api/items/{item}/submit",
     "/api/items/{item}/predict",
+    "/api/session",
 ]
 HEADERS = {"Content-Type": "application/json", "Idempotency-Key": "0123456789"}
 
