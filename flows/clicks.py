@@ -35,7 +35,7 @@ class ClickServer:
         self._store = EmbeddingStore(workspace)
         self._decoders = Decoders(workspace)
         self._predictors: dict[str, Predictor] = {}
-        self._descriptions: dict[str, DecoderDescription | None] = {}
+        self._descriptions: dict[str, DecoderDescription | LookupError | None] = {}
         self._embeddings: OrderedDict[_Key, ImageEmbedding] = OrderedDict()
         self._lock = Lock()
 
@@ -67,13 +67,25 @@ class ClickServer:
             return interactive.look(window).embedding.to_bytes()
 
     def describe(self, model_version: str) -> DecoderDescription | None:
-        """How a page decodes; None where it would be too slow. Raises LookupError as `predict`."""
+        """How a page decodes; None where it would be too slow.
+
+        Looked up once, for every item that is handed out asks. Raises LookupError when the version
+        is gone, also if it comes back later; a page then has the server decode.
+        """
         if model_version not in self._descriptions:
-            with self._lock:
-                predictor = self._predictor(model_version)
-                row = serving.model_row(self._workspace, model_version)
-            self._descriptions[model_version] = described(predictor, row)
-        return self._descriptions[model_version]
+            self._descriptions[model_version] = self._described(model_version)
+        found = self._descriptions[model_version]
+        if isinstance(found, LookupError):
+            raise LookupError(str(found))
+        return found
+
+    def _described(self, version: str) -> DecoderDescription | LookupError | None:
+        with self._lock:
+            try:
+                predictor = self._predictor(version)
+            except LookupError as error:
+                return error
+            return described(predictor, serving.model_row(self._workspace, version))
 
     def decoder(self, model_version: str, side: int) -> bytes:
         """The ONNX graph for frames of `side`; raises LookupError where there is none."""

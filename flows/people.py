@@ -188,9 +188,11 @@ def wait_for_people(batch: Batch, *, deadline_s: float, progress: Progress) -> P
     """Poll until every item of the batch is finished or the deadline has passed."""
     deadline = time.monotonic() + deadline_s
     while True:
+        # Before the look: what was done until the deadline is seen, however long a look takes.
+        over = time.monotonic() > deadline
         state = batch.progress()
         progress.step("images reviewed", state.done, state.total)
-        if state.open == 0 or time.monotonic() > deadline:
+        if state.open == 0 or over:
             break
         time.sleep(_POLL_S)
     return PeopleOutcome(num_done=state.done, num_open=state.open, timed_out=state.open > 0)

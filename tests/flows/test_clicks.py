@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+import httpx
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from annotator.messages import Logits
 from engine.geometry import Window
 from engine.model.embedding import ImageEmbedding
 from engine.model.interactive import InteractivePredictor
@@ -15,10 +18,12 @@ from engine.model.sam import PromptableSam
 from flows import decoders, serving
 from flows.clicks import ClickServer
 from flows.embeddings import EmbeddingStore
+from flows.people import annotator_server
 from flows.pictures import Pictures
 from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.workspace import Workspace
+from storage.queue.items import NewItem
 
 WINDOW = (20, 10, 84, 74)
 CLICK = Prompts.clicks([(52.0, 42.0)], [1])
@@ -168,13 +173,58 @@ def test_no_decoder_of_a_version_that_there_is_not(filled: Workspace) -> None:
             ask("v999")
 
 
-def assert_equal(ours: ImageEmbedding, theirs: ImageEmbedding) -> None:
-    assert (ours.frame, ours.encoder_id) == (theirs.frame, theirs.encoder_id)
-    torch.testing.assert_close(ours.features, theirs.features, rtol=0, atol=0)
-    assert ours.skips is not None
-    assert theirs.skips is not None
-    for one, other in zip(ours.skips, theirs.skips, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+def test_a_page_with_no_torch_answers_as_the_server(
+    filled: Workspace, version: str, image_id: str
+) -> None:
+    """Over HTTP: the embedding and the graph that an item names, run by another runtime."""
+    filled.queue.enqueue(
+        [
+            NewItem(
+                image_id=image_id,
+                file_name="scene.png",
+                height=96,
+                width=128,
+                model_version=version,
+                run_id="r",
+                iteration=1,
+                payload={"proposals": []},
+            )
+        ]
+    )
+    with annotator_server(filled) as url, httpx.Client(base_url=url, trust_env=False) as api:
+        item = api.post("/api/lease", json={"annotator": "ada"}).json()["lease"]["item"]
+        path, decoder = f"/api/items/{item['item_id']}", item["decoder"]
+        asked = {"points": [[52.0, 42.0]], "labels": [1]}
+        given = api.post(f"{path}/predict", json=asked).json()["masks"]
+        embedding = ImageEmbedding.from_bytes(api.get(f"{path}/embedding").content)
+        graph = api.get(decoder["urls"][str(embedding.frame.side)]).content
+    assert decoder["version"] == version
+    assert all(mask["window"] is None for mask in given), "too large for a closer look"
+    logits, iou = decoded(graph, embedding, decoder["logits_side"])
+    for place, mask in enumerate(given):
+        theirs = Logits.model_validate(mask["logits"]).to_array()
+        # They travel as float16.
+        np.testing.assert_allclose(logits[0, 1 + place], theirs, atol=1e-2, rtol=1e-3)
+        assert np.clip(iou[0, 1 + place], 0, 1) == pytest.approx(mask["predicted_iou"], abs=1e-4)
+
+
+def decoded(graph: bytes, embedding: ImageEmbedding, logits_side: int) -> list[np.ndarray]:
+    """What the graph makes of CLICK."""
+    assert embedding.skips is not None
+    hw = (logits_side, logits_side)
+    tensors = CLICK.to_tensors(embedding.frame, hw)
+    feed = {
+        "features": embedding.features,
+        "skip_2x": embedding.skips[0],
+        "skip_4x": embedding.skips[1],
+        "points": tensors.points[0],
+        "labels": tensors.labels[0],
+        "mask_logits": torch.zeros(1, *hw),
+        "has_mask": torch.zeros(()),
+    }
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    batch = {name: value.contiguous().numpy()[None] for name, value in feed.items()}
+    return list(session.run(["logits", "iou"], batch))
 
 
 def whole(server: ClickServer, image_id: str, version: str) -> ImageEmbedding:

@@ -112,6 +112,19 @@ def test_an_embedding_survives_bytes(predictor: Predictor) -> None:
     torch.testing.assert_close(a, b, atol=0.02, rtol=0.01)
 
 
+def test_what_is_new_can_be_made_what_is_kept(predictor: Predictor) -> None:
+    embedding = predictor.embed(picture(80, 100))
+    kept = ImageEmbedding.from_bytes(embedding.to_bytes())
+    made = embedding.as_kept()
+    assert made.skips is not None
+    assert kept.skips is not None
+    pairs = [(made.features, kept.features), *zip(made.skips, kept.skips, strict=True)]
+    for ours, theirs in pairs:
+        assert torch.equal(ours, theirs)
+    assert made.to_bytes() == embedding.to_bytes()
+    assert not torch.equal(made.features, embedding.features)
+
+
 def test_an_embedding_of_another_encoder_is_refused(predictor: Predictor) -> None:
     other = Predictor(build_model(ModelConfig(architecture="nano_tiny"), seed=1), version="v2")
     with pytest.raises(ValueError, match=f"must be of encoder {predictor.encoder_id}"):
