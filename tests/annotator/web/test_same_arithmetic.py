@@ -151,7 +151,7 @@ def masks(random: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def at_full_size(logits: Logits, frame: Frame, corner: tuple[int, int]) -> dict[str, Any]:
-    """Logits of a window that begins at `corner` (x, y) of an image, and the mask, as sure as it is."""
+    """Logits of a window at `corner` (x, y) of an image, and its mask, as sure as it is."""
     (height, width), (x0, y0) = frame.original_hw, corner
     full = upscale_logits(torch.from_numpy(logits)[None], frame)[0].numpy()
     image_hw = (y0 + height + 2, x0 + width + 1)

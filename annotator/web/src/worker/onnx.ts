@@ -6,6 +6,8 @@ import type { Embedding } from "../core/embedding";
 
 type Feeds = Record<string, Tensor>;
 
+const WARMING_RUNS = 3;
+
 /** Decodes embeddings of one side of frames. */
 export class OnnxDecoder {
   /** Tensors of embeddings as long as these are kept. */
@@ -35,7 +37,7 @@ export class OnnxDecoder {
     return this.decoded(logits!.data as Float32Array, iou!.data as Float32Array);
   };
 
-  /** Decodes nothing once: the first time takes several times as long as the others. */
+  /** Decodes nothing a few times: the browser compiles well only what it has seen run. */
   async warmUp(): Promise<void> {
     const feeds: Feeds = {};
     for (const input of this.session.inputMetadata) {
@@ -45,7 +47,7 @@ export class OnnxDecoder {
       const data = input.type === "int64" ? new BigInt64Array(count) : new Float32Array(count);
       feeds[input.name] = new Tensor(data, shape);
     }
-    await this.session.run(feeds);
+    for (let time = 0; time < WARMING_RUNS; time++) await this.session.run(feeds);
   }
 
   release(): Promise<void> {
