@@ -1,5 +1,6 @@
 """Leases and answers: POST /api/lease and /api/items/{item_id}/..."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
