@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.metadata import version
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 
 from annotator import problems
 from annotator.access import Access
@@ -13,8 +13,8 @@ from annotator.guard import Guard
 from annotator.handout import Handout
 from annotator.ports import ClickModels, ImageSource
 from annotator.routers.clicks import clicks_router
-from annotator.routers.decoders import decoders_router, embeddings_router
-from annotator.routers.items import NOT_LET_IN, items_router, reads_item
+from annotator.routers.decoders import decoders_router
+from annotator.routers.items import NOT_LET_IN, items_router
 from annotator.routers.lead import lead_router
 from annotator.routers.pages import pages_router
 from annotator.routers.peek import peek_router
@@ -54,24 +54,19 @@ def create_app(
     app.add_middleware(Guard, config=config)
     problems.install(app, config.retry_after_s)
     watch = BatchWatch(queue, config.batch_done_share, on_batch_done)
-    access = Access(queue, config)
-    reads = reads_item(access)
-    handed_out, subjects = Handout(models).work_item, Subjects(queue)
-
-    def include(router: APIRouter, *checks: Callable[..., None]) -> None:
-        """A router whose callers are known, and may read what they ask for."""
-        dependencies = [Depends(check) for check in (access.admit, *checks)]
-        app.include_router(router, dependencies=dependencies, responses=NOT_LET_IN)
-
+    app.state.access = access = Access(queue, config)
     app.include_router(session_router(access, config.categories))
     app.include_router(health_router(queue))
-    include(items_router(queue, config, watch, handed_out))
-    include(peek_router(queue, handed_out))
-    include(clicks_router(models, subjects, config.clicks_at_once), reads)
-    include(embeddings_router(models, subjects, config.clicks_at_once), reads)
-    include(decoders_router(models, config.clicks_at_once))
-    include(pictures_router(images, subjects, config.images_at_once), reads)
-    include(progress_router(queue))
-    include(lead_router(queue))
+    handed_out, subjects = Handout(models).work_item, Subjects(queue)
+    for router in (
+        items_router(queue, config, watch, handed_out),
+        peek_router(queue, handed_out),
+        clicks_router(models, subjects, config.clicks_at_once),
+        decoders_router(models, subjects, config.clicks_at_once),
+        pictures_router(images, subjects, config.images_at_once),
+        progress_router(queue),
+        lead_router(queue),
+    ):
+        app.include_router(router, dependencies=[Depends(access.admit)], responses=NOT_LET_IN)
     app.include_router(pages_router())
     return app

@@ -12,6 +12,7 @@ from annotator.desk import Subject, Subjects
 from annotator.messages import Logits, PredictAnswer, PredictedMask, PredictRequest
 from annotator.ports import ClickModels
 from annotator.problems import invalid, unknown
+from annotator.routers.access import MAY_SEE
 from annotator.routers.items import REFUSALS, ItemId
 from engine import rle
 from engine.model.interactive import Answer
@@ -24,7 +25,7 @@ def clicks_router(models: ClickModels, subjects: Subjects, at_once: int) -> APIR
     turn = anyio.CapacityLimiter(at_once)
     responses: dict[int | str, dict[str, Any]] = {n: REFUSALS[n] for n in (404, 422, 503)}
 
-    @router.post("/items/{item_id}/predict", responses=responses)
+    @router.post("/items/{item_id}/predict", responses=responses, dependencies=[MAY_SEE])
     async def predict(item_id: ItemId, request: PredictRequest) -> PredictAnswer:
         """Masks for clicks and a box on the item's image, by the item's own model version."""
         # On threads of its own: waiting clicks must not keep heartbeats waiting.

@@ -10,6 +10,7 @@ from annotator.desk import Subjects
 from annotator.http_cache import ASK_AGAIN, FOR_EVER, IfNoneMatch, kept_already, tag_of, to_keep
 from annotator.ports import ClickModels
 from annotator.problems import invalid, unknown
+from annotator.routers.access import MAY_SEE
 from annotator.routers.items import REFUSALS, ItemId
 from engine.geometry import Window
 
@@ -32,15 +33,16 @@ _SAFETENSORS = "application/octet-stream"
 _ONNX = "application/octet-stream"
 
 
-def embeddings_router(models: ClickModels, subjects: Subjects, at_once: int) -> APIRouter:
-    """Embeddings of items; at most `at_once` are made at a time."""
-    router = APIRouter(prefix="/api/items/{item_id}", tags=["decoders"])
+def decoders_router(models: ClickModels, subjects: Subjects, at_once: int) -> APIRouter:
+    """Embeddings and graphs; at most `at_once` are made at a time."""
+    router = APIRouter(prefix="/api", tags=["decoders"])
     turn = anyio.CapacityLimiter(at_once)
 
     @router.get(
-        "/embedding",
+        "/items/{item_id}/embedding",
         response_class=Response,
         responses=_responses("A safetensors file, float16."),
+        dependencies=[MAY_SEE],
     )
     async def embedding(
         item_id: ItemId, window: _WindowText = None, if_none_match: IfNoneMatch = None
@@ -56,16 +58,8 @@ def embeddings_router(models: ClickModels, subjects: Subjects, at_once: int) -> 
         kept = kept_already(tag, if_none_match, ASK_AGAIN)
         return kept or to_keep(content, _SAFETENSORS, tag, ASK_AGAIN)
 
-    return router
-
-
-def decoders_router(models: ClickModels, at_once: int) -> APIRouter:
-    """Graphs of models; at most `at_once` are made at a time."""
-    router = APIRouter(prefix="/api/models/{version}", tags=["decoders"])
-    turn = anyio.CapacityLimiter(at_once)
-
     @router.get(
-        "/decoder/{side}",
+        "/models/{version}/decoder/{side}",
         response_class=Response,
         responses=_responses("An ONNX graph."),
     )

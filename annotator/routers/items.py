@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
 
-from annotator.access import Access, Caller, CallerNow
+from annotator.access import CallerNow
 from annotator.config import AnnotatorConfig
 from annotator.desk import BatchWatch, Tally, payload_of
 from annotator.messages import (
@@ -49,15 +49,6 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "A field cannot be accepted; the message names it."},
     **UNAVAILABLE,
 }
-
-
-def reads_item(access: Access) -> Callable[[str, Caller], None]:
-    """A dependency for routes with an `item_id`: 404 for an item that the caller may not read."""
-
-    def check(item_id: ItemId, caller: CallerNow) -> None:
-        access.check_item(caller, item_id)
-
-    return check
 
 
 def items_router(

@@ -11,6 +11,7 @@ from annotator.desk import Subject, Subjects
 from annotator.http_cache import FOR_EVER, IfNoneMatch, kept_already, to_keep
 from annotator.ports import ImageSource
 from annotator.problems import unknown
+from annotator.routers.access import MAY_SEE
 from annotator.routers.items import REFUSALS, ItemId
 from engine.images import Pixels, encode_png
 from engine.tiles import tile_window
@@ -21,7 +22,7 @@ _PNG = "image/png"
 
 def pictures_router(images: ImageSource, subjects: Subjects, at_once: int) -> APIRouter:
     """Pictures of items; at most `at_once` are decoded or encoded at a time."""
-    router = APIRouter(prefix="/api/items/{item_id}", tags=["pictures"])
+    router = APIRouter(prefix="/api/items/{item_id}", tags=["pictures"], dependencies=[MAY_SEE])
     turn = anyio.CapacityLimiter(at_once)
     responses: dict[int | str, dict[str, Any]] = {
         200: {"content": {_PNG: {}}, "description": "PNG, RGB."},
