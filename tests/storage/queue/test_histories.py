@@ -388,7 +388,8 @@ def test_short_histories(memory_store: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_long_histories(memory_store: Any) -> None:
-    histories, steps = {"sqlite": (525, 50_000), "postgres": (30, 2_500)}[memory_store.kind]
+    # One in ten ends early.
+    histories, steps = {"sqlite": (600, 50_000), "postgres": (35, 2_500)}[memory_store.kind]
     assert run(memory_store, histories, 100) >= steps
