@@ -83,10 +83,19 @@ def visitor(url: str, *, script: str = "") -> Iterator[Page]:
         context.set_default_timeout(_PATIENCE_MS)
         page = context.new_page()
         page.goto(url)
-        page.wait_for_function("maskloop?.view().item_id && maskloop.view().is_painted")
+        wait_until(page, "window.maskloop?.view().item_id && maskloop.view().is_painted")
         page.locator("#curtain").wait_for(state="hidden")
         yield page
         browser.close()
+
+
+def wait_until(page: Page, expression: str) -> None:
+    """Wait until an expression holds; the page's policy lets nobody evaluate strings inside it."""
+    for _ in range(_PATIENCE_MS // 20):
+        if page.evaluate(f"() => Boolean({expression})"):
+            return
+        page.wait_for_timeout(20)
+    raise TimeoutError(f"{expression}: not in {_PATIENCE_MS} ms")
 
 
 def on_page(page: Page, x: float, y: float) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from annotator_place import mosaic, nuclei, on_page, served, visitor
+from annotator_place import mosaic, nuclei, on_page, served, visitor, wait_until
 from playwright.sync_api import Page
 from real_data import require
 
@@ -93,7 +93,7 @@ def clicks_on(page: Page, masks: list[Rle], num_clicks: int) -> list[dict[str, f
         found.append(clicked(page, x, y))
         found.append(clicked(page, min(x + 1, mask.size[1] - 0.5), y))
         page.keyboard.press("Escape")
-        page.wait_for_function("maskloop.view().making === null")
+        wait_until(page, "maskloop.view().making === null")
     return found[:num_clicks]
 
 
@@ -121,10 +121,8 @@ def page_times(folder: Path, num_clicks: int, *, script: str = "") -> dict[str, 
             if place < len(pictures) - 1:
                 before = page.evaluate("maskloop.view().item_id")
                 page.keyboard.press("s")
-                page.wait_for_function(
-                    "id => maskloop.view().item_id !== id && maskloop.view().is_painted",
-                    arg=before,
-                )
+                other = f"maskloop.view().item_id !== {json.dumps(before)}"
+                wait_until(page, f"{other} && maskloop.view().is_painted")
     return {name: summary([one[name] for one in found[:num_clicks]]) for name in ("first", "final")}
 
 
@@ -150,7 +148,7 @@ def panning(folder: Path, seconds: float) -> dict[str, Any]:
     with served(folder / "workspace", [(path, masks)]) as url, visitor(url) as page:
         page.keyboard.press("+")
         page.keyboard.press("+")
-        page.wait_for_function("maskloop.view().is_painted")
+        wait_until(page, "maskloop.view().is_painted")
         box = page.locator("#stage").bounding_box()
         assert box is not None
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
