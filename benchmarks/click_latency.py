@@ -5,8 +5,8 @@ real server on real images of nuclei; each nucleus gets a click in its middle an
 are from the pointer going down to the frame that shows a mask: `first`, of the first answer,
 `final`, of the answer after a closer look. `browser`: the pointer has rested for a tenth of a
 second, as a hand does, so that its hover is answered; `browser_at_once`: it goes down where it has
-just arrived. `server`: like `browser`, without WebAssembly. `encoding_again`: the bare engine in this
-process when it encodes the image at each click, as a labelling backend without state does.
+just arrived. `server`: like `browser`, without WebAssembly. `encoding_again`: the bare engine in
+this process when it encodes the image at each click, as a labelling backend without state does.
 `panning`: frames a second while a picture with 2,000 masks is dragged about.
 """
 
