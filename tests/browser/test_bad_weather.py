@@ -18,6 +18,7 @@ def test_offline_and_back(place: Any, url: str, visitor: Any) -> None:
     with visitor() as ada:
         first = ada.open(url)
         ada.page.context.set_offline(True)
+        expect(banner(ada, "Go on working")).to_be_visible()
         # Work goes on, and the finished answer waits.
         ada.press("Tab", "a", "Shift+A", "Control+Enter")
         expect(banner(ada, "Your answer is safe in this browser")).to_be_visible()

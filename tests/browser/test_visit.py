@@ -238,6 +238,11 @@ def test_two_people_at_once_get_different_images(place: Any, url: str, visitor: 
             someone.press("Shift+A", "Control+Enter")
             someone.wait("the answer is sent", lambda view, item=item: view["item_id"] != item)
         assert len(place.bodies()) == 2
+        # One is left, and ada asked first.
+        expect(grace.page.locator("#curtain-title")).to_have_text("Nothing waits")
+        expect(grace.page.locator("#curtain-note")).to_contain_text(
+            "2 done, 1 is in other people's hands"
+        )
 
 
 def test_one_tab_works_at_a_time(url: str, visitor: Any) -> None:

@@ -1,7 +1,7 @@
 /** From item to item: lease, work, send, next; and what is said and done when that goes wrong. */
 
 import { submissionOf } from "./answer";
-import { isPassing, isStatus, type Api } from "./api";
+import { isPassing, isStatus, Unreachable, type Api } from "./api";
 import { banner, clearBanner } from "./banners";
 import { restored, type Draft, type Drafts } from "./drafts";
 import { saveAsFile } from "./files";
@@ -26,6 +26,7 @@ export interface Hall {
   say(text: string): void;
 }
 
+const GO_ON = "Go on working: everything is kept in this browser.";
 const LOOK_AGAIN_MS = 10_000;
 
 export class Course {
@@ -40,7 +41,14 @@ export class Course {
     private readonly saver: Saver,
     private readonly annotator: string,
     private readonly hall: Hall,
-  ) {}
+  ) {
+    // Heard of at once, not only at the next heartbeat; that ends the banner when all is well again.
+    window.addEventListener("offline", () => {
+      if (this.hall.visit !== null && this.#sending === null) {
+        this.#noNetwork(new Unreachable(), GO_ON);
+      }
+    });
+  }
 
   /** Sends what still waits to be sent, shows what was lost, then begins. */
   async begin(): Promise<void> {
@@ -196,8 +204,7 @@ export class Course {
           this.#sending === null &&
           void this.#lose(this.draftOf(this.hall.visit)),
         signedOut: () => this.#signedOut(),
-        failed: (error) =>
-          this.#noNetwork(error, "Go on working: everything is kept in this browser."),
+        failed: (error) => this.#noNetwork(error, GO_ON),
       },
       stopped,
     );

@@ -44,11 +44,15 @@ const REMOVES = "#b3261e";
 
 export class Overlay {
   readonly #scratch = new OffscreenCanvas(1, 1);
+  #isClear = true;
 
   constructor(private readonly context: CanvasRenderingContext2D) {}
 
   draw(view: View, scene: Scene): void {
     const { context } = this;
+    // Most frames of a moving view have nothing here; a canvas that stays as it is costs nothing.
+    if (isEmpty(scene) && this.#isClear) return;
+    this.#isClear = isEmpty(scene);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, context.canvas.width, context.canvas.height);
     for (const name of ["touched", "selected", "hover", "making"] as const) {
@@ -181,4 +185,8 @@ function regionAround(view: View, box: Box): Region | null {
   if (right <= left || bottom <= top) return null;
   const corner = inPicture(view, { x: left / view.dpr, y: top / view.dpr });
   return { x: corner.x, y: corner.y, scale, width: right - left, height: bottom - top };
+}
+
+function isEmpty({ marks, ...others }: Scene): boolean {
+  return marks.length === 0 && Object.values(others).every((part) => part === null);
 }

@@ -83,6 +83,8 @@ class TiledPicture implements Picture {
   readonly width: number;
   readonly height: number;
   readonly ready: Promise<void>;
+  /** The coarsest tile, of all of the picture: shown wherever a finer one is still missing. */
+  readonly #ground: string;
   readonly #tiles = new Map<string, ImageBitmap>();
   readonly #asked = new Map<string, AbortController>();
   readonly #failed = new Set<string>();
@@ -95,7 +97,9 @@ class TiledPicture implements Picture {
   ) {
     this.width = item.width;
     this.height = item.height;
-    this.ready = this.#load({ level: item.picture.levels - 1, column: 0, row: 0 });
+    const ground = { level: item.picture.levels - 1, column: 0, row: 0 };
+    this.#ground = nameOf(ground);
+    this.ready = this.#load(ground);
   }
 
   draw(context: CanvasRenderingContext2D, view: View): void {
@@ -154,7 +158,9 @@ class TiledPicture implements Picture {
   #want(tiles: readonly Tile[]): void {
     this.#wanted = tiles;
     const names = new Set(tiles.map(nameOf));
-    for (const [name, asked] of this.#asked) if (!names.has(name)) asked.abort();
+    for (const [name, asked] of this.#asked) {
+      if (!names.has(name) && name !== this.#ground) asked.abort();
+    }
     this.#next();
   }
 
@@ -186,11 +192,9 @@ class TiledPicture implements Picture {
     }
   }
 
-  /** Lets the oldest tiles go that are not in sight; the coarsest stays as the ground. */
+  /** Lets the oldest tiles go that are not in sight; the ground stays. */
   #forget(): void {
-    const wanted = new Set(this.#wanted.map(nameOf)).add(
-      nameOf({ level: this.item.picture.levels - 1, column: 0, row: 0 }),
-    );
+    const wanted = new Set(this.#wanted.map(nameOf)).add(this.#ground);
     for (const [name, image] of this.#tiles) {
       if (this.#tiles.size <= KEPT_TILES) return;
       if (wanted.has(name)) continue;
