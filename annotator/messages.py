@@ -16,8 +16,10 @@ from annotator.wire import (
     EXAMPLE_MASK,
     MAX_SIDE,
     AnnotatorName,
+    Coordinate,
     FromList,
     Label,
+    PromptBox,
     Score,
     Segmentation,
     Wire,
@@ -289,9 +291,7 @@ class Logits(Wire):
         return cls(size=(height, width), float16=base64.b64encode(half.tobytes()).decode("ascii"))
 
 
-_Coordinate = Annotated[float, Field(ge=0)]
-_Point = Annotated[tuple[_Coordinate, _Coordinate], FromList]
-_Box = Annotated[tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate], FromList]
+_Point = Annotated[tuple[Coordinate, Coordinate], FromList]
 _Side = Annotated[int, Field(ge=0, le=MAX_SIDE)]
 _Window = Annotated[
     tuple[_Side, _Side, _Side, _Side],
@@ -312,7 +312,7 @@ class PredictRequest(Wire):
 
     points: Annotated[tuple[_Point, ...], FromList, Field(max_length=_MAX_POINTS)] = ()
     labels: Annotated[tuple[Label, ...], FromList, Field(max_length=_MAX_POINTS)] = ()
-    box: _Box | None = None
+    box: PromptBox | None = None
     logits: Logits | None = None
     window: _Window | None = None
     multimask: bool | None = None
@@ -327,8 +327,6 @@ class PredictRequest(Wire):
             raise ValueError("points: must have at least one point, or give a box")
         if self.window is not None and self.logits is None:
             raise ValueError("window: must come with the logits of the same answer")
-        if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
-            raise ValueError(f"box: must be (x0, y0, x1, y1) with x0 < x1, y0 < y1, got {self.box}")
         return self
 
     @property

@@ -5,13 +5,13 @@ the item, the queue keeps `to_dict()`, and flows' merge reads it back with `pars
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from annotator.item import ItemPayload
-from annotator.wire import FromList, Label, PlainName, Score, Segmentation, Wire, refuse
+from annotator.wire import FromList, Label, PlainName, PromptBox, Score, Segmentation, Wire, refuse
 from engine import rle
 from engine.rle import Rle
 from engine.short_codes import short_area
@@ -47,14 +47,16 @@ Clicks = Annotated[tuple[Click, ...], FromList, Field(max_length=_MAX_CLICKS)]
 class Decision(Wire):
     """What became of one proposal; `segmentation` is the new mask of an edited one.
 
-    `drawn` says that a brush finished the mask, so the last click did not produce it; `category`
-    names what an accepted or edited mask shows, where the project has categories.
+    `box` is a prompt that the person drew; `drawn` says that a brush finished the mask, so the last
+    click did not produce it; `category` names what an accepted or edited mask shows, where the
+    project has categories.
     """
 
     proposal_id: Annotated[str, Field(min_length=1, max_length=200)]
     action: Literal["accepted", "edited", "rejected"]
     segmentation: Segmentation | None = None
     clicks: Clicks = ()
+    box: PromptBox | None = None
     category: PlainName | None = None
     drawn: bool = False
 
@@ -70,6 +72,7 @@ class AddedMask(Wire):
 
     segmentation: Segmentation
     clicks: Clicks = ()
+    box: PromptBox | None = None
     category: PlainName | None = None
     drawn: bool = False
 
@@ -113,16 +116,13 @@ class Submission(Wire):
         """Raise SubmissionError unless this answers `item`, whose image has size `hw`.
 
         Each proposal is decided exactly once, each mask has the image's size and at least one
-        pixel, each click lies in the image, and each category is one of `categories`, if the
-        project has any.
+        pixel, each click and box lies in the image, and each category is one of `categories`, if
+        the project has any.
         """
         self._check_decisions(item.ids())
-        if categories:
-            self._check_categories(categories)
-        for field, mask in self._masks():
-            _check_mask(field, mask, hw)
-        for field, click in self._clicks():
-            _check_click(field, click, hw)
+        for field, part in self._named_parts():
+            _check_category(field, part, categories)
+            _check_part(field, part, hw)
 
     def _check_decisions(self, proposed: set[str]) -> None:
         for index, decision in enumerate(self.decisions):
@@ -139,33 +139,28 @@ class Submission(Wire):
                     f"{times[proposal_id]} times"
                 )
 
-    def _check_categories(self, known: Collection[str]) -> None:
-        named: tuple[tuple[str, Sequence[Decision | AddedMask]], ...] = (
-            ("decisions", self.decisions),
-            ("added", self.added),
+    def _named_parts(self) -> Iterator[tuple[str, Decision | AddedMask]]:
+        """Each part by the field that it is."""
+        for index, decision in enumerate(self.decisions):
+            yield f"decisions[{index}]", decision
+        for index, added in enumerate(self.added):
+            yield f"added[{index}]", added
+
+
+def _check_part(field: str, part: Decision | AddedMask, hw: tuple[int, int]) -> None:
+    if part.segmentation is not None:
+        _check_mask(f"{field}.segmentation", part.segmentation, hw)
+    if part.box is not None:
+        _check_inside(f"{field}.box", part.box[2:], hw)
+    for position, click in enumerate(part.clicks):
+        _check_click(f"{field}.clicks[{position}]", click, hw)
+
+
+def _check_category(field: str, part: Decision | AddedMask, known: Collection[str]) -> None:
+    if known and part.category is not None and part.category not in known:
+        raise SubmissionError(
+            f"{field}.category: must be one of {', '.join(known)}, got {part.category!a}"
         )
-        for name, parts in named:
-            for index, part in enumerate(parts):
-                if part.category is not None and part.category not in known:
-                    raise SubmissionError(
-                        f"{name}[{index}].category: must be one of {', '.join(known)}, "
-                        f"got {part.category!a}"
-                    )
-
-    def _masks(self) -> Iterator[tuple[str, Rle]]:
-        for index, decision in enumerate(self.decisions):
-            if decision.segmentation is not None:
-                yield f"decisions[{index}].segmentation", decision.segmentation
-        for index, added in enumerate(self.added):
-            yield f"added[{index}].segmentation", added.segmentation
-
-    def _clicks(self) -> Iterator[tuple[str, Click]]:
-        for index, decision in enumerate(self.decisions):
-            for position, click in enumerate(decision.clicks):
-                yield f"decisions[{index}].clicks[{position}]", click
-        for index, added in enumerate(self.added):
-            for position, click in enumerate(added.clicks):
-                yield f"added[{index}].clicks[{position}]", click
 
 
 def _check_mask(field: str, mask: Rle, hw: tuple[int, int]) -> None:
@@ -176,14 +171,18 @@ def _check_mask(field: str, mask: Rle, hw: tuple[int, int]) -> None:
 
 
 def _check_click(field: str, click: Click, hw: tuple[int, int]) -> None:
-    height, width = hw
-    if not (click.x <= width and click.y <= height):
-        raise SubmissionError(
-            f"{field}: must be in the image, {width} wide and {height} high, "
-            f"got ({click.x}, {click.y})"
-        )
+    _check_inside(field, (click.x, click.y), hw)
     if click.segmentation is not None:
         _check_size(f"{field}.segmentation", click.segmentation, hw)
+
+
+def _check_inside(field: str, place: tuple[float, float], hw: tuple[int, int]) -> None:
+    height, width = hw
+    x, y = place
+    if not (x <= width and y <= height):
+        raise SubmissionError(
+            f"{field}: must be in the image, {width} wide and {height} high, got ({x}, {y})"
+        )
 
 
 def _check_size(field: str, mask: Rle, hw: tuple[int, int]) -> None:

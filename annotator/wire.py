@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -99,6 +100,19 @@ Label = Annotated[int, Field(ge=0, le=1, description="1 adds, 0 removes")]
 Score = Annotated[float, Field(ge=0, le=1)]
 # JSON has only lists; inside the models they are tuples.
 FromList = Strict(False)
+Coordinate = Annotated[float, Field(ge=0)]
+
+
+def _ordered(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if not (box[0] < box[2] and box[1] < box[3]):
+        raise ValueError(f"must be (x0, y0, x1, y1) with x0 < x1, y0 < y1, got {box}")
+    return box
+
+
+PromptBox = Annotated[
+    tuple[Coordinate, Coordinate, Coordinate, Coordinate], FromList, AfterValidator(_ordered)
+]
+"""A box (x0, y0, x1, y1) as a prompt, in pixels of the original image."""
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:

@@ -140,13 +140,12 @@ class _Maker:
         segmentation = decision.segmentation or proposal.segmentation
         row = None
         if decision.action != "rejected":
-            by_hand = decision.drawn
             row = self._mask(
                 "semi",
                 (decision.proposal_id,),
                 segmentation,
-                prompt="brush" if by_hand else "clicks" if decision.clicks else "proposal",
-                by_model=not by_hand,
+                prompt=_prompt(decision, "proposal"),
+                by_model=not decision.drawn,
             )
             row = _with_proposal(row, proposal, accepted=decision.action == "accepted")
             self.masks.append(row)
@@ -173,13 +172,13 @@ class _Maker:
 
     def add(self, number: int, added: AddedMask) -> None:
         """A mask that no proposal had."""
-        by_model = bool(added.clicks) and not added.drawn
+        prompt = _prompt(added, "brush")
         row = self._mask(
             "manual",
             ("added", str(number)),
             added.segmentation,
-            prompt="clicks" if by_model else "brush",
-            by_model=by_model,
+            prompt=prompt,
+            by_model=prompt != "brush",
         )
         self.masks.append(row)
         self._clicks(row.mask_id, added.clicks)
@@ -267,6 +266,13 @@ class _Maker:
 
 def _struct(mask: Rle | None) -> Segmentation | None:
     return None if mask is None else {"size": list(mask.size), "counts": mask.counts}
+
+
+def _prompt(part: Decision | AddedMask, otherwise: str) -> str:
+    """What asked for the mask that stands at last."""
+    if part.drawn:
+        return "brush"
+    return "clicks" if part.clicks else "box" if part.box else otherwise
 
 
 def _with_proposal(row: MaskRow, proposal: Proposal, *, accepted: bool) -> MaskRow:

@@ -71,6 +71,7 @@ def test_what_is_stored_reads_back_equal() -> None:
         added=(
             AddedMask(
                 segmentation=OTHER,
+                box=(1, 2, 30, 20),
                 clicks=(Click(x=1, y=2.5, label=0, predicted_iou=0.5, segmentation=GOOD),),
                 category="nucleus",
             ),
@@ -238,6 +239,11 @@ def test_a_malformed_body_is_refused_by_field(changes: dict[str, Any], field: st
             {"added": [added(clicks=[click(x=30.5)])]},
             "added[0].clicks[0]: must be in the image, 30 wide and 20 high, got (30.5, 5.0)",
             id="click outside",
+        ),
+        pytest.param(
+            {"added": [added(box=[1, 2, 31, 19])]},
+            "added[0].box: must be in the image, 30 wide and 20 high, got (31.0, 19.0)",
+            id="box outside",
         ),
         pytest.param(
             {"added": [added(clicks=[click(segmentation=wire(WRONG_SIZE))])]},

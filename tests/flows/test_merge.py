@@ -99,6 +99,17 @@ def masks_of(workspace: Workspace, image_id: str) -> list[dict[str, Any]]:
     )
 
 
+def test_a_box_alone_is_a_prompt_that_the_model_answered(waiting: Workspace) -> None:
+    decisions = [Decision(proposal_id=f"p{n}", action="rejected") for n in (1, 2, 3)]
+    box = (5.0, 60.0, 25.0, 80.0)
+    boxed = AddedMask(segmentation=square(60, 5), box=box)
+    brushed = AddedMask(segmentation=square(60, 60), box=box, drawn=True)
+    image_id = answer(waiting, Submission(decisions=decisions, added=(boxed, brushed)))
+    merge_stage(waiting, Silent())
+    found = [(row["prompt"], row["model_version"]) for row in masks_of(waiting, image_id)]
+    assert found == [("box", "v1"), ("brush", None)]
+
+
 def test_masks_say_who_made_them_with_which_model_and_how(waiting: Workspace) -> None:
     image_id = answer(waiting, ANSWER)
     outcome = merge_stage(waiting, Silent())

@@ -24,11 +24,11 @@ const ANSWER: Answer = {
   decisions: {
     p0: { action: "accepted" },
     p1: { action: "rejected", clicks: [] },
-    p2: { action: "edited", segmentation: MASK, clicks: [CLICK], drawn: true },
+    p2: { action: "edited", segmentation: MASK, clicks: [CLICK], box: null, drawn: true },
   },
   added: [
-    { id: "added-1", segmentation: MASK, clicks: [CLICK], drawn: false },
-    { id: "added-2", segmentation: MASK, clicks: [], drawn: true },
+    { id: "added-1", segmentation: MASK, clicks: [CLICK], box: null, drawn: false },
+    { id: "added-2", segmentation: MASK, clicks: [], box: [1, 0, 3, 2], drawn: false },
   ],
   categories: { "added-1": "nucleus", p0: "debris", p1: "nucleus" },
 };
@@ -43,7 +43,7 @@ describe("submissionOf", () => {
       ],
       added: [
         { segmentation: MASK, clicks: [CLICK], drawn: false, category: "nucleus" },
-        { segmentation: MASK, clicks: [], drawn: true },
+        { segmentation: MASK, clicks: [], box: [1, 0, 3, 2], drawn: false },
       ],
       complete: true,
       seconds: 12.346,

@@ -1,7 +1,7 @@
 /** The submission that an answer makes, exactly as annotator/submission.py reads it. */
 
-import type { Proposal, SentDecision, Submission } from "./messages";
-import type { Answer, Decision } from "./state";
+import type { Proposal, SentDecision, SentMask, Submission } from "./messages";
+import type { Answer, Decision, Shape } from "./state";
 
 /** Proposals without a decision yet. */
 export function undecided(proposals: readonly Proposal[], answer: Answer): readonly Proposal[] {
@@ -19,12 +19,7 @@ export function submissionOf(
       ...sent(proposal_id, answer.decisions[proposal_id]),
       ...named(proposal_id, answer),
     })),
-    added: answer.added.map(({ id, segmentation, clicks, drawn }) => ({
-      segmentation,
-      clicks,
-      drawn,
-      ...named(id, answer),
-    })),
+    added: answer.added.map((mask) => ({ ...made(mask), ...named(mask.id, answer) })),
     complete: answer.complete,
     seconds: Math.round(seconds * 1000) / 1000,
   };
@@ -55,6 +50,9 @@ function sent(proposal_id: string, decision: Decision | undefined): SentDecision
   if (decision.action === "accepted") return { proposal_id, action: "accepted" };
   if (decision.action === "rejected")
     return { proposal_id, action: "rejected", clicks: decision.clicks };
-  const { action, segmentation, clicks, drawn } = decision;
-  return { proposal_id, action, segmentation, clicks, drawn };
+  return { proposal_id, action: "edited", ...made(decision) };
+}
+
+function made({ segmentation, clicks, box, drawn }: Shape): SentMask {
+  return { segmentation, clicks, ...(box === null ? {} : { box }), drawn };
 }

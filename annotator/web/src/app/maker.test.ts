@@ -140,3 +140,21 @@ describe("a proposal that is taken up again", () => {
     expect(making.target).toBe("p0");
   });
 });
+
+describe("boxes", () => {
+  it("tells a person's box from the one around a mask that is corrected", async () => {
+    const { maker, asked, made } = bench();
+    const boxed = maker.box([0, 1, 3, 4], async () => maker.fresh());
+    await soon();
+    expect(asked[0]!.prompt).toEqual({ clicks: [], box: [0, 1, 3, 4] });
+    asked[0]!.give([answer(3, 0.9)]);
+    await boxed;
+    expect(made[0]).toMatchObject({ box: [0, 1, 3, 4], boxed: true, clicks: [] });
+
+    const segmentation = rleOf(answer(5, 0.9).mask);
+    const brushed = { id: "added-1", segmentation, clicks: [], box: null, drawn: true };
+    expect(maker.again(brushed)).toMatchObject({ box: [0, 0, 4, 2], boxed: false });
+    const again = maker.again({ ...brushed, box: [0, 1, 3, 4] });
+    expect(again).toMatchObject({ box: [0, 1, 3, 4], boxed: true });
+  });
+});

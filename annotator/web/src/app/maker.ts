@@ -110,6 +110,7 @@ export class Maker {
       target: null,
       seed: [],
       box: null,
+      boxed: false,
       clicks: [],
       choices: [],
       chosen: 0,
@@ -137,14 +138,15 @@ export class Maker {
     };
   }
 
-  /** An added mask to correct: its clicks make its logits again; one without clicks has its box. */
+  /** An added mask to correct: its prompt makes its logits again; a drawn one's is the box around. */
   again(mask: Added): Making {
     const choice: Choice = { segmentation: mask.segmentation, iou: null, token: null };
-    const box = mask.clicks.length > 0 ? null : boxAround(runsOf(mask.segmentation));
+    const around = mask.clicks.length > 0 ? null : boxAround(runsOf(mask.segmentation));
     return {
       ...this.fresh(),
       target: mask.id,
-      box,
+      box: mask.box ?? around,
+      boxed: mask.box !== null,
       clicks: mask.clicks,
       choices: [choice],
       drawn: mask.drawn,
@@ -170,6 +172,7 @@ export class Maker {
     this.bench.make({
       ...making,
       box,
+      boxed: making.boxed || click === null,
       clicks: [...making.clicks, ...last],
       choices,
       chosen,

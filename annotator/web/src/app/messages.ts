@@ -1,6 +1,6 @@
 /** What the server says and hears, as annotator/messages.py has it. */
 
-import type { Rle } from "../core/types";
+import type { Box, Rle } from "../core/types";
 import type { Proposal, WorkItem } from "../core/wire";
 
 export type { Proposal, WorkItem };
@@ -47,6 +47,7 @@ export interface SentDecision {
   readonly action: "accepted" | "edited" | "rejected";
   readonly segmentation?: Rle;
   readonly clicks?: readonly LoggedClick[];
+  readonly box?: Box;
   readonly category?: string;
   readonly drawn?: boolean;
 }
@@ -54,6 +55,7 @@ export interface SentDecision {
 export interface SentMask {
   readonly segmentation: Rle;
   readonly clicks: readonly LoggedClick[];
+  readonly box?: Box;
   readonly category?: string;
   readonly drawn: boolean;
 }

@@ -28,6 +28,7 @@ function making(target: string | null, ...xs: number[]): Making {
     clicks: xs.map(click),
     choices,
     chosen: 0,
+    boxed: false,
     drawn: false,
     begun_s: 0,
   };
@@ -105,7 +106,7 @@ describe("a mask in the making", () => {
     const { present } = act(made, { kind: "finish", category: "nucleus" });
     expect(present.making).toBeNull();
     expect(present.added).toEqual([
-      { id: "added-1", segmentation: mask(7), clicks: [click(1), click(2)], drawn: false },
+      { id: "added-1", segmentation: mask(7), clicks: [click(1), click(2)], box: null, drawn: false },
     ]);
     expect(present.categories).toEqual({ "added-1": "nucleus" });
   });

@@ -7,10 +7,11 @@
 import type { Box, Click, Rle } from "../core/types";
 import type { LoggedClick } from "./messages";
 
-/** A mask with the clicks that led to it; `drawn` when a brush finished it. */
+/** A mask with the clicks and the box that led to it; `drawn` when a brush finished it. */
 export interface Shape {
   readonly segmentation: Rle;
   readonly clicks: readonly LoggedClick[];
+  readonly box: Box | null;
   readonly drawn: boolean;
 }
 
@@ -36,12 +37,14 @@ export interface Choice {
  * The mask in the making.
  *
  * `target` is the proposal or added mask that it corrects, null for a new one. `seed` are clicks
- * that made the target before; they belong to the prompt, not to the person's log.
+ * that made the target before; they belong to the prompt, not to the person's log, and so does a box
+ * that is not `boxed` by the person.
  */
 export interface Making {
   readonly target: string | null;
   readonly seed: readonly Click[];
   readonly box: Box | null;
+  readonly boxed: boolean;
   readonly clicks: readonly LoggedClick[];
   readonly choices: readonly Choice[];
   readonly chosen: number;
@@ -197,6 +200,7 @@ function finished(answer: Answer, category: string | null): Answer {
   const shape: Shape = {
     segmentation: choice.segmentation,
     clicks: making.clicks,
+    box: making.boxed ? making.box : null,
     drawn: making.drawn,
   };
   const named = answer.named + (making.target === null ? 1 : 0);
