@@ -10,7 +10,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export class MaskList {
   readonly #spacer = element("div", { class: "spacer", role: "presentation" });
-  readonly #none = element("p", { class: "none" }, "No masks yet");
+  readonly #none = element("p", { class: "none" });
   #rows: readonly Row[] = [];
   #selected: string | null = null;
   #drawn = "";

@@ -42,12 +42,7 @@ export class Panel {
 
   show(visit: Visit | null): void {
     const listed = visit?.listed ?? [];
-    const isEmpty = (visit?.rows.length ?? 0) === 0;
-    this.#list.show(
-      listed,
-      visit?.selected ?? null,
-      isEmpty ? "No masks yet: click on an object" : "The filter leaves none",
-    );
+    this.#list.show(listed, visit?.selected ?? null, visit === null ? "" : whyNone(visit));
     setText(byId("counts"), visit === null ? "" : countsOf(visit));
     this.#showFilter(visit, listed.filter((row) => row.state === "undecided").length);
     this.#showSelected(visit);
@@ -100,6 +95,10 @@ export class Panel {
 function briefly(row: Row): string {
   const certain = row.iou === null ? "" : `${Math.round(row.iou * 100)} % sure, `;
   return `Mask ${row.number}: ${certain}${row.area} px`;
+}
+
+function whyNone(visit: Visit): string {
+  return visit.rows.length === 0 ? "No masks yet: click on an object" : "The filter leaves none";
 }
 
 function countsOf(visit: Visit): string {
