@@ -31,12 +31,14 @@ from engine.model.prompts import Prompts
 from engine.rle import Rle
 
 NUM_PICTURES = 4
+# Of a picture's height: below, the mask in the making has its buttons.
+LOWEST = 0.75
 NUM_MASKS = 2_000
 PANNED_S = 5.0
 
 # Looks at each frame for the answer to the next click; a message goes out after the frame is drawn.
 _PROBE = """() => {
-  window.told = new Promise((resolve) => {
+  window.told = new Promise((resolve, reject) => {
     const clicks = maskloop.view().clicks;
     let first = null;
     addEventListener("pointerdown", (event) => {
@@ -53,6 +55,7 @@ _PROBE = """() => {
           painted((ms) => { first = ms; });
         }
         if (done) painted((ms) => { resolve({ first: first < 0 ? ms : first, final: ms }); });
+        else if (performance.now() - event.timeStamp > 10000) reject(new Error("no answer"));
         else requestAnimationFrame(look);
       };
       requestAnimationFrame(look);
@@ -121,7 +124,10 @@ def page_times(
 ) -> dict[str, dict[str, float]]:
     """Times of clicks on several pictures in one page."""
     chosen = [each for each in nuclei() if len(each[1]) >= 12][:NUM_PICTURES]
-    pictures = [(path, sorted(masks, key=rle.area, reverse=True)) for path, masks in chosen]
+    pictures = [
+        (path, [mask for mask in masks if rle.box(mask)[3] < LOWEST * mask.size[0]])
+        for path, masks in chosen
+    ]
     each = -(-num_clicks // NUM_PICTURES)
     found: list[dict[str, float]] = []
     shown: list[tuple[Path, list[Rle]]] = [(path, []) for path, _ in pictures]
