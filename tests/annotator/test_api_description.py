@@ -89,6 +89,7 @@ def test_a_few_requests_of_each_kind(api: httpx.Client, session: requests.Sessio
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_ten_thousand_requests(api: httpx.Client, session: requests.Session) -> None:
-    statuses = check_all(api, session, 11_000)
+    # Of some calls there are not so many different ones.
+    statuses = check_all(api, session, 13_500)
     assert {200, 404, 409, 422} <= statuses.keys()
     assert statuses.total() >= 10_000
