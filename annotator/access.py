@@ -4,10 +4,13 @@
 caller as a parameter of type `CallerNow` and the lead's as well ask for the role.
 """
 
+import math
+import time
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 
 from annotator.config import AnnotatorConfig
 from annotator.problems import ProblemError, invalid, unknown
@@ -22,6 +25,8 @@ COOKIE = "maskloop_session"
 COOKIE_AGE_S = int(LONGEST_S)
 CSRF_HEADER = "X-CSRF-Token"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# How long a server that lets everybody in, on this machine alone, takes it that nobody was added.
+_OPEN_FOR_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +91,15 @@ class Access:
         self._oversight = Oversight(queue.database)
         self._throttle = Throttle()
         self._required = config.always_sign_in
+        self._open_until = -math.inf
 
-    def admit(self, request: Request) -> None:
+    async def admit(self, request: Request) -> None:
         """Let the caller in; 401 when they must sign in and have not, 403 for a forged request."""
-        request.state.caller = self._caller(request)
+        # Without a thread where nothing is looked up, as each of them would take its turn.
+        if self._is_open():
+            request.state.caller = OPEN
+        else:
+            request.state.caller = await run_in_threadpool(self._caller, request)
 
     def sign_in(self, request: Request, token: str) -> Opened:
         """A new session for a token's owner; the one that the browser had before ends."""
@@ -116,12 +126,16 @@ class Access:
 
     def _caller(self, request: Request) -> Caller:
         if not self._is_required():
+            self._open_until = time.monotonic() + _OPEN_FOR_S
             return OPEN
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         # Another scheme is somebody else's, such as a proxy's own password.
         if scheme.lower() == "bearer":
             return self._bearer(request, secret.strip())
         return self._cookie(request)
+
+    def _is_open(self) -> bool:
+        return not self._required and time.monotonic() < self._open_until
 
     def _is_required(self) -> bool:
         # Nobody is ever deleted, so once somebody was added it stays.

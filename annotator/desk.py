@@ -8,9 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from annotator.item import ItemPayload
 from storage.queue.errors import QueueUnavailable
-from storage.queue.items import Item
 from storage.queue.review import ReviewQueue
 
 _log = logging.getLogger(__name__)
@@ -50,11 +48,6 @@ class Subjects:
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return subject
-
-
-def payload_of(item: Item) -> ItemPayload:
-    """The proposals of an item; raises PayloadError."""
-    return ItemPayload.from_dict(item.payload)
 
 
 class Tally:
@@ -101,6 +94,10 @@ class BatchWatch:
         self._on_done = on_done
         self._told: set[str] = set()
         self._lock = threading.Lock()
+
+    def waits_for(self, run_id: str) -> bool:
+        """Whether there is somebody to tell about the run."""
+        return self._on_done is not None and run_id not in self._told
 
     def look(self, run_id: str) -> None:
         """Look whether the run is done now; never raises, the submission is safe already."""

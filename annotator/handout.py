@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from annotator.desk import payload_of
+from annotator.item import as_stored
 from annotator.messages import WorkItem
 from annotator.page_messages import Decoder, Picture, ZoomRule
 from annotator.ports import ClickModels
@@ -17,8 +17,8 @@ class Handout:
         self._models = models
 
     def work_item(self, item: Item) -> WorkItem:
-        """The item for a page; raises PayloadError."""
-        return WorkItem(
+        """The item for a page, its proposals as they were enqueued."""
+        return WorkItem.model_construct(
             item_id=item.item_id,
             image_id=item.image_id,
             file_name=item.file_name,
@@ -27,7 +27,7 @@ class Handout:
             model_version=item.model_version,
             run_id=item.run_id,
             iteration=item.iteration,
-            proposals=payload_of(item).proposals,
+            proposals=as_stored(item.payload),
             picture=Picture(levels=len(level_sizes((item.height, item.width))), tile=TILE),
             decoder=self._decoder(item.model_version),
         )

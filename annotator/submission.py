@@ -5,12 +5,11 @@ the item, the queue keeps `to_dict()`, and flows' merge reads it back with `pars
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from annotator.item import ItemPayload
 from annotator.wire import FromList, Label, PlainName, PromptBox, Score, Segmentation, Wire, refuse
 from engine import rle
 from engine.rle import Rle
@@ -111,20 +110,22 @@ class Submission(Wire):
         return sum(len(part.clicks) for part in self.parts)
 
     def check(
-        self, item: ItemPayload, hw: tuple[int, int], categories: Collection[str] = ()
+        self, proposed: Set[str], hw: tuple[int, int], categories: Collection[str] = ()
     ) -> None:
-        """Raise SubmissionError unless this answers `item`, whose image has size `hw`.
+        """Raise SubmissionError unless this answers an item whose image has size `hw`.
+
+        `proposed` are the ids of its proposals.
 
         Each proposal is decided exactly once, each mask has the image's size and at least one
         pixel, each click and box lies in the image, and each category is one of `categories`, if
         the project has any.
         """
-        self._check_decisions(item.ids())
+        self._check_decisions(proposed)
         for field, part in self._named_parts():
             _check_category(field, part, categories)
             _check_part(field, part, hw)
 
-    def _check_decisions(self, proposed: set[str]) -> None:
+    def _check_decisions(self, proposed: Set[str]) -> None:
         for index, decision in enumerate(self.decisions):
             if decision.proposal_id not in proposed:
                 raise SubmissionError(

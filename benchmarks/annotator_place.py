@@ -55,21 +55,22 @@ def served(folder: Path, pictures: Sequence[tuple[Path, Sequence[Rle]]]) -> Iter
 
 
 def _payload(masks: Sequence[Rle]) -> dict[str, Any]:
-    proposals = []
-    for place, mask in enumerate(masks):
-        x0, y0, x1, y1 = (float(value) for value in rle.box(mask))
-        proposals.append(
-            Proposal(
-                proposal_id=f"p{place}",
-                segmentation=mask,
-                bbox=[x0, y0, x1 - x0, y1 - y0],
-                area=rle.area(mask),
-                predicted_iou=0.6 + 0.3 * place / len(masks),
-                stability_score=0.95,
-                point_coords=[[(x0 + x1) / 2, (y0 + y1) / 2]],
-            )
+    proposals = [
+        Proposal.of(
+            mask,
+            proposal_id=f"p{place}",
+            predicted_iou=0.6 + 0.3 * place / len(masks),
+            stability_score=0.95,
+            points=[middle_of_box(mask)],
         )
+        for place, mask in enumerate(masks)
+    ]
     return ItemPayload(proposals=proposals).to_dict()
+
+
+def middle_of_box(mask: Rle) -> tuple[float, float]:
+    x0, y0, x1, y1 = (float(value) for value in rle.box(mask))
+    return (x0 + x1) / 2, (y0 + y1) / 2
 
 
 @contextmanager

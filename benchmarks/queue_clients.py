@@ -5,11 +5,9 @@ else is given up, and 503 is heeded.
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import random
-import ssl
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -17,16 +15,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import aiohttp
 
 _BROKEN_WAIT_S = 0.2
 _GIVE_UP_AFTER_S = 120.0
 _LAG_EVERY_S = 0.05
 _JSON = {"Content-Type": "application/json"}
-# Made once: each client would make one of its own, out of all certificates there are.
-_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 # What a client may get besides a broken connection; 409 says that the item is somebody else's now.
 _EXPECTED = frozenset({200, 201, 204, 409, 503})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    retry_after: str
+    body: bytes
 
 
 @dataclass
@@ -39,11 +44,11 @@ class Journal:
     lags: list[float] = field(default_factory=list)
     without_retry_after: int = 0
 
-    def note(self, route: str, seconds: float, response: httpx.Response) -> None:
+    def note(self, route: str, seconds: float, answer: "Answer") -> None:
         """One answer."""
         self.latencies[route].append(seconds)
-        self.statuses[str(response.status_code)] += 1
-        if response.status_code == 503 and not response.headers.get("Retry-After", "").isdecimal():
+        self.statuses[str(answer.status)] += 1
+        if answer.status == 503 and not answer.retry_after.isdecimal():
             self.without_retry_after += 1
 
     @property
@@ -74,7 +79,7 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 class Annotator:
     """One person at the page."""
 
-    def __init__(self, name: str, http: httpx.AsyncClient, journal: Journal) -> None:
+    def __init__(self, name: str, http: aiohttp.ClientSession, journal: Journal) -> None:
         self._name = name
         self._http = http
         self._journal = journal
@@ -85,7 +90,7 @@ class Annotator:
         while goes_on():
             asked = json.dumps({"annotator": self._name}).encode()
             got = await self._send("lease", "/api/lease", asked)
-            lease = got.json()["lease"] if got.status_code == 200 else None
+            lease = json.loads(got.body)["lease"] if got.status == 200 else None
             if lease is None:
                 await asyncio.sleep(think_s)
                 continue
@@ -96,20 +101,21 @@ class Annotator:
         held = json.dumps(shown).encode()
         path = f"/api/items/{lease['item']['item_id']}"
         key = {"Idempotency-Key": uuid.uuid4().hex}
-        beats = max(1, int(think_s // lease["heartbeat_s"]))
+        # Most items are done before their first heartbeat is due.
+        beats = int(think_s / lease["heartbeat_s"] + random.random())
         for _ in range(beats):
             await asyncio.sleep(think_s / (beats + 1))
             await self._send("heartbeat", f"{path}/heartbeat", held)
         await asyncio.sleep(think_s / (beats + 1))
         body = held[:-1] + b', "submission": ' + answer + b"}"
         done = await self._send("submit", f"{path}/submit", body, key)
-        if done.status_code == 201:
-            told = done.json()
+        if done.status == 201:
+            told = json.loads(done.body)
             self._journal.acknowledged[told["submission_id"]] = told["item_id"]
 
     async def _send(
         self, route: str, path: str, body: bytes, headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
+    ) -> Answer:
         """The answer to a request, sent again for as long as nobody answers or 503 does.
 
         Raises TimeoutError when that takes too long.
@@ -118,18 +124,21 @@ class Annotator:
         while time.monotonic() < give_up:
             began = time.perf_counter()
             try:
-                response = await self._http.post(
-                    path, content=body, headers={**_JSON, **(headers or {})}
-                )
-            except httpx.TransportError:
+                answer = await self._ask(path, body, headers or {})
+            except (aiohttp.ClientError, TimeoutError):
                 self._journal.statuses["broken"] += 1
                 await asyncio.sleep(_BROKEN_WAIT_S)
                 continue
-            self._journal.note(route, time.perf_counter() - began, response)
-            if response.status_code != 503:
-                return response
-            await asyncio.sleep(float(response.headers.get("Retry-After", 1)))
+            self._journal.note(route, time.perf_counter() - began, answer)
+            if answer.status != 503:
+                return answer
+            await asyncio.sleep(float(answer.retry_after or 1))
         raise TimeoutError(f"{route}: no answer in {_GIVE_UP_AFTER_S:g} s")
+
+    async def _ask(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        async with self._http.post(path, data=body, headers={**_JSON, **headers}) as response:
+            retry_after = response.headers.get("Retry-After", "")
+            return Answer(response.status, retry_after, await response.read())
 
 
 async def crowd(
@@ -144,13 +153,11 @@ async def crowd(
     journal = Journal()
     content = json.dumps(answer).encode()
     lag = asyncio.create_task(_watch_lag(journal))
-    async with contextlib.AsyncExitStack() as stack:
-        people = []
-        for number in range(num):
-            # A connection each, as browsers have: a pool looks through all of its own each time.
-            own = httpx.AsyncClient(base_url=url, timeout=60.0, trust_env=False, verify=_NO_TLS)
-            http = await stack.enter_async_context(own)
-            people.append(Annotator(f"person {number}", http, journal))
+    # As many connections as there are people, each of which has one of their own in a browser.
+    connections = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=60.0)
+    async with aiohttp.ClientSession(url, connector=connections, timeout=timeout) as http:
+        people = [Annotator(f"person {number}", http, journal) for number in range(num)]
         await asyncio.gather(*(person.work(content, think_s, goes_on) for person in people))
     lag.cancel()
     return journal

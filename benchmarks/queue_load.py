@@ -4,7 +4,8 @@
 [--backend sqlite|postgres|both] [--kills N] [--restarts N]`. The server is the one of `maskloop
 serve`, in a process of its own, over a workspace whose queue is a file of SQLite or a Postgres of
 our own; server, database and clients share this machine. Each item has 40 proposals, and each
-answer 40 decisions and 5 added masks, with their clicks. `client_lag` is how late the clients'
+answer 40 decisions, of which one edits, and one added mask, with their clicks: what two seconds are
+enough for. `client_lag` is how late the clients'
 process was by itself. `--kills` kills the server so often (kill -9) during the load, `--restarts`
 Postgres (immediate shutdown). Afterwards every acknowledged answer is looked for, and the queue's
 invariants are checked.
@@ -50,7 +51,7 @@ from storage.queue.items import NewItem
 from storage.queue.review import ReviewQueue
 
 HW = (520, 696)
-NUM_PROPOSALS, NUM_ADDED = 40, 5
+NUM_PROPOSALS, NUM_EDITED, NUM_ADDED = 40, 1, 1
 START_TIMEOUT_S = 60.0
 
 
@@ -82,35 +83,30 @@ def disk(number: int) -> Rle:
 
 def proposals() -> ItemPayload:
     """What each item offers."""
-    found = []
-    for number in range(NUM_PROPOSALS):
-        mask = disk(number)
-        x0, y0, x1, y1 = (float(value) for value in rle.box(mask))
-        found.append(
-            Proposal(
-                proposal_id=f"{number:032x}",
-                segmentation=mask,
-                bbox=[x0, y0, x1 - x0, y1 - y0],
-                area=rle.area(mask),
-                predicted_iou=0.9,
-                stability_score=0.95,
-                point_coords=[[(x0 + x1) / 2, (y0 + y1) / 2]],
-            )
+    found = [
+        Proposal.of(
+            disk(number),
+            proposal_id=f"{number:032x}",
+            predicted_iou=0.9,
+            stability_score=0.95,
+            points=[(100.5, 50.5)],
         )
+        for number in range(NUM_PROPOSALS)
+    ]
     return ItemPayload(proposals=found)
 
 
 def answer() -> Submission:
-    """A decision on each proposal, every tenth of them edited, and masks of one's own."""
+    """A decision on each proposal, and masks of one's own."""
     clicks = tuple(
         Click(x=100.0 + number, y=50.5, label=1, at_s=number, segmentation=disk(number))
-        for number in range(3)
+        for number in range(2)
     )
     decisions = [
         Decision(
             proposal_id=f"{number:032x}", action="edited", segmentation=disk(900), clicks=clicks
         )
-        if number % 10 == 0
+        if number < NUM_EDITED
         else Decision(proposal_id=f"{number:032x}", action="accepted")
         for number in range(NUM_PROPOSALS)
     ]

@@ -14,6 +14,7 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 
 from engine.model.fast import ChannelNorm, FusedAttention, PlacedAttention
+from engine.model.mask_decoder import BatchedMaskDecoder, Skips
 from engine.model.prompt_encoder import PADDING, PromptEmbedding, PromptTensors
 from engine.model.sam import Features, PromptableSam
 
@@ -28,10 +29,31 @@ class PlainTransformer(TwoWayTransformer):  # type: ignore[misc] # segment_anyth
         return super().forward(image, image_pe, tokens)
 
 
-def with_plain_transformer(model: PromptableSam) -> PromptableSam:
-    """A copy around the original transformer."""
-    plain = copy.deepcopy(model)
-    ours = plain.mask_decoder.transformer
+class PlainDrawing(BatchedMaskDecoder):
+    """A decoder whose masks are drawn in the order of an image, layer after layer."""
+
+    def _drawn(
+        self, hidden: Tensor, cells: Tensor, fine: Tensor | None, skips: Skips | None
+    ) -> Tensor:
+        up1, norm, act1, up2, act2 = self.output_upscaling
+        middle = up1(cells)
+        if skips is not None:
+            middle = self.skip_2x(middle + fine, skips[0])
+        middle = act1(norm(middle))
+        if skips is not None:
+            middle = self.refine(middle)
+        finest = up2(middle)
+        if skips is not None:
+            finest = self.skip_4x(finest, skips[1])
+        upscaled = act2(finest)
+        weights = self._mask_weights(hidden)
+        return (weights @ upscaled.flatten(2)).reshape(len(weights), -1, *upscaled.shape[2:])
+
+
+def plain(model: PromptableSam) -> PromptableSam:
+    """A copy around segment_anything's own layers, with its own transformer."""
+    copied = copy.deepcopy(model)
+    ours = copied.mask_decoder.transformer
     original = PlainTransformer(
         depth=ours.depth,
         embedding_dim=ours.embedding_dim,
@@ -39,23 +61,26 @@ def with_plain_transformer(model: PromptableSam) -> PromptableSam:
         mlp_dim=ours.mlp_dim,
     )
     original.load_state_dict(ours.state_dict())
-    plain.mask_decoder.transformer = original
-    return plain
+    copied.mask_decoder.transformer = original
+    # The same parameters, drawn from in another way.
+    kind = type(copied.mask_decoder)
+    copied.mask_decoder.__class__ = type("PlainDecoder", (PlainDrawing, kind), {})
+    _use_slow_layers(copied.prompt_encoder)
+    _use_slow_layers(copied.mask_decoder)
+    if isinstance(copied.image_encoder, image_encoder.ImageEncoderViT):
+        _use_slow_layers(copied.image_encoder)
+    return copied
 
 
 def reference_sam(model: PromptableSam) -> Sam:
     """The same function as a `Sam` for `SamAutomaticMaskGenerator`."""
-    plain = with_plain_transformer(model)
-    _use_slow_layers(plain.prompt_encoder)
-    _use_slow_layers(plain.mask_decoder)
-    if isinstance(plain.image_encoder, image_encoder.ImageEncoderViT):
-        _use_slow_layers(plain.image_encoder)
+    copied = plain(model)
     sam = Sam(
-        _Encoder(plain),
-        _Prompts(plain),
-        _Decoder(plain),
-        plain.pixel_mean.flatten().tolist(),
-        plain.pixel_std.flatten().tolist(),
+        _Encoder(copied),
+        _Prompts(copied),
+        _Decoder(copied),
+        copied.pixel_mean.flatten().tolist(),
+        copied.pixel_std.flatten().tolist(),
     )
     return sam.eval()
 
@@ -110,21 +135,7 @@ class _Decoder(nn.Module):
         assert len(sparse_prompt_embeddings) > 0
         decoder, (image, skips), prompts = self.decoder, image_embeddings, dense_prompt_embeddings
         hidden, cells = decoder._attended(image, image_pe, prompts)
-        up1, norm, act1, up2, act2 = decoder.output_upscaling
-        middle = up1(cells)
-        if skips is not None:
-            middle = decoder.skip_2x(middle + prompts.fine, skips[0])
-        middle = act1(norm(middle))
-        if skips is not None:
-            middle = decoder.refine(middle)
-        finest = up2(middle)
-        if skips is not None:
-            finest = decoder.skip_4x(finest, skips[1])
-        upscaled = act2(finest)
-        weights = torch.stack(
-            [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], 1
-        )
-        logits = (weights @ upscaled.flatten(2)).reshape(len(weights), -1, *upscaled.shape[2:])
+        logits = decoder._drawn(hidden, cells, prompts.fine, skips)
         return logits[:, 1:], decoder._predicted_iou(hidden[:, 0], logits)[:, 1:]
 
 

@@ -2,8 +2,8 @@
 
 `python benchmarks/training.py [--json] [--quick]`. Both train `nano` from the same weights on the
 same crops, prompts and corrections, in turns, on every core. The plain loop takes one image after
-another: encode it, hand its prompts to the decoder around segment_anything's two-way transformer,
-`backward`; then AdamW. The figure is instances (objects with a prompt) a second.
+another: encode it, hand its prompts to a decoder of segment_anything's own layers, `backward`; then
+AdamW. The figure is instances (objects with a prompt) a second.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from reference_sam import with_plain_transformer
+from reference_sam import plain
 
 from engine.model.registry import ModelConfig, build_model
 from engine.model.sam import PromptableSam
@@ -45,7 +45,7 @@ class PlainLoop:
 
     def __init__(self, model: PromptableSam, images: Worlds) -> None:
         self.config = NANO.training
-        self._model = with_plain_transformer(model).train()
+        self._model = plain(model).train()
         stride = model.side // model.logits_hw[0]
         self._batches = BatchSource(
             CropSource(images, model.side, stride), np.ones(len(images)), self.config
@@ -76,16 +76,16 @@ def main() -> None:
     num_images, steps, rounds = (4, 1, 1) if options.quick else (24, 8, 5)
     images = Worlds(num_images)
     model = build_model(ModelConfig(), seed=0)
-    plain = PlainLoop(model, images)
+    loop = PlainLoop(model, images)
     config = replace(NANO.training, steps=steps)
-    plain.step(0)
+    loop.step(0)
     ours_s: list[float] = []
     plain_s: list[float] = []
     instances = 0
     for _ in range(rounds):
         train(model, images, config, on_step=lambda report: ours_s.append(report.seconds))
         for number in range(steps):
-            seconds, count = plain.step(number)
+            seconds, count = loop.step(number)
             plain_s.append(seconds)
             instances += count
     each = instances / len(plain_s)

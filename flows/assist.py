@@ -9,7 +9,6 @@ from annotator.item import ItemPayload, Proposal
 from engine import proposals
 from engine.generation.generator import MaskGenerator
 from engine.generation.masks import Generated, GeneratedMask
-from engine.geometry import box_xyxy_to_xywh
 from engine.identity import config_hash
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import Predictor
@@ -172,12 +171,10 @@ def _item(item: _Candidate, version: str, run_id: str, turn: Turn, recipe: Recip
 
 
 def _proposal(mask: GeneratedMask, image_id: str, version: str) -> Proposal:
-    return Proposal(
+    return Proposal.of(
+        mask.rle,
         proposal_id=mask_id("proposal", image_id, version, mask.rle.counts),
-        segmentation=mask.rle,
-        bbox=[float(value) for value in box_xyxy_to_xywh(mask.box_xyxy[None])[0]],
-        area=mask.area,
         predicted_iou=mask.predicted_iou,
         stability_score=mask.stability_score,
-        point_coords=[list(mask.point_xy)],
+        points=[mask.point_xy],
     )

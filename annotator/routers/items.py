@@ -7,7 +7,8 @@ from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
 
 from annotator.access import CallerNow
 from annotator.config import AnnotatorConfig
-from annotator.desk import BatchWatch, Tally, payload_of
+from annotator.desk import BatchWatch, Tally
+from annotator.item import proposal_ids
 from annotator.messages import (
     Counts,
     HeartbeatAnswer,
@@ -21,6 +22,7 @@ from annotator.messages import (
     WorkItem,
 )
 from annotator.problems import invalid
+from annotator.reply import reply
 from annotator.submission import SubmissionError
 from storage.queue.items import Item
 from storage.queue.review import ReviewQueue
@@ -61,13 +63,15 @@ def items_router(
     router = APIRouter(prefix="/api", tags=["items"])
     tally = Tally(queue)
 
-    @router.post("/lease", responses={422: REFUSALS[422], **UNAVAILABLE})
-    def lease(request: LeaseRequest, caller: CallerNow) -> LeaseAnswer:
+    @router.post(
+        "/lease", response_model=LeaseAnswer, responses={422: REFUSALS[422], **UNAVAILABLE}
+    )
+    def lease(request: LeaseRequest, caller: CallerNow) -> Response:
         """Claim the next item; whoever holds one gets it again, with the same token."""
         claimed = queue.claim(caller.signs(request.annotator))
         if claimed is None:
             # Whoever reads that nothing is left decides by these counts whether to wait.
-            return LeaseAnswer(lease=None, counts=Counts(**tally.now()))
+            return reply(LeaseAnswer(lease=None, counts=Counts(**tally.now())))
         counts = Counts(**tally.lately())
         granted = Lease(
             item=handed_out(claimed.item),
@@ -75,39 +79,43 @@ def items_router(
             expires_in_s=claimed.expires_in_s,
             heartbeat_s=config.heartbeat_s,
         )
-        return LeaseAnswer(lease=granted, counts=counts)
+        return reply(LeaseAnswer(lease=granted, counts=counts))
 
-    @router.post("/items/{item_id}/heartbeat", responses=REFUSALS)
-    def heartbeat(item_id: ItemId, request: HeldRequest, caller: CallerNow) -> HeartbeatAnswer:
+    @router.post("/items/{item_id}/heartbeat", response_model=HeartbeatAnswer, responses=REFUSALS)
+    def heartbeat(item_id: ItemId, request: HeldRequest, caller: CallerNow) -> Response:
         """Keep a lease alive while somebody works."""
         left = queue.heartbeat(item_id, request.lease_token, caller.signs(request.annotator))
-        return HeartbeatAnswer(expires_in_s=left)
+        return reply(HeartbeatAnswer(expires_in_s=left))
 
-    @router.post("/items/{item_id}/submit", status_code=201, responses=REFUSALS)
+    @router.post(
+        "/items/{item_id}/submit",
+        status_code=201,
+        response_model=SubmitAnswer,
+        responses=REFUSALS,
+    )
     def submit(
         item_id: ItemId,
         request: SubmitRequest,
         key: IdempotencyKey,
         caller: CallerNow,
-        response: Response,
         tasks: BackgroundTasks,
-    ) -> SubmitAnswer:
+    ) -> Response:
         """Answer an item; the same request again changes nothing and gets the same answer."""
         name = caller.signs(request.annotator)
         item = queue.item(item_id)
         try:
             hw = item.height, item.width
-            request.submission.check(payload_of(item), hw, config.categories)
+            request.submission.check(proposal_ids(item.payload), hw, config.categories)
         except SubmissionError as error:
             # Of an item that is somebody else's, the caller hears only that it is not theirs.
             queue.check_held(item_id, request.lease_token, name)
             raise invalid(f"submission.{error}") from error
         body = request.submission.to_dict()
         result = queue.submit(item_id, request.lease_token, name, key, body)
-        response.status_code = result.status
-        response.headers["Idempotent-Replayed"] = str(result.replayed).lower()
-        tasks.add_task(watch.look, item.run_id)
-        return SubmitAnswer(**result.response)
+        if watch.waits_for(item.run_id):
+            tasks.add_task(watch.look, item.run_id)
+        replayed = {"Idempotent-Replayed": str(result.replayed).lower()}
+        return reply(SubmitAnswer(**result.response), result.status, replayed)
 
     @router.post("/items/{item_id}/skip", status_code=204, responses=REFUSALS)
     def skip(

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from annotator.access import CallerNow
 from annotator.messages import LeaseRequest, PeekAnswer, WorkItem
+from annotator.reply import reply
 from annotator.routers.items import REFUSALS, UNAVAILABLE
 from storage.queue.items import Item
 from storage.queue.review import ReviewQueue
@@ -15,10 +16,10 @@ def peek_router(queue: ReviewQueue, handed_out: Callable[[Item], WorkItem]) -> A
     """A look ahead."""
     router = APIRouter(prefix="/api", tags=["items"])
 
-    @router.post("/peek", responses={422: REFUSALS[422], **UNAVAILABLE})
-    def peek(request: LeaseRequest, caller: CallerNow) -> PeekAnswer:
+    @router.post("/peek", response_model=PeekAnswer, responses={422: REFUSALS[422], **UNAVAILABLE})
+    def peek(request: LeaseRequest, caller: CallerNow) -> Response:
         """The item that a lease would give after the one held now; nothing is claimed."""
         found = queue.peek(caller.signs(request.annotator))
-        return PeekAnswer(item=None if found is None else handed_out(found))
+        return reply(PeekAnswer(item=None if found is None else handed_out(found)))
 
     return router

@@ -5,10 +5,10 @@ What SQLite and Postgres each do in a way of their own is in `sqlite` and `postg
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from sqlalchemy import URL, Connection, Table
 from sqlalchemy.engine import make_url
@@ -21,6 +21,7 @@ from storage.queue.errors import QueueUnavailable
 from storage.queue.postgres import Postgres
 from storage.queue.sqlite import Sqlite
 
+_Built = TypeVar("_Built")
 _DIALECTS: Mapping[str, Dialect] = {"sqlite": Sqlite(), "postgresql": Postgres()}
 
 
@@ -127,6 +128,11 @@ class Database:
             if failure is None:
                 raise
             raise failure from error
+
+
+def by_dialect(build: Callable[[Dialect], _Built]) -> Mapping[str, _Built]:
+    """What `build` makes for each kind of database, by `connection.dialect.name`."""
+    return {name: build(dialect) for name, dialect in _DIALECTS.items()}
 
 
 def insert_into(connection: Connection, table: Table) -> Upsert:

@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.queue import leases
-from storage.queue.database import as_utc, insert_into, take_turn
+from storage.queue.database import as_utc, by_dialect, take_turn
+from storage.queue.dialect import Dialect
 from storage.queue.documents import from_text, sha256, to_text
 from storage.queue.errors import IdempotencyConflict
 from storage.queue.items import Item, item_of, select_items
@@ -76,9 +78,7 @@ def submit(connection: Connection, draft: Draft, now: float) -> SubmitResult:
     body_sha256 = sha256(draft.body)
     # The primary key decides between two copies of one request; looking first would let both in.
     inserted = connection.execute(
-        insert_into(connection, submissions)
-        .on_conflict_do_nothing()
-        .returning(submissions.c.submission_id),
+        _FIRST_COPY[connection.dialect.name],
         {
             "annotator": draft.held.annotator,
             "idempotency_key": draft.idempotency_key,
@@ -116,6 +116,14 @@ def last_seq(connection: Connection) -> int:
     return int(connection.execute(select(newest)).scalar_one())
 
 
+def _first_copy(dialect: Dialect) -> ReturningInsert[tuple[str]]:
+    """Keep a submission unless it is there; returns a row if it is new."""
+    statement = dialect.insert(submissions).on_conflict_do_nothing()
+    return statement.returning(submissions.c.submission_id)
+
+
+# Built once, like all that every answer does.
+_FIRST_COPY = by_dialect(_first_copy)
 _APPEND = insert(annotations)
 _OF_ANNOTATION = ("seq", "submission_id", "annotator", "lease_token", "body_sha256", "at")
 

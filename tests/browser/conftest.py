@@ -89,14 +89,12 @@ def _payload(masks: Sequence[Rle]) -> dict[str, Any]:
     for index, mask in enumerate(masks):
         x0, y0, x1, y1 = (float(value) for value in rle.box(mask))
         proposals.append(
-            Proposal(
+            Proposal.of(
+                mask,
                 proposal_id=f"p{index}",
-                segmentation=mask,
-                bbox=[x0, y0, x1 - x0, y1 - y0],
-                area=rle.area(mask),
                 predicted_iou=0.7 + 0.01 * index,
                 stability_score=0.95,
-                point_coords=[[(x0 + x1) / 2, (y0 + y1) / 2]],
+                points=[((x0 + x1) / 2, (y0 + y1) / 2)],
             )
         )
     return ItemPayload(proposals=proposals).to_dict()

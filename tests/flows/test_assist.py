@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from annotator.item import ItemPayload
+from annotator.item import ItemPayload, proposal_ids
 from annotator.submission import Decision, Submission
 from engine import rle
 from flows import serving
@@ -68,8 +68,7 @@ def test_an_answered_image_is_not_asked_about_again(
     lease = filled.queue.claim("ada")
     assert lease is not None
     decisions = tuple(
-        Decision(proposal_id=name, action="rejected")
-        for name in ItemPayload.from_dict(lease.item.payload).ids()
+        Decision(proposal_id=name, action="rejected") for name in proposal_ids(lease.item.payload)
     )
     body = Submission(decisions=decisions).to_dict()
     filled.queue.submit(lease.item.item_id, lease.lease_token, "ada", "key", body)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from annotator.item import ItemPayload
+from annotator.item import proposal_ids
 from annotator.submission import Decision, Submission
 from flows.assist import AssistOutcome, assist_stage
 from flows.checking import fsck
@@ -190,7 +190,7 @@ class Person(Silent):
 
     def step(self, what: str, done: int, total: int) -> None:  # noqa: ARG002 -- Progress's own
         if what == "images reviewed" and (lease := self.queue.claim("ada")) is not None:
-            names = ItemPayload.from_dict(lease.item.payload).ids()
+            names = proposal_ids(lease.item.payload)
             decisions = tuple(Decision(proposal_id=name, action="rejected") for name in names)
             body = Submission(decisions=decisions).to_dict()
             item = lease.item.item_id

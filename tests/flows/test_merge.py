@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotator.item import ItemPayload, Proposal
+from annotator.item import ItemPayload, Proposal, proposal_ids
 from annotator.submission import AddedMask, Click, Decision, Submission
 from engine import rle
 from engine.rle import Rle
@@ -88,7 +88,7 @@ def answer(workspace: Workspace, submission: Submission, key: str = "one") -> st
     """Claim an item and submit; returns its image."""
     lease = workspace.queue.claim("ada")
     assert lease is not None
-    submission.check(ItemPayload.from_dict(lease.item.payload), HW)
+    submission.check(proposal_ids(lease.item.payload), HW)
     workspace.queue.submit(lease.item.item_id, lease.lease_token, "ada", key, submission.to_dict())
     return lease.item.image_id
 

@@ -8,7 +8,7 @@
 import type { Box, Runs } from "../core/types";
 import { colour, labelAt, NONE, paint, type Look, type Region } from "./labelmap";
 import { Slices } from "./slices";
-import { inPicture, type Point, type Size, type View } from "./view";
+import { inPicture, marginOf, MOST_PIXELS, type Point, type Size, type View } from "./view";
 
 /** A mask to show; masks are hit and painted in the order of their list, the last on top. */
 export interface Shown {
@@ -24,9 +24,6 @@ interface Painted {
   readonly masks: readonly Shown[];
 }
 
-/** Beyond it the margin is given up, then sharpness. */
-const MOST_PIXELS = 9_000_000;
-const MARGIN = 0.15;
 const REST_MS = 90;
 const MASKS_A_STEP = 32;
 
@@ -157,7 +154,7 @@ export class MaskLayer {
 function regionOf(view: View, picture: Size): Region {
   const full = view.scale * view.dpr;
   const visible = view.width * view.height * view.dpr ** 2;
-  const margin = Math.max(0, Math.min(MARGIN, (Math.sqrt(MOST_PIXELS / visible) - 1) / 2));
+  const margin = marginOf(view);
   const scale = full * Math.min(1, Math.sqrt(MOST_PIXELS / visible));
   const [dx, dy] = [view.width * margin, view.height * margin];
   const low = inPicture(view, { x: -dx, y: -dy });

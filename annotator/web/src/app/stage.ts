@@ -1,12 +1,16 @@
 /** The canvas: picture, masks and overlay, one above the other, drawn once a frame when needed. */
 
-import type { Box } from "../core/types";
+import type { Box, Runs } from "../core/types";
+import { GroundLayer } from "./ground";
 import { MaskLayer, type Shown } from "./masklayer";
 import { Overlay, type Scene } from "./overlay";
 import type { Picture } from "./picture";
+import { boxAround } from "./shapes";
 import * as views from "./view";
 import type { Point, View } from "./view";
 
+/** Of the height: what lies below it has the buttons above. */
+const LOW = 0.6;
 const EMPTY: Scene = {
   hover: null,
   making: null,
@@ -20,15 +24,15 @@ const EMPTY: Scene = {
 
 export class Stage {
   readonly masks: MaskLayer;
-  readonly #ground: CanvasRenderingContext2D;
+  readonly #ground: GroundLayer;
   readonly #overlay: Overlay;
-  readonly #canvases: readonly HTMLCanvasElement[];
+  readonly #above: HTMLCanvasElement;
   #view: View = { scale: 1, x: 0, y: 0, width: 1, height: 1, dpr: 1 };
   #picture: Picture | null = null;
   #scene: Scene = EMPTY;
   #frame: number | null = null;
   #fitted = true;
-  #stale = { ground: true, overlay: true };
+  #stale = true;
 
   /** `moved` is told when the view changes. */
   constructor(
@@ -37,8 +41,8 @@ export class Stage {
   ) {
     const [ground, masks, overlay] = [canvas("ground"), canvas("masks"), canvas("overlay")];
     element.prepend(ground, masks, overlay);
-    this.#canvases = [ground, overlay];
-    this.#ground = contextOf(ground);
+    this.#ground = new GroundLayer(ground);
+    this.#above = overlay;
     this.#overlay = new Overlay(contextOf(overlay));
     this.masks = new MaskLayer(masks, () => this.#picture ?? { width: 1, height: 1 });
     new ResizeObserver(() => this.#resize()).observe(element);
@@ -59,6 +63,7 @@ export class Stage {
     this.#picture = picture;
     this.#scene = EMPTY;
     this.masks.show([]);
+    this.redraw();
     this.#resize();
     this.fit();
   }
@@ -94,26 +99,34 @@ export class Stage {
     this.#set(views.showing(this.#view, box, Math.max(smallest, 90), this.#picture));
   }
 
+  /** Whether a mask lies in the lower part of what is in sight. */
+  isLow(runs: Runs | null): boolean {
+    const box = runs === null ? null : boxAround(runs);
+    if (box === null) return false;
+    const middle = views.onCanvas(this.#view, { x: box[0], y: (box[1] + box[3]) / 2 });
+    return middle.y > LOW * this.#view.height;
+  }
+
   showMasks(masks: readonly Shown[]): void {
     this.masks.show(masks);
   }
 
   showScene(scene: Scene): void {
     this.#scene = scene;
-    this.#stale.overlay = true;
+    this.#stale = true;
     this.#ask();
   }
 
   /** More of the picture is there. */
   redraw(): void {
-    this.#stale.ground = true;
+    this.#ground.invalidate();
     this.#ask();
   }
 
   #set(view: View): void {
     this.#fitted = false;
     this.#view = view;
-    this.#stale = { ground: true, overlay: true };
+    this.#stale = true;
     this.#ask();
     this.moved(view);
   }
@@ -124,17 +137,10 @@ export class Stage {
 
   #draw(): void {
     this.#frame = null;
+    this.#ground.follow(this.#view, this.#picture);
     this.masks.follow(this.#view);
-    const { ground, overlay } = this.#stale;
-    this.#stale = { ground: false, overlay: false };
-    if (ground) this.#drawGround();
-    if (overlay) this.#overlay.draw(this.#view, this.#scene);
-  }
-
-  #drawGround(): void {
-    const context = this.#ground;
-    context.clearRect(0, 0, context.canvas.width, context.canvas.height);
-    this.#picture?.draw(context, this.#view);
+    if (this.#stale) this.#overlay.draw(this.#view, this.#scene);
+    this.#stale = false;
   }
 
   #resize(): void {
@@ -143,10 +149,8 @@ export class Stage {
     if (width === 0 || height === 0) return;
     if (width === this.#view.width && height === this.#view.height && dpr === this.#view.dpr)
       return;
-    for (const one of this.#canvases) {
-      one.width = Math.round(width * dpr);
-      one.height = Math.round(height * dpr);
-    }
+    this.#above.width = Math.round(width * dpr);
+    this.#above.height = Math.round(height * dpr);
     const fitted = this.#fitted;
     this.#set(views.resized(this.#view, { width, height }, dpr));
     if (fitted) this.fit();

@@ -29,6 +29,7 @@ export function showTools(
   tool: Tool,
   brushSize: number,
   isListShown: boolean,
+  isLow: boolean,
 ): void {
   for (const name of ["click", "brush", "eraser"] as const) press(`tool-${name}`, tool === name);
   press("list", isListShown);
@@ -39,12 +40,15 @@ export function showTools(
   const complete = byId<HTMLInputElement>("complete");
   complete.disabled = visit === null;
   complete.checked = visit?.answer.complete === true;
-  showMaking(visit);
+  showMaking(visit, isLow);
 }
 
-function showMaking(visit: Visit | null): void {
+/** The buttons of the mask in the making, out of the way of where it began. */
+function showMaking(visit: Visit | null, isLow: boolean): void {
   const making = visit?.making ?? null;
-  byId("making").hidden = making === null;
+  const group = byId("making");
+  if (group.hidden) group.classList.toggle("above", isLow);
+  group.hidden = making === null;
   if (making === null) return;
   const isAmbiguous = making.choices.length > 1;
   for (const [index, command] of (["whole", "part", "subpart"] as const).entries()) {

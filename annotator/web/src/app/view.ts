@@ -30,6 +30,16 @@ const MARGIN = 24;
 /** At least so much of the picture stays in sight. */
 const KEPT = 48;
 
+/** Of a layer: beyond it the margin is given up, then sharpness. */
+export const MOST_PIXELS = 9_000_000;
+const LAYER_MARGIN = 0.15;
+
+/** How far a layer reaches beyond the canvas on each side, as a share of it. */
+export function marginOf(view: View): number {
+  const visible = view.width * view.height * view.dpr ** 2;
+  return Math.max(0, Math.min(LAYER_MARGIN, (Math.sqrt(MOST_PIXELS / visible) - 1) / 2));
+}
+
 /** All of the picture, as large as it goes, never above `largest`. */
 export function fit(view: View, picture: Size, largest = 8): View {
   const room = {

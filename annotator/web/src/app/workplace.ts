@@ -135,8 +135,9 @@ export class Workplace implements Hall, Audience {
       this.stage.showMasks(visit?.shown ?? []);
       this.#panel.show(visit);
     }
-    this.stage.showScene(this.pointing.scene);
-    showTools(visit, this.pointing.tool, this.pointing.size, this.#panel.isShown);
+    const { scene, tool, size } = this.pointing;
+    this.stage.showScene(scene);
+    showTools(visit, tool, size, this.#panel.isShown, this.stage.isLow(scene.making));
   }
 
   #keep(visit: Visit): void {
