@@ -84,6 +84,8 @@ export class Gestures {
     if (event.button === 1 || (event.button === 0 && this.heard.isPanning)) {
       event.preventDefault();
       this.#mode = "pan";
+      // What the pointer showed would be drawn anew at each step.
+      this.heard.hover(null);
     } else if (event.button === 0 && this.heard.tool === "brush") {
       this.#mode = "stroke";
       this.#path = [at];

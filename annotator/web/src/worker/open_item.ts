@@ -16,7 +16,7 @@ const MOST_WINDOWS = 48;
 const MOST_ANSWERS = 768;
 const MOST_HOVERED = 12;
 /** A hover that does not rest is not worth the encoding of a window on the server. */
-const REST_MS = 25;
+const REST_MS = 40;
 
 export class OpenItem {
   private static lastToken = 0;
