@@ -95,9 +95,10 @@ class BatchWatch:
         self._told: set[str] = set()
         self._lock = threading.Lock()
 
-    def waits_for(self, run_id: str) -> bool:
-        """Whether there is somebody to tell about the run."""
-        return self._on_done is not None and run_id not in self._told
+    @property
+    def is_listening(self) -> bool:
+        """Whether there is anybody to call."""
+        return self._on_done is not None
 
     def look(self, run_id: str) -> None:
         """Look whether the run is done now; never raises, the submission is safe already."""

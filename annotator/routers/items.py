@@ -112,7 +112,7 @@ def items_router(
             raise invalid(f"submission.{error}") from error
         body = request.submission.to_dict()
         result = queue.submit(item_id, request.lease_token, name, key, body)
-        if watch.waits_for(item.run_id):
+        if watch.is_listening:
             tasks.add_task(watch.look, item.run_id)
         replayed = {"Idempotent-Replayed": str(result.replayed).lower()}
         return reply(SubmitAnswer(**result.response), result.status, replayed)

@@ -3,7 +3,7 @@
 import asyncio
 import platform
 import re
-import sys
+import signal
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -65,9 +65,12 @@ def _deployment(workspace: Workspace, stage: str, name: str) -> RunnerDeployment
 
 
 class _Runner(Runner):
+    is_told_to_end = False
+
     def handle_sigterm(self, *_args: Any, **_kwargs: Any) -> None:
-        """End as Ctrl+C does; Prefect's own leaves a coroutine that nobody awaits."""
-        sys.exit(0)
+        """End as Ctrl+C does, which cancels; an exit would come up in whichever task runs now."""
+        self.is_told_to_end = True
+        signal.raise_signal(signal.SIGINT)
 
 
 def run(workspace: Workspace, *, shared: bool, tell: Callable[[str], None]) -> None:
@@ -78,4 +81,8 @@ def run(workspace: Workspace, *, shared: bool, tell: Callable[[str], None]) -> N
         runner.add_deployment(deployment)
     tell(f"deployments  {', '.join(f'{stage}/{name}' for stage in _FLOWS)}")
     tell("Ctrl+C stops all.")
-    asyncio.run(runner.start())
+    try:
+        asyncio.run(runner.start())
+    except KeyboardInterrupt:
+        if not runner.is_told_to_end:
+            raise

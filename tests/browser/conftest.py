@@ -29,7 +29,6 @@ from storage.queue.items import NewItem
 PICTURES = 3
 OFFERED = 6
 _WAIT_MS = 15_000
-NOT_BUILT = "the annotator's page is not built; run: make setup"
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,14 @@ def chosen(data_dir: Path) -> tuple[dict[str, Any], list[Picture]]:
 
 
 @pytest.fixture(scope="session")
+def built_page() -> None:
+    if not (BUILT / "index.html").is_file():
+        pytest.skip("the annotator's page is not built; run: make setup")
+
+
+@pytest.fixture(scope="session")
 def filled_root(
+    built_page: None,  # noqa: ARG001 (asked for to skip)
     data_dir: Path,
     chosen: tuple[dict[str, Any], list[Picture]],
     tmp_path_factory: pytest.TempPathFactory,
@@ -115,8 +121,6 @@ def filled_root(
 
     The largest nuclei of each are offered as proposals; the others are missing.
     """
-    if not (BUILT / "index.html").is_file():
-        pytest.skip(NOT_BUILT)
     document, pictures = chosen
     root = tmp_path_factory.mktemp("browser") / "workspace"
     workspace = workspaces.create(root)

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from annotator.item import ItemPayload
-from annotator.routers.pages import BUILT
 from flows import workspace as workspaces
 from flows.image_adding import add_images
 from flows.people import annotator_server
@@ -44,10 +43,12 @@ def pixels(data_dir: Path) -> Any:
 
 
 @pytest.fixture
-def tiled_url(pixels: Any, tmp_path: Path) -> Iterator[str]:
+def tiled_url(
+    built_page: None,  # noqa: ARG001 (asked for to skip)
+    pixels: Any,
+    tmp_path: Path,
+) -> Iterator[str]:
     """The address of a server whose only item is that picture."""
-    if not (BUILT / "index.html").is_file():
-        pytest.skip("the annotator's page is not built; run: make setup")
     path = tmp_path / "plate.png"
     Image.fromarray(pixels).save(path, compress_level=1)
     workspace = workspaces.create(tmp_path / "workspace")
