@@ -162,7 +162,12 @@ def decode_box(mask: Rle) -> tuple[Mask, int, int]:
 def validate(mask: Rle, hw: tuple[int, int] | None = None) -> None:
     """Raise ValueError unless `mask` is well-formed and, when `hw` is given, of that size."""
     _runs(mask)
-    if hw is not None and tuple(mask.size) != tuple(hw):
+    if hw is not None:
+        _check_is_of(mask, hw)
+
+
+def _check_is_of(mask: Rle, hw: tuple[int, ...]) -> None:
+    if tuple(mask.size) != tuple(hw):
         raise ValueError(f"size: must be {list(hw)}, but got {list(mask.size)}")
 
 
@@ -189,6 +194,19 @@ def is_plain(mask: Rle) -> bool:
     in_one_column = bottoms <= height
     beside = (np.diff(columns) == 1) & (tops[1:] <= bottoms[:-1]) & (tops[:-1] <= bottoms[1:])
     return bool(in_one_column.all() and beside.all())
+
+
+def union(masks: Sequence[Rle], hw: tuple[int, ...]) -> Mask:
+    """(H, W) bool, where any of N masks of that size is; raises ValueError for a malformed code."""
+    # At each border, how many more masks are there from that pixel on.
+    changes = np.zeros(hw[0] * hw[1] + 1, dtype=np.int32)
+    for mask in masks:
+        _check_is_of(mask, hw)
+        starts, ends = _shown(_runs(mask))
+        changes[starts] += 1
+        changes[ends] -= 1
+    covered = np.cumsum(changes[:-1]) > 0
+    return np.ascontiguousarray(covered.reshape(hw[1], hw[0]).T)
 
 
 def _shown(

@@ -5,14 +5,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from engine import rle
-from engine.geometry import box_area, masks_to_boxes
+from engine.geometry import Boxes, box_area, masks_to_boxes
 from engine.model.closer_look import CloserLook
 from engine.rle import Rle
 from engine.training.augment import Crop, choose_crop, close_crop, recolour, turn
@@ -33,6 +33,32 @@ class LabelledImage:
     image: Pixels
     masks: list[Rle]
     complete: bool = True
+
+    @cached_property
+    def boxes(self) -> Boxes:
+        """(N, 4) xyxy of each object."""
+        return np.reshape([rle.box(mask) for mask in self.masks], (-1, 4)).astype(np.float32)
+
+    @cached_property
+    def shares(self) -> npt.NDArray[np.float64]:
+        """(N,) how much of the image each object covers."""
+        return np.array([rle.area(mask) for mask in self.masks]) / self.image[..., 0].size
+
+    @cached_property
+    def covered(self) -> Pixels:
+        """(H, W), 255 where any object is."""
+        return rle.union(self.masks, self.image.shape[:2]).view(np.uint8) * np.uint8(255)
+
+    @cached_property
+    def identity(self) -> int:
+        """A number of 64 bits that names what the image shows, whatever its masks."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.image).tobytes())
+        return int.from_bytes(digest.digest()[:8], "big")
+
+    def measured(self) -> Self:
+        """The same; what crops ask of its objects is known from now on, also where it is sent."""
+        _ = self.boxes, self.shares, self.covered
+        return self
 
 
 class LabelledImages(Protocol):
@@ -60,50 +86,6 @@ class Sample:
     background: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """An image at the cache's size; covered (H, W) uint8, 255 where any object is.
-
-    boxes: of each object, xyxy; shares: how much of the image each covers.
-    """
-
-    labelled: LabelledImage
-    boxes: list[npt.NDArray[np.float32]]
-    shares: list[float]
-    covered: Pixels
-
-    @cached_property
-    def identity(self) -> int:
-        digest = hashlib.sha256(np.ascontiguousarray(self.labelled.image).tobytes())
-        return int.from_bytes(digest.digest()[:8], "big")
-
-    def place(self, random: np.random.Generator) -> tuple[float, float] | None:
-        """The middle (x, y) of one object's box, None without objects."""
-        if not self.boxes:
-            return None
-        x0, y0, x1, y1 = self.box(random)
-        return float(x0 + x1) / 2, float(y0 + y1) / 2
-
-    def box(self, random: np.random.Generator) -> npt.NDArray[np.float32]:
-        """That of one object, of which there must be some."""
-        return self.boxes[int(random.integers(len(self.boxes)))]
-
-    def shuffled(self, random: np.random.Generator, size_bias: float) -> list[int]:
-        """The objects in an order drawn without replacement, by box area to the `size_bias`."""
-        areas = box_area(np.reshape(self.boxes, (-1, 4)))
-        waits = random.exponential(size=len(areas)) / np.maximum(areas, 1) ** size_bias
-        return [int(index) for index in np.argsort(waits)]
-
-
-def _keep(labelled: LabelledImage) -> _Kept:
-    covered = np.zeros(labelled.image.shape[:2], dtype=np.uint8)
-    for mask in labelled.masks:
-        covered[rle.decode(mask)] = 255
-    boxes = [rle.box(mask) for mask in labelled.masks]
-    shares = [rle.area(mask) / covered.size for mask in labelled.masks]
-    return _Kept(labelled, boxes, shares, covered)
-
-
 class CropSource:
     """Random crops of labelled images; images are kept at twice the size that the model sees."""
 
@@ -111,7 +93,7 @@ class CropSource:
         self._images = images
         self._side = side
         self._stride = stride
-        self._cache: OrderedDict[int, _Kept] = OrderedDict()
+        self._cache: OrderedDict[int, LabelledImage] = OrderedDict()
         self._lock = Lock()
 
     def sample(
@@ -142,31 +124,34 @@ class CropSource:
         the frame of such a look.
         """
         picks = random if picks is None else picks
-        kept = self._kept(index)
-        labelled = kept.labelled
+        labelled = self._kept(index)
         side = self._side if closer is None else closer.side
         cells = side // self._stride
         hw = labelled.image.shape[:2]
-        if closer is None or not kept.boxes:
-            crop = choose_crop(hw, cells, scale, random, law=scale_law, around=kept.place(random))
+        if not len(labelled.boxes):
+            crop = choose_crop(hw, cells, scale, random, law=scale_law)
         else:
-            crop = close_crop(hw, cells, kept.box(random), closer.context, random)
+            box = labelled.boxes[int(random.integers(len(labelled.boxes)))]
+            if closer is None:
+                crop = choose_crop(hw, cells, scale, random, law=scale_law, around=_middle(box))
+            else:
+                crop = close_crop(hw, cells, box, closer.context, random)
         # As at prediction: what lies outside the image has the mean colour.
         image = Image.new("RGB", (side, side), (127, 127, 127))
         picture = Image.fromarray(labelled.image)
         crop.paste(picture, image, Image.Resampling.BILINEAR, stride=self._stride)
         order = [
             i
-            for i in kept.shuffled(picks, size_bias)
-            if kept.shares[i] <= max_cover and crop.meets(kept.boxes[i])
+            for i in _shuffled(labelled.boxes, picks, size_bias)
+            if labelled.shares[i] <= max_cover and crop.meets(labelled.boxes[i])
         ]
         least = 255 * min_area / self._stride**2
         few = order[: 4 * num_masks]
         chosen, covers = _covers(labelled, crop, few, cells, num_masks, least)
         count = num_background if labelled.complete else 0
-        places = _background(kept, crop, cells, count, picks)
+        places = _background(labelled, crop, cells, count, picks)
         targets = covers.astype(np.float32) / np.float32(255)
-        boxes = self._boxes(kept, crop, chosen, covers)
+        boxes = self._boxes(labelled, crop, chosen, covers)
         places *= self._stride
         if augment:
             corners = np.concatenate([boxes.reshape(-1, 2), places])
@@ -179,12 +164,12 @@ class CropSource:
         """A number of 64 bits that names what image `index` shows, whatever its masks."""
         return self._kept(index).identity
 
-    def _kept(self, index: int) -> _Kept:
+    def _kept(self, index: int) -> LabelledImage:
         with self._lock:
             if index in self._cache:
                 self._cache.move_to_end(index)
                 return self._cache[index]
-        kept = _keep(shrink(self._images.load(index), _CACHE_ZOOM * self._side))
+        kept = shrink(self._images.load(index), _CACHE_ZOOM * self._side)
         with self._lock:
             self._cache[index] = kept
             while len(self._cache) > _CACHED_IMAGES:
@@ -192,17 +177,29 @@ class CropSource:
         return kept
 
     def _boxes(
-        self, kept: _Kept, crop: Crop, chosen: list[int], covers: Pixels
+        self, labelled: LabelledImage, crop: Crop, chosen: list[int], covers: Pixels
     ) -> npt.NDArray[np.float32]:
         """The part of each box in the window; an object cut by it is measured by its cells."""
         if not chosen:
             return np.zeros((0, 4), dtype=np.float32)
-        whole = np.stack([kept.boxes[index] for index in chosen])
+        whole = labelled.boxes[chosen]
         moved = crop.move(whole)
         seen = masks_to_boxes(np.asarray(covers >= 128))
         low, high = np.array(crop.box[:2]), np.array(crop.box[2:])
         cut = np.any((whole[:, :2] < low) | (whole[:, 2:] > high), axis=1, keepdims=True)
         return np.where(cut, seen, moved).astype(np.float32) * self._stride
+
+
+def _middle(box: npt.NDArray[np.float32]) -> tuple[float, float]:
+    x0, y0, x1, y1 = box
+    return float(x0 + x1) / 2, float(y0 + y1) / 2
+
+
+def _shuffled(boxes: Boxes, random: np.random.Generator, size_bias: float) -> list[int]:
+    """The objects in an order drawn without replacement, by box area to the `size_bias`."""
+    areas = box_area(boxes)
+    waits = random.exponential(size=len(areas)) / np.maximum(areas, 1) ** size_bias
+    return [int(index) for index in np.argsort(waits)]
 
 
 def _covers(
@@ -242,13 +239,13 @@ def _cover(crop: Crop, whole: Pixels, cells: int, *, outside: int) -> Pixels:
 
 
 def _background(
-    kept: _Kept, crop: Crop, cells: int, count: int, random: np.random.Generator
+    labelled: LabelledImage, crop: Crop, cells: int, count: int, random: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     """(count, 2) positions (x, y), in cells, where no object is; none if objects are everywhere."""
     nowhere = np.zeros((0, 2), dtype=np.float32)
     if not count:
         return nowhere
-    places = np.flatnonzero(_cover(crop, kept.covered, cells, outside=255) == 0)
+    places = np.flatnonzero(_cover(crop, labelled.covered, cells, outside=255) == 0)
     if not len(places):
         return nowhere
     flat = random.choice(places, size=count)

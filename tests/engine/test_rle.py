@@ -18,8 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 ALPHABET = "".join(map(chr, range(48, 112)))
 
 
-def masks(max_side: int = 12) -> st.SearchStrategy[Mask]:
-    sides = st.tuples(st.integers(1, max_side), st.integers(1, max_side))
+def masks(max_side: int = 12, hw: tuple[int, int] | None = None) -> st.SearchStrategy[Mask]:
+    side = st.integers(1, max_side)
+    sides = st.tuples(side, side) if hw is None else st.just(hw)
     return sides.flatmap(
         lambda hw: st.lists(st.booleans(), min_size=hw[0] * hw[1], max_size=hw[0] * hw[1]).map(
             lambda cells: np.array(cells, dtype=bool).reshape(hw)
@@ -278,3 +279,10 @@ def test_empty_runs_do_not_hide_a_mask_from_pycocotools() -> None:
     careless = Rle((1, 2), "0011")
     np.testing.assert_array_equal(rle.decode(careless), [[False, True]])
     assert rle.iou_matrix([careless], [careless])[0, 0] == 1
+
+
+@given(masks=st.lists(masks(hw=(6, 7)), max_size=4))
+@settings(max_examples=50, deadline=None)
+def test_a_union_is_where_any_mask_is(masks: list[Mask]) -> None:
+    expected = np.any(np.reshape(masks, (-1, 6, 7)), axis=0)
+    assert np.array_equal(rle.union(rle.encode(masks), (6, 7)), expected)
