@@ -27,7 +27,9 @@ export class Stage {
   readonly #ground: GroundLayer;
   readonly #overlay: Overlay;
   readonly #above: HTMLCanvasElement;
-  #view: View = { scale: 1, x: 0, y: 0, width: 1, height: 1, dpr: 1 };
+  /** Where many small steps lead; each, snapped to pixels, would stray. */
+  #exact: View = { scale: 1, x: 0, y: 0, width: 1, height: 1, dpr: 1 };
+  #view = this.#exact;
   #picture: Picture | null = null;
   #scene: Scene = EMPTY;
   #frame: number | null = null;
@@ -78,25 +80,25 @@ export class Stage {
 
   fit(): void {
     if (this.#picture === null) return;
-    this.#set(views.fit(this.#view, this.#picture));
+    this.#set(views.fit(this.#exact, this.#picture));
     this.#fitted = true;
   }
 
   pan(dx: number, dy: number): void {
-    if (this.#picture !== null) this.#set(views.panned(this.#view, dx, dy, this.#picture));
+    if (this.#picture !== null) this.#set(views.panned(this.#exact, dx, dy, this.#picture));
   }
 
   /** Larger or smaller around a place of the canvas, the middle when none is given. */
   zoom(factor: number, at?: Point): void {
     const middle = { x: this.#view.width / 2, y: this.#view.height / 2 };
     if (this.#picture !== null)
-      this.#set(views.zoomed(this.#view, factor, at ?? middle, this.#picture));
+      this.#set(views.zoomed(this.#exact, factor, at ?? middle, this.#picture));
   }
 
   /** Goes to a box of the picture unless it is to be seen well. */
   reveal(box: Box, smallest: number): void {
     if (this.#picture === null || views.isSeen(this.#view, box, smallest)) return;
-    this.#set(views.showing(this.#view, box, Math.max(smallest, 90), this.#picture));
+    this.#set(views.showing(this.#exact, box, Math.max(smallest, 90), this.#picture));
   }
 
   /** Whether a mask lies in the lower part of what is in sight. */
@@ -125,7 +127,8 @@ export class Stage {
 
   #set(view: View): void {
     this.#fitted = false;
-    this.#view = view;
+    this.#exact = view;
+    this.#view = views.snapped(view);
     this.#stale = true;
     this.#ask();
     this.moved(view);
@@ -152,7 +155,7 @@ export class Stage {
     this.#above.width = Math.round(width * dpr);
     this.#above.height = Math.round(height * dpr);
     const fitted = this.#fitted;
-    this.#set(views.resized(this.#view, { width, height }, dpr));
+    this.#set(views.resized(this.#exact, { width, height }, dpr));
     if (fitted) this.fit();
     this.#draw();
   }

@@ -47,12 +47,12 @@ export function fit(view: View, picture: Size, largest = 8): View {
     height: Math.max(1, view.height - 2 * MARGIN),
   };
   const scale = Math.min(room.width / picture.width, room.height / picture.height, largest);
-  return snapped({
+  return {
     ...view,
     scale,
     x: (view.width - picture.width * scale) / 2,
     y: (view.height - picture.height * scale) / 2,
-  });
+  };
 }
 
 /** `factor` times as large, with the place under `at` (canvas, CSS pixels) where it is. */
@@ -115,21 +115,21 @@ export function isInside(point: Point, picture: Size): boolean {
 export function resized(view: View, size: Size, dpr: number): View {
   const dx = (size.width - view.width) / 2;
   const dy = (size.height - view.height) / 2;
-  return snapped({ ...view, ...size, dpr, x: view.x + dx, y: view.y + dy });
+  return { ...view, ...size, dpr, x: view.x + dx, y: view.y + dy };
 }
 
 function kept(view: View, picture: Size): View {
   const keep = (place: number, length: number, room: number): number =>
     Math.min(room - Math.min(KEPT, length), Math.max(Math.min(KEPT, length) - length, place));
-  return snapped({
+  return {
     ...view,
     x: keep(view.x, picture.width * view.scale, view.width),
     y: keep(view.y, picture.height * view.scale, view.height),
-  });
+  };
 }
 
-/** Corners lie on device pixels, so that nothing blurs by half of one. */
-function snapped(view: View): View {
+/** As it is drawn: its corner lies on device pixels, so that nothing blurs by half of one. */
+export function snapped(view: View): View {
   return {
     ...view,
     x: Math.round(view.x * view.dpr) / view.dpr,
