@@ -29,14 +29,6 @@ def stability_scores(logits: Tensor, threshold: float, offset: float) -> Tensor:
     return high.double() / low.clamp(min=1)
 
 
-def core_of(masks: Tensor) -> Tensor:
-    """(N, h, w) bool -> the same, of cells whose eight neighbours are in the mask too."""
-    core = torch.zeros_like(masks)
-    rows = masks[:, :-2] & masks[:, 1:-1] & masks[:, 2:]
-    core[:, 1:-1, 1:-1] = rows[:, :, :-2] & rows[:, :, 1:-1] & rows[:, :, 2:]
-    return core
-
-
 def boxes_of(masks: Tensor) -> Tensor:
     """(N, h, w) bool -> (N, 4) xyxy, half-open, float32; zeros for an empty mask."""
     rows, columns = masks.any(dim=2), masks.any(dim=1)

@@ -111,8 +111,5 @@ class _CropFinisher:
         """(N, 4) boxes in the image inside and around those of the masks, as far as is sure."""
         x, y, _, _ = self._view.crop.xyxy
         corner = np.array([x, y, x, y], dtype=np.float32)
-        inner, outer = self._upscaler.bounds(
-            np.stack([proposal.box for proposal in proposals]),
-            np.stack([proposal.core for proposal in proposals]),
-        )
-        return inner + corner, outer + corner
+        inner = np.stack([proposal.inner for proposal in proposals])
+        return inner + corner, np.stack([proposal.outer for proposal in proposals]) + corner

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from engine.generation.config import GenerationConfig
-from engine.generation.filters import boxes_of, core_of, picture_area, stability_scores
+from engine.generation.extents import Extents
+from engine.generation.filters import boxes_of, picture_area, stability_scores
 from engine.generation.grid import CropBox
 from engine.generation.masks import Rejections
 from engine.generation.memory import Bounds
@@ -38,15 +39,15 @@ class View:
 class Proposal:
     """One mask of a crop at low resolution.
 
-    number: its place among all of the image; window: its logits; box, core: (4,) xyxy of its cells
-    over the threshold, and of those inside them (`WindowUpscaler.bounds`); iou as predicted;
-    stability of the logits; point: the click that made it, (x, y) in pixels of the crop.
+    number: its place among all of the image; window: its logits; inner, outer: (4,) xyxy in
+    pixels of the crop, inside and around the mask's box; iou as predicted; stability of the logits;
+    point: the click that made it, (x, y) in pixels of the crop.
     """
 
     number: int
     window: Window
-    box: Boxes
-    core: Boxes
+    inner: Boxes
+    outer: Boxes
     iou: float
     stability: float
     point: tuple[float, float]
@@ -86,6 +87,7 @@ def propose(
     """Add to `proposed` the masks for clicks (P, 2) in pixels of a crop, and why others went."""
     first = proposed.num_proposed
     size = bounds.of("points_per_batch")
+    extents = Extents(view.logits_hw, view.frame, predictor.device)
 
     def batch(start: int) -> tuple[list[Proposal], Rejections]:
         """Of `size` clicks, in parts where memory is short."""
@@ -93,7 +95,9 @@ def propose(
         end = min(start + size, len(points))
         while start < end:
             rest = points[start:end]
-            decode = partial(_decode, predictor, view, embedding, rest, config, first + 3 * start)
+            decode = partial(
+                _decode, predictor, view, extents, embedding, rest, config, first + 3 * start
+            )
             (likely, rejected), taken = bounds.within("points_per_batch", decode)
             found += likely
             gone.include(rejected)
@@ -113,6 +117,7 @@ def propose(
 def _decode(
     predictor: Predictor,
     view: View,
+    extents: Extents,
     embedding: ImageEmbedding,
     points: Boxes,
     config: GenerationConfig,
@@ -126,13 +131,14 @@ def _decode(
     min_iou = config.pred_iou_thresh or -math.inf
     candidates = predictor.candidates(embedding, prompts, min_iou=min_iou)
     gone.add_unnamed("predicted_iou", 3 * len(batch) - len(candidates.iou))
-    return list(_likely(candidates, batch, view, config, gone, first)), gone
+    return list(_likely(candidates, batch, view, extents, config, gone, first)), gone
 
 
 def _likely(
     candidates: LikelyMasks,
     points: np.ndarray,
     view: View,
+    extents: Extents,
     config: GenerationConfig,
     rejections: Rejections,
     first: int,
@@ -146,10 +152,8 @@ def _likely(
     boxes = boxes_of(masks)
     reach = boxes_of(leaned_on > threshold - offset) if at_pixels else boxes
     stability = stability_scores(picture_area(logits, view.frame), threshold, offset)
-    cores = boxes_of(core_of(masks))
-    stable, box, core, around, iou, which = (
-        each.cpu().numpy()
-        for each in (stability, boxes, cores, reach, candidates.iou, candidates.which)
+    stable, box, around, iou, which = (
+        each.cpu().numpy() for each in (stability, boxes, reach, candidates.iou, candidates.which)
     )
     numbers = first + which
     is_empty = box[:, 2] == 0
@@ -158,13 +162,14 @@ def _likely(
     rejections.add("stability", *numbers[is_unstable].tolist())
     rows = np.flatnonzero(~(is_empty | is_unstable))
     windows = Window.around_each(logits, rows, around[rows].astype(np.int64))
-    for row, window in zip(rows, windows, strict=True):
+    inner, outer = extents.bounds(logits[rows], threshold)
+    for place, (row, window) in enumerate(zip(rows, windows, strict=True)):
         x, y = (float(value) for value in points[which[row] // 3])
         yield Proposal(
             number=int(numbers[row]),
             window=window,
-            box=box[row],
-            core=core[row],
+            inner=inner[place],
+            outer=outer[place],
             iou=float(iou[row]),
             stability=float(stable[row]),
             point=(x, y),

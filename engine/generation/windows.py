@@ -13,15 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from engine.geometry import Boxes, Frame
+from engine.generation.axis import MOST_CELLS, Axis
+from engine.geometry import Frame
 from engine.rle import Segments, segments_of
 
 Logits = npt.NDArray[np.float16]
 Indices = npt.NDArray[np.int64]
-# A pixel depends on three neighbouring cells at most.
-_MARGIN_CELLS = 2
+_MARGIN_CELLS = MOST_CELLS - 1
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,7 @@ class WindowUpscaler:
     """Enlarges logits (h, w) of one frame to pixels of its image."""
 
     def __init__(self, logits_hw: tuple[int, int], frame: Frame) -> None:
-        (rows, columns), (height, width) = logits_hw, frame.original_hw
-        self._rows = _Axis.of(rows, frame.side, frame.resized_hw[0], height)
-        self._columns = _Axis.of(columns, frame.side, frame.resized_hw[1], width)
+        self._rows, self._columns = Axis.both(logits_hw, frame)
 
     def enlarge(
         self, window: Window, threshold: float, offset: float, *, pixels_at_once: int
@@ -113,24 +110,6 @@ class WindowUpscaler:
             below += int(np.count_nonzero(strip > threshold - offset))
         return Enlarged(Segments.joined(found, self._rows.num_pixels), above, below)
 
-    def bounds(self, box: Boxes, core: Boxes) -> tuple[Boxes, Boxes]:
-        """Boxes (N, 4) in pixels that surely lie inside and around those of the masks.
-
-        box: (N, 4) of all cells over the threshold; core: (N, 4) of those whose eight neighbours
-        are over it too, zeros for none. A pixel is a mean of at most three cells along each side:
-        over the threshold in the middle of a core cell, and nowhere a cell beyond the last.
-        """
-        per_cell = np.tile([self._columns.pixels_per_cell, self._rows.pixels_per_cell], 2)
-        size = np.tile([self._columns.num_pixels, self._rows.num_pixels], 2)
-        inward = np.array([1.0, 1.0, -1.0, -1.0])
-        outer = np.clip(box * per_cell - inward * (per_cell + 1), 0, size)
-        inner = core * per_cell + inward * (per_cell / 2 + 1)
-        # Where a pixel is wider than a cell, it may lean on none of the core alone.
-        if per_cell.min() < 1:
-            inner = np.zeros_like(inner)
-        inner[(inner[:, 2:] <= inner[:, :2]).any(axis=1)] = 0
-        return inner.astype(np.float32), outer.astype(np.float32)
-
     def _strips(self, window: Window, pixels_at_once: int) -> Iterator[tuple[int, int, np.ndarray]]:
         """(first column, first row, logits (columns, rows)) of the window, a few columns a time."""
         height, width = window.logits.shape
@@ -141,35 +120,3 @@ class WindowUpscaler:
         for first in range(columns.start, columns.stop, step):
             strip = slice(first, min(first + step, columns.stop))
             yield first, rows.start, (self._columns.matrix[strip, cells_x] @ tall).numpy()
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """How one side is enlarged.
-
-    matrix: (pixels, cells); first, last: (pixels,) the cells that a pixel depends on.
-    """
-
-    matrix: Tensor
-    first: npt.NDArray[np.int64]
-    last: npt.NDArray[np.int64]
-    pixels_per_cell: float
-
-    @classmethod
-    def of(cls, cells: int, side: int, resized: int, original: int) -> "_Axis":
-        """Two linear interpolations: to the frame, whose padding is cut off, and to the image."""
-        unit = torch.eye(cells)[:, None]
-        in_frame = F.interpolate(unit, side, mode="linear")[..., :resized]
-        matrix = F.interpolate(in_frame, original, mode="linear")[:, 0].T.contiguous()
-        used = matrix.numpy() != 0
-        first, last = used.argmax(axis=1), cells - 1 - used[:, ::-1].argmax(axis=1)
-        return cls(matrix, first, last, side / cells * original / resized)
-
-    @property
-    def num_pixels(self) -> int:
-        return len(self.matrix)
-
-    def pixels(self, cells: slice) -> slice:
-        """The pixels that depend on no other cells than these."""
-        low = int(np.searchsorted(self.first, cells.start))
-        return slice(low, max(low, int(np.searchsorted(self.last, cells.stop))))

@@ -44,6 +44,7 @@ class DiskModel:
 
     prompts_at_once: int = 64
     batches_at_once: int = 1
+    device: str = "cpu"
 
     def computing_in(self, precision: Precision) -> "DiskModel":
         assert precision == "float32", "disks have no products"

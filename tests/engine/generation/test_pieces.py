@@ -9,9 +9,9 @@ from engine import rle
 from engine.generation import nms
 from engine.generation.clean import remove_small_regions
 from engine.generation.config import GenerationConfig
+from engine.generation.extents import Extents
 from engine.generation.filters import (
     boxes_of,
-    core_of,
     is_cut_by_crop,
     picture_area,
     stability_scores,
@@ -219,7 +219,7 @@ def test_a_window_is_a_part_of_the_whole(hw: tuple[int, int], threshold: float) 
         assert abs(found.area_above - (whole > threshold + 0.5).sum()) < some
         assert abs(found.area_below - (whole > threshold - 0.5).sum()) < some
         if mask.any():
-            assert_bounded(upscaler, picture_area(logits, frame, margin=1) > threshold, mask)
+            assert_bounded(frame, logits, mask, threshold, within=1 + max(hw) / 64)
 
 
 def window_around(logits: torch.Tensor, box: torch.Tensor) -> Window:
@@ -244,16 +244,19 @@ def test_windows_are_the_same_one_by_one_and_fetched_together(count: int) -> Non
         assert left.dtype == right.dtype
 
 
-def assert_bounded(upscaler: WindowUpscaler, cells: torch.Tensor, mask: Mask) -> None:
-    (inner,), (outer,) = upscaler.bounds(
-        boxes_of(cells[None]).numpy(), boxes_of(core_of(cells[None])).numpy()
-    )
+def assert_bounded(
+    frame: Frame, logits: torch.Tensor, mask: Mask, threshold: float, *, within: float
+) -> None:
+    """Inside and around the mask's box; where its inside is known, about a cell apart at most."""
+    extents = Extents((64, 64), frame, "cpu")
+    (inner,), (outer,) = extents.bounds(logits[None], threshold)
     box = mask_to_box(mask)
     assert (outer[:2] <= box[:2]).all()
     assert (box[2:] <= outer[2:]).all()
     if inner[2] > 0:
         assert (box[:2] <= inner[:2]).all()
         assert (inner[2:] <= box[2:]).all()
+        assert np.abs(outer - inner).max() <= within
 
 
 @pytest.mark.parametrize("hw", [(300, 480), (6000, 3520), (40, 64), (90, 90), (20, 20)])
@@ -279,7 +282,7 @@ def test_bounds_are_sure_where_logits_are_rough(hw: tuple[int, int]) -> None:
         whole = (upscale_logits(logits[None], frame)[0] > 0).numpy()
         assert (mask != whole).sum() < 1e-4 * whole.size + 1
         if mask.any():
-            assert_bounded(upscaler, cells, mask)
+            assert_bounded(frame, logits, mask, 0.0, within=max(hw))
 
 
 def test_a_mask_of_one_cell_on_an_image_smaller_than_the_logits() -> None:
