@@ -38,13 +38,19 @@ test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
 test-slow: $(STAMP) ## chaos, fuzz and scale (ARGS="..." goes to pytest)
 	@$(BIN)/python -m pytest -m slow --durations 30 $(ARGS)
 
-pretrain: $(STAMP) ## the weights that ship, from nothing: under an hour on a GPU, days on 2 cores; run again to resume
+pretrain: $(STAMP) ## the weights that ship, from nothing: an hour on a GPU, days on 2 cores; run again to resume
 	@$(BIN)/python -m engine.training.pretrain --out build/pretrain-first.safetensors
 	@$(BIN)/python -m engine.training.pretrain --start build/pretrain-first.safetensors \
 		--steps 4800 --estimate-steps 500 --worlds 10000 --first-world 8000 \
 		--out build/pretrain-second.safetensors
 	@$(BIN)/python -m engine.training.pretrain --start build/pretrain-second.safetensors \
-		--steps 2200 --estimate-steps 500 --worlds 8000 --first-world 18000 --batch 128
+		--steps 2200 --estimate-steps 500 --worlds 8000 --first-world 18000 --batch 128 \
+		--out build/pretrain-third.safetensors
+	@$(BIN)/python -m engine.training.pretrain --start build/pretrain-third.safetensors \
+		--steps 2700 --estimate-steps 0 --worlds 12000 --first-world 26000 --batch 128 --at-once 128 \
+		--out build/pretrain-fourth.safetensors
+	@$(BIN)/python -m engine.training.pretrain --start build/pretrain-fourth.safetensors \
+		--steps 2650 --estimate-steps 400 --worlds 5000 --first-world 38000 --batch 128 --at-once 128
 
 lint: $(STAMP) ## ruff, mypy, the import contracts, and the types of the annotator's page
 	$(BIN)/ruff check .

@@ -45,7 +45,7 @@ def looks_of(logits: Tensor) -> Tensor:
     probability = torch.sigmoid(logits).flatten(2)
     shared = cells @ cells.transpose(1, 2)
     area = shared.diagonal(dim1=1, dim2=2)
-    sure = _dot(probability, cells)
+    sure = (probability * cells).sum(dim=-1)
     divisor = area.clamp(min=1)
     large = (logits > -1).sum(dim=(-2, -1))
     looks = [
@@ -53,33 +53,15 @@ def looks_of(logits: Tensor) -> Tensor:
         sure / divisor,
         (logits > 1).sum(dim=(-2, -1)) / large.clamp(min=1),
         torch.log1p(area) / 5,
-        _border(cells.view_as(logits), area) / (5 * divisor.sqrt()),
+        _border(cells.view_as(logits)) / (5 * divisor.sqrt()),
     ]
     iou = shared / (area[:, None] + area[:, :, None] - shared).clamp(min=1)
     first, second = torch.triu_indices(NUM_MASKS, NUM_MASKS, offset=1, device=logits.device)
     return torch.cat([*looks, iou[:, first, second]], dim=1)
 
 
-def _border(inside: Tensor, area: Tensor) -> Tensor:
-    """The number of neighbouring cells of which one is inside: (N, M, h, w) of 0 and 1 -> (N, M).
-
-    As a + b - 2 ab, whose sums are products of rows of cells with themselves, shifted.
-    """
-    width = inside.shape[-1]
-    flat = inside.flatten(2)
-    both_down = _dot(flat[..., width:], flat[..., :-width])
-    # Of the cells one after the other, a row's last and the next row's first are no neighbours.
-    ends = _dot(inside[..., :-1, -1], inside[..., 1:, 0])
-    both_across = _dot(flat[..., 1:], flat[..., :-1]) - ends
-    edges = (
-        inside[..., 0, :].sum(-1)
-        + inside[..., -1, :].sum(-1)
-        + inside[..., 0].sum(-1)
-        + inside[..., -1].sum(-1)
-    )
-    return 4 * area - edges - 2 * (both_down + both_across)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M, P) and (N, M, P) -> (N, M), without the products in between in memory."""
-    return (a.unsqueeze(-2) @ b.unsqueeze(-1))[..., 0, 0]
+def _border(inside: Tensor) -> Tensor:
+    """Pairs of neighbouring cells of which one is inside: (N, M, h, w) of 0 and 1 -> (N, M)."""
+    down = (inside[..., 1:, :] - inside[..., :-1, :]).abs_()
+    across = (inside[..., 1:] - inside[..., :-1]).abs_()
+    return down.sum(dim=(-2, -1)) + across.sum(dim=(-2, -1))

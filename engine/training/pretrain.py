@@ -1,4 +1,4 @@
-"""Make the weights that ship: `make pretrain` trains `nano` on drawn worlds, in three runs.
+"""Make the weights that ship: `make pretrain` trains `nano` on drawn worlds, in five runs.
 
 No real image and nobody's label is in them, so they may go anywhere. First all of it learns, then
 the estimates of the masks' IoU alone, from masks that no longer change. The weights get a card;
