@@ -123,7 +123,10 @@ def _first_copy(dialect: Dialect) -> Prepared:
 
 
 _FIRST_COPY = by_dialect(_first_copy)
-_APPEND = Prepared(insert(annotations), [name for name in annotations.c.keys() if name != "seq"])
+_APPEND = Prepared(
+    insert(annotations),
+    [column.name for column in annotations.c if column is not annotations.c.seq],
+)
 _OF_ANNOTATION = ("seq", "submission_id", "annotator", "lease_token", "body_sha256", "at")
 
 
