@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, Row, func, insert, select
 
 from storage.queue import leases
 from storage.queue.database import as_utc, by_dialect, take_turn
 from storage.queue.dialect import Dialect
-from storage.queue.documents import from_text, sha256, to_text
+from storage.queue.documents import check_name, from_text, sha256, to_text
 from storage.queue.errors import IdempotencyConflict
 from storage.queue.items import Item, item_of, select_items
 from storage.queue.leases import Claim
@@ -56,6 +57,17 @@ class Draft:
     idempotency_key: str
     body: str
     summary: Summary
+
+    @classmethod
+    def of(cls, held: Claim, idempotency_key: str, body: Mapping[str, Any]) -> Self:
+        """A body to submit; raises ValueError for one that is not JSON, and for what is no name."""
+        check_name("annotator", held.annotator)
+        return cls(
+            held=held,
+            idempotency_key=check_name("idempotency_key", idempotency_key),
+            body=to_text("body", body),
+            summary=Summary.of(body),
+        )
 
     @property
     def submission_id(self) -> str:
