@@ -57,10 +57,10 @@ def create_app(
     app.state.access = access = Access(queue, config)
     app.include_router(session_router(access, config.categories))
     app.include_router(health_router(queue))
-    handed_out, subjects = Handout(models).work_item, Subjects(queue)
+    handout, subjects = Handout(models), Subjects(queue)
     for router in (
-        items_router(queue, config, watch, handed_out),
-        peek_router(queue, handed_out),
+        items_router(queue, config, watch, handout),
+        peek_router(queue, handout),
         clicks_router(models, subjects, config.clicks_at_once),
         decoders_router(models, subjects, config.clicks_at_once),
         pictures_router(images, subjects, config.images_at_once),

@@ -4,15 +4,16 @@ import logging
 import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fastapi.concurrency import run_in_threadpool
+
+from annotator.memory import Memory
 from storage.queue.errors import QueueUnavailable
 from storage.queue.review import ReviewQueue
 
 _log = logging.getLogger(__name__)
-_REMEMBERED = 1_000
 _COUNTS_AGE_S = 1.0
 
 
@@ -30,23 +31,16 @@ class Subjects:
 
     def __init__(self, queue: ReviewQueue) -> None:
         self._queue = queue
-        self._known: OrderedDict[str, Subject] = OrderedDict()
-        self._lock = threading.Lock()
+        self._known: Memory[str, Subject] = Memory()
 
     def find(self, item_id: str) -> Subject:
         """The subject of an item; raises UnknownItem, QueueUnavailable."""
-        with self._lock:
-            if item_id in self._known:
-                self._known.move_to_end(item_id)
-                return self._known[item_id]
-        item = self._queue.item(item_id)
-        subject = Subject(
-            image_id=item.image_id, model_version=item.model_version, hw=(item.height, item.width)
-        )
-        with self._lock:
-            self._known[item_id] = subject
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+        subject = self._known.find(item_id)
+        if subject is None:
+            item = self._queue.item(item_id)
+            hw = item.height, item.width
+            subject = Subject(image_id=item.image_id, model_version=item.model_version, hw=hw)
+            self._known.keep(item_id, subject)
         return subject
 
 
@@ -59,24 +53,23 @@ class Tally:
 
     def __init__(self, queue: ReviewQueue) -> None:
         self._queue = queue
-        self._counting = threading.Lock()
         self._counts: dict[str, int] = {}
         self._old_at = 0.0
 
-    def now(self) -> dict[str, int]:
+    async def now(self) -> dict[str, int]:
         """As they are; raises QueueUnavailable."""
-        counts = self._queue.counts()
+        counts = await run_in_threadpool(self._queue.counts)
         self._counts, self._old_at = counts, time.monotonic() + _COUNTS_AGE_S
         return counts
 
-    def lately(self) -> dict[str, int]:
+    async def lately(self) -> dict[str, int]:
         """As they were a moment ago; raises QueueUnavailable."""
-        if time.monotonic() < self._old_at or not self._counting.acquire(blocking=not self._counts):
+        now = time.monotonic()
+        if self._counts and now < self._old_at:
             return self._counts
-        try:
-            return self.now()
-        finally:
-            self._counting.release()
+        # Whoever comes while they are counted does with the old ones.
+        self._old_at = now + _COUNTS_AGE_S
+        return await self.now()
 
 
 class BatchWatch:

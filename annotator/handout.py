@@ -9,12 +9,21 @@ from annotator.ports import ClickModels
 from engine.tiles import TILE, level_sizes
 from storage.queue.items import Item
 
+# In characters of JSON; a thousand proposals have about three times as many.
+_SHORT_PAYLOAD = 100_000
+
 
 class Handout:
     """Makes what goes to a page of what lies in the queue."""
 
     def __init__(self, models: ClickModels) -> None:
         self._models = models
+        self._decoders: dict[str, Decoder | None] = {}
+
+    def is_short(self, item: Item) -> bool:
+        """Whether `work_item` takes no longer than a few milliseconds."""
+        known = item.model_version in self._decoders
+        return known and len(item.payload_text) <= _SHORT_PAYLOAD
 
     def work_item(self, item: Item) -> WorkItem:
         """The item for a page, its proposals as they were enqueued."""
@@ -33,6 +42,12 @@ class Handout:
         )
 
     def _decoder(self, version: str) -> Decoder | None:
+        # The first to ask has the model loaded.
+        if version not in self._decoders:
+            self._decoders[version] = self._described(version)
+        return self._decoders[version]
+
+    def _described(self, version: str) -> Decoder | None:
         try:
             found = self._models.describe(version)
         except LookupError:

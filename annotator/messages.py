@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -143,7 +142,8 @@ class WorkItem(Wire):
     model_version: Annotated[str, Field(description="Made the proposals and answers the clicks.")]
     run_id: str
     iteration: int
-    proposals: Sequence[Proposal]
+    # No Sequence, which pydantic writes one by one in Python.
+    proposals: list[Proposal]
     picture: Picture
     decoder: Annotated[Decoder | None, Field(description="Null: ask for masks by predict.")]
 

@@ -18,6 +18,7 @@ from engine.short_codes import short_area
 _DAY_S = 86_400.0
 _MAX_CLICKS = 1_000
 _MAX_MASKS = 20_000
+_MANY = 300
 
 Seconds = Annotated[float, Field(ge=0, le=7 * _DAY_S)]
 
@@ -103,6 +104,11 @@ class Submission(Wire):
     def parts(self) -> list[Decision | AddedMask]:
         """Everything that may have clicks."""
         return [*self.decisions, *self.added]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether `check` and `to_dict` take no longer than a few milliseconds."""
+        return len(self.decisions) + len(self.added) + self.num_clicks <= _MANY
 
     @property
     def num_clicks(self) -> int:

@@ -1,14 +1,14 @@
 """Leases and answers: POST /api/lease and /api/items/{item_id}/..."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Header, Path, Response
+from fastapi.concurrency import run_in_threadpool
 
-from annotator.access import CallerNow
+from annotator.access import Caller, CallerNow
 from annotator.config import AnnotatorConfig
 from annotator.desk import BatchWatch, Tally
-from annotator.item import proposal_ids
+from annotator.handout import Handout
 from annotator.messages import (
     Counts,
     HeartbeatAnswer,
@@ -19,13 +19,16 @@ from annotator.messages import (
     Problem,
     SubmitAnswer,
     SubmitRequest,
-    WorkItem,
 )
+from annotator.offers import Offers
+from annotator.pace import paced
 from annotator.problems import invalid
 from annotator.reply import reply
 from annotator.submission import SubmissionError
-from storage.queue.items import Item
+from storage.queue.awaited import AwaitedQueue
+from storage.queue.leases import Claim
 from storage.queue.review import ReviewQueue
+from storage.queue.submissions import Draft
 
 ItemId = Annotated[str, Path(pattern=r"^[0-9A-Za-z._:-]{1,200}$", examples=["7c9e6679e7f04cd3"])]
 IdempotencyKey = Annotated[
@@ -57,34 +60,39 @@ def items_router(
     queue: ReviewQueue,
     config: AnnotatorConfig,
     watch: BatchWatch,
-    handed_out: Callable[[Item], WorkItem],
+    handout: Handout,
 ) -> APIRouter:
     """The half of the API that hands out items and takes answers."""
     router = APIRouter(prefix="/api", tags=["items"])
-    tally = Tally(queue)
+    awaited, tally, offers = AwaitedQueue(queue), Tally(queue), Offers(queue)
 
     @router.post(
         "/lease", response_model=LeaseAnswer, responses={422: REFUSALS[422], **UNAVAILABLE}
     )
-    def lease(request: LeaseRequest, caller: CallerNow) -> Response:
+    async def lease(request: LeaseRequest, caller: CallerNow) -> Response:
         """Claim the next item; whoever holds one gets it again, with the same token."""
-        claimed = queue.claim(caller.signs(request.annotator))
+        claimed = await awaited.claim(caller.signs(request.annotator))
         if claimed is None:
             # Whoever reads that nothing is left decides by these counts whether to wait.
-            return reply(LeaseAnswer(lease=None, counts=Counts(**tally.now())))
-        counts = Counts(**tally.lately())
-        granted = Lease(
-            item=handed_out(claimed.item),
-            lease_token=claimed.lease_token,
-            expires_in_s=claimed.expires_in_s,
-            heartbeat_s=config.heartbeat_s,
-        )
-        return reply(LeaseAnswer(lease=granted, counts=counts))
+            return reply(LeaseAnswer(lease=None, counts=Counts(**await tally.now())))
+        counts = Counts(**await tally.lately())
+
+        def granted() -> Response:
+            offers.keep(claimed)
+            given = Lease(
+                item=handout.work_item(claimed.item),
+                lease_token=claimed.lease_token,
+                expires_in_s=claimed.expires_in_s,
+                heartbeat_s=config.heartbeat_s,
+            )
+            return reply(LeaseAnswer(lease=given, counts=counts))
+
+        return await paced(granted, is_short=handout.is_short(claimed.item))
 
     @router.post("/items/{item_id}/heartbeat", response_model=HeartbeatAnswer, responses=REFUSALS)
-    def heartbeat(item_id: ItemId, request: HeldRequest, caller: CallerNow) -> Response:
+    async def heartbeat(item_id: ItemId, request: HeldRequest, caller: CallerNow) -> Response:
         """Keep a lease alive while somebody works."""
-        left = queue.heartbeat(item_id, request.lease_token, caller.signs(request.annotator))
+        left = await awaited.heartbeat(_held(item_id, request, caller))
         return reply(HeartbeatAnswer(expires_in_s=left))
 
     @router.post(
@@ -93,7 +101,7 @@ def items_router(
         response_model=SubmitAnswer,
         responses=REFUSALS,
     )
-    def submit(
+    async def submit(
         item_id: ItemId,
         request: SubmitRequest,
         key: IdempotencyKey,
@@ -101,19 +109,23 @@ def items_router(
         tasks: BackgroundTasks,
     ) -> Response:
         """Answer an item; the same request again changes nothing and gets the same answer."""
-        name = caller.signs(request.annotator)
-        item = queue.item(item_id)
+        held = _held(item_id, request, caller)
+        offer = await offers.find(item_id, request.lease_token)
+        answer = request.submission
+
+        def drafted() -> Draft:
+            answer.check(offer.proposed, offer.hw, config.categories)
+            return Draft.of(held, key, answer.to_dict())
+
         try:
-            hw = item.height, item.width
-            request.submission.check(proposal_ids(item.payload), hw, config.categories)
+            draft = await paced(drafted, is_short=answer.is_short)
         except SubmissionError as error:
             # Of an item that is somebody else's, the caller hears only that it is not theirs.
-            queue.check_held(item_id, request.lease_token, name)
+            await run_in_threadpool(queue.check_held, item_id, held.lease_token, held.annotator)
             raise invalid(f"submission.{error}") from error
-        body = request.submission.to_dict()
-        result = queue.submit(item_id, request.lease_token, name, key, body)
+        result = await awaited.submit(draft)
         if watch.is_listening:
-            tasks.add_task(watch.look, item.run_id)
+            tasks.add_task(watch.look, offer.run_id)
         replayed = {"Idempotent-Replayed": str(result.replayed).lower()}
         return reply(SubmitAnswer(**result.response), result.status, replayed)
 
@@ -132,3 +144,8 @@ def items_router(
         queue.release(item_id, request.lease_token, caller.signs(request.annotator))
 
     return router
+
+
+def _held(item_id: str, request: HeldRequest, caller: Caller) -> Claim:
+    name = caller.signs(request.annotator)
+    return Claim(item_id=item_id, lease_token=request.lease_token, annotator=name)

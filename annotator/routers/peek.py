@@ -1,18 +1,16 @@
 """POST /api/peek: what comes next, so that a page can fetch it before it is needed."""
 
-from collections.abc import Callable
-
 from fastapi import APIRouter, Response
 
 from annotator.access import CallerNow
-from annotator.messages import LeaseRequest, PeekAnswer, WorkItem
+from annotator.handout import Handout
+from annotator.messages import LeaseRequest, PeekAnswer
 from annotator.reply import reply
 from annotator.routers.items import REFUSALS, UNAVAILABLE
-from storage.queue.items import Item
 from storage.queue.review import ReviewQueue
 
 
-def peek_router(queue: ReviewQueue, handed_out: Callable[[Item], WorkItem]) -> APIRouter:
+def peek_router(queue: ReviewQueue, handout: Handout) -> APIRouter:
     """A look ahead."""
     router = APIRouter(prefix="/api", tags=["items"])
 
@@ -20,6 +18,6 @@ def peek_router(queue: ReviewQueue, handed_out: Callable[[Item], WorkItem]) -> A
     def peek(request: LeaseRequest, caller: CallerNow) -> Response:
         """The item that a lease would give after the one held now; nothing is claimed."""
         found = queue.peek(caller.signs(request.annotator))
-        return reply(PeekAnswer(item=None if found is None else handed_out(found)))
+        return reply(PeekAnswer(item=None if found is None else handout.work_item(found)))
 
     return router

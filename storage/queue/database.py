@@ -73,14 +73,19 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction that writes: committed at the end, rolled back on any exception."""
-        with self._turn(), self._translated(), self._writing.begin() as connection:
+        with self._turn(), self.translated(), self._writing.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One transaction that reads: every statement in it sees the same state."""
-        with self._translated(), self._reading.begin() as connection:
+        with self.translated(), self._reading.begin() as connection:
             yield connection
+
+    @property
+    def single_writer(self) -> bool:
+        """Whether two transactions that write can only wait for each other."""
+        return self._dialect.single_writer
 
     def now(self, connection: Connection) -> float:
         """The time of this transaction, in seconds since 1970."""
@@ -115,7 +120,7 @@ class Database:
             self._writer.release()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
         """Turn the driver's errors into ours; broken constraints and faulty SQL stay."""
         try:
             yield

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, select
@@ -58,7 +59,10 @@ class NewItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """An item as it stands; who holds it is not part of it."""
+    """An item as it stands; who holds it is not part of it.
+
+    `payload_text` is its payload as it is kept: JSON that may have megabytes.
+    """
 
     item_id: str
     image_id: str
@@ -70,25 +74,31 @@ class Item:
     run_id: str
     iteration: int
     priority: float
-    payload: dict[str, Any]
+    payload_text: str = field(repr=False)
     state: str
     attempts: int
     skips: int
     dead_reason: str | None
 
+    @cached_property
+    def payload(self) -> dict[str, Any]:
+        """What was enqueued with it."""
+        return from_text(self.payload_text)
 
-_COLUMNS = [items.c[f.name] for f in fields(Item) if f.name != "payload"]
+
+_FIELDS = tuple(item.name for item in fields(Item))
+_KEPT = {"payload_text": payloads.c.body.label("payload_text")}
 
 
 def select_items() -> Select[Any]:
     """Items with their payload; `item_of` reads the rows."""
-    return select(*_COLUMNS, payloads.c.body.label("payload")).join_from(items, payloads)
+    columns = [_KEPT[name] if name in _KEPT else items.c[name] for name in _FIELDS]
+    return select(*columns).join_from(items, payloads)
 
 
-def item_of(row: Row[Any]) -> Item:
-    """The item of a row that has the columns of `select_items`."""
-    values = {f.name: getattr(row, f.name) for f in fields(Item)}
-    return Item(**{**values, "payload": from_text(row.payload)})
+def item_of(row: Sequence[Any]) -> Item:
+    """The item of a row that begins with the columns of `select_items`."""
+    return Item(**dict(zip(_FIELDS, row, strict=False)))
 
 
 def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:

@@ -23,10 +23,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from storage.queue.database import take_turn
 from storage.queue.errors import StaleLease, UnknownItem
+from storage.queue.prepared import Prepared
 from storage.queue.schema import IS_LEASED, IS_READY, items
 
 
@@ -94,7 +94,7 @@ def _first_expired(now: float | BindParameter[float]) -> Select[Any]:
     return first.order_by(items.c.priority.desc(), items.c.item_id)
 
 
-def _granting(first: Select[Any]) -> ReturningUpdate[tuple[str]]:
+def _granting(first: Select[Any]) -> Prepared:
     chosen = first.limit(1).with_for_update(skip_locked=True).scalar_subquery()
     statement = update(items).where(items.c.item_id == chosen)
     statement = statement.values(
@@ -105,10 +105,9 @@ def _granting(first: Select[Any]) -> ReturningUpdate[tuple[str]]:
         leased_at=bindparam("now"),
         lease_expires=bindparam("until"),
     )
-    return statement.returning(items.c.item_id)
+    return Prepared(statement.returning(items.c.item_id))
 
 
-# What every request does is built once: building a statement takes ten times as long as running it.
 _OWNED = and_(IS_LEASED, items.c.lease_owner == bindparam("owner"))
 _SHOWN = and_(
     items.c.item_id == bindparam("shown_item"),
@@ -120,16 +119,21 @@ _CAP = items.c.leased_at + bindparam("cap_s", type_=Double)
 _UNTIL = bindparam("until", type_=Double)
 _EXPIRY = case((_CAP < _UNTIL, _CAP), else_=_UNTIL)
 # Locked, or somebody might take it over between this look and the change that follows.
-_FIND_OWN = select(items.c.item_id, items.c.lease_expires, items.c.attempts).where(_OWNED)
-_FIND_OWN = _FIND_OWN.with_for_update()
-_PROLONG_OWN = update(items).where(_OWNED).values(lease_expires=_EXPIRY)
-_BEGIN_AGAIN = update(items).where(_OWNED)
-_BEGIN_AGAIN = _BEGIN_AGAIN.values(
-    leased_at=bindparam("now"), lease_expires=_UNTIL, attempts=items.c.attempts + 1
+_FIND_OWN = Prepared(
+    select(items.c.item_id, items.c.lease_expires, items.c.attempts).where(_OWNED).with_for_update()
 )
-_PROLONG = update(items).where(_SHOWN).values(lease_expires=_EXPIRY)
-_PROLONG = _PROLONG.returning(items.c.lease_expires)
-_FINISH = update(items).where(_SHOWN).values(state="done", **_NOBODY).returning(items.c.openings)
+_PROLONG_OWN = Prepared(update(items).where(_OWNED).values(lease_expires=_EXPIRY))
+_BEGIN_AGAIN = Prepared(
+    update(items)
+    .where(_OWNED)
+    .values(leased_at=bindparam("now"), lease_expires=_UNTIL, attempts=items.c.attempts + 1)
+)
+_PROLONG = Prepared(
+    update(items).where(_SHOWN).values(lease_expires=_EXPIRY).returning(items.c.lease_expires)
+)
+_FINISH = Prepared(
+    update(items).where(_SHOWN).values(state="done", **_NOBODY).returning(items.c.openings)
+)
 _GRANT_READY = _granting(_first_ready())
 _GRANT_EXPIRED = _granting(_first_expired(bindparam("now", type_=Double)))
 
@@ -163,10 +167,10 @@ def heartbeat(connection: Connection, held: Claim, now: float, config: QueueConf
     Raises UnknownItem, or StaleLease when the item went to somebody else.
     """
     times = {"cap_s": config.cap_s, "until": now + config.ttl_s}
-    expires = connection.execute(_PROLONG, {**held.shown(), **times}).scalar_one_or_none()
-    if expires is None:
+    row = _PROLONG.first(connection, {**held.shown(), **times})
+    if row is None:
         raise refusal(connection, held.item_id)
-    return max(0.0, float(expires) - now)
+    return max(0.0, float(row[0]) - now)
 
 
 def release(connection: Connection, held: Claim) -> None:
@@ -191,10 +195,10 @@ def skip(connection: Connection, held: Claim, config: QueueConfig) -> None:
 
 def finish(connection: Connection, held: Claim) -> int:
     """Mark an item done; returns which opening of it this answers, counted from 1."""
-    opening = connection.execute(_FINISH, held.shown()).scalar_one_or_none()
-    if opening is None:
+    row = _FINISH.first(connection, held.shown())
+    if row is None:
         raise refusal(connection, held.item_id)
-    return int(opening)
+    return int(row[0])
 
 
 def refusal(connection: Connection, item_id: str) -> UnknownItem | StaleLease:
@@ -213,20 +217,21 @@ def _end(connection: Connection, held: Claim, values: Mapping[str, Any]) -> None
 
 def _resume(connection: Connection, annotator: str, now: float, config: QueueConfig) -> str | None:
     own = {"owner": annotator}
-    row = connection.execute(_FIND_OWN, own).one_or_none()
+    row = _FIND_OWN.first(connection, own)
     if row is None:
         return None
-    if row.lease_expires > now:
+    item_id, expires, attempts = row
+    if expires > now:
         times = {"cap_s": config.cap_s, "until": now + config.ttl_s}
-        connection.execute(_PROLONG_OWN, {**own, **times})
-        return str(row.item_id)
-    if row.attempts >= config.max_attempts:
+        _PROLONG_OWN.rows(connection, {**own, **times})
+        return str(item_id)
+    if attempts >= config.max_attempts:
         _bury(connection, and_(IS_LEASED, items.c.lease_owner == annotator))
         return None
     # It ran out, but nobody took it: the same token, so that a draft of it stays valid. It counts
     # as an attempt, or an image that crashes the page would hold its annotator for ever.
-    connection.execute(_BEGIN_AGAIN, {**own, **_new_lease(now, config)})
-    return str(row.item_id)
+    _BEGIN_AGAIN.rows(connection, {**own, **_new_lease(now, config)})
+    return str(item_id)
 
 
 def _take_over(
@@ -238,13 +243,14 @@ def _take_over(
 
 def _grant(
     connection: Connection,
-    granting: ReturningUpdate[tuple[str]],
+    granting: Prepared,
     annotator: str,
     now: float,
     config: QueueConfig,
 ) -> str | None:
     given = {"owner": annotator, **_new_lease(now, config)}
-    return connection.execute(granting, given).scalar_one_or_none()
+    row = granting.first(connection, given)
+    return None if row is None else str(row[0])
 
 
 def _new_lease(now: float, config: QueueConfig) -> dict[str, float]:

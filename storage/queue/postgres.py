@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from storage.errors import StorageError, TerminalStorageError
 from storage.queue.errors import QueueUnavailable
+from storage.queue.prepared import Prepared
 
 # By class or code of SQLSTATE, what a later try can succeed after: a lost connection (08), a
 # conflict or deadlock (40), no disk, memory or connection left (53), a lock not had in time
@@ -31,8 +32,8 @@ _TRANSIENT = ("08", "40", "53", "55P03", "57P01", "57P02", "57P03", "57P05", "57
 # Nothing changes by itself: no right to (42501), no such schema (3F000), damaged (XX001, XX002),
 # a database that was dropped (57P04).
 _UNUSABLE = ("42501", "3F000", "XX001", "XX002", "57P04")
-_NOW = text("SELECT extract(epoch FROM clock_timestamp())::float8")
-_TAKE_TURN = text("SELECT pg_advisory_xact_lock(:number)")
+_NOW = Prepared(text("SELECT extract(epoch FROM clock_timestamp())::float8"))
+_TAKE_TURN = Prepared(text("SELECT pg_advisory_xact_lock(:number)"))
 # A process that hangs in a transaction, or a machine that went away, keeps its locks no longer.
 _IDLE_MS = 60_000
 _CONNECTION: Mapping[str, Any] = {
@@ -81,7 +82,8 @@ class Postgres:
 
     def now(self, connection: Connection) -> float:
         """Seconds since 1970; not the time when the transaction began, which may have waited."""
-        return float(connection.execute(_NOW).scalar_one())
+        [(seconds,)] = _NOW.rows(connection, {})
+        return float(seconds)
 
     def insert(self, table: Table) -> Insert:
         """Postgres's INSERT."""
@@ -92,7 +94,7 @@ class Postgres:
         # Locks are numbers, and whoever else uses the database has some too.
         digest = hashlib.sha256(f"maskloop queue {turn}".encode()).digest()
         number = int.from_bytes(digest[:8], "big", signed=True)
-        connection.execute(_TAKE_TURN, {"number": number})
+        _TAKE_TURN.rows(connection, {"number": number})
 
     def failure(self, error: DBAPIError) -> StorageError | None:
         """By SQLSTATE; where the server said none, the connection failed."""

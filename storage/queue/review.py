@@ -10,28 +10,18 @@ from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, upd
 from storage.failpoints import failpoint
 from storage.queue import leases, submissions
 from storage.queue.database import Database, QueueClock
-from storage.queue.documents import check_name, to_text
+from storage.queue.documents import check_name
 from storage.queue.errors import UnknownItem
 from storage.queue.items import WITHDRAWN, Item, NewItem, enqueue, item_of, select_items
 from storage.queue.leases import Claim, QueueConfig
+from storage.queue.prepared import Prepared
 from storage.queue.schema import IS_LEASED, IS_READY, STATES, items
 from storage.queue.submissions import Draft, Submission, SubmitResult
-from storage.queue.summary import Summary
+from storage.queue.work import Lease, Work
 
 # Small enough that nobody waits long for a turn to write.
 _ENQUEUE_AT_ONCE = 500
-# Built once, since every request of an annotator needs them.
-_ITEM = select_items().where(items.c.item_id == bindparam("wanted"))
-_LEASED_ITEM = _ITEM.add_columns(items.c.lease_token, items.c.lease_expires)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lease:
-    """The right to work on an item for `expires_in_s` more seconds; writes show `lease_token`."""
-
-    item: Item
-    lease_token: int
-    expires_in_s: float
+_ITEM = Prepared(select_items().where(items.c.item_id == bindparam("wanted")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +64,7 @@ class ReviewQueue:
     def __init__(self, database: Database, config: QueueConfig | None = None) -> None:
         self.database = database
         self._config = config or QueueConfig()
+        self.work = Work(database, self._config)
 
     @classmethod
     def open(
@@ -101,21 +92,11 @@ class ReviewQueue:
         Whoever holds an item gets it again with the same token. Else ready items go first, by
         priority, those skipped least often before all others; then those whose lease ran out.
         """
-        check_name("annotator", annotator)
+        step = self.work.claim(annotator)
         with self.database.write() as connection:
-            now = self.database.now(connection)
-            item_id = leases.claim(connection, annotator, now, self._config)
-            row = None
-            if item_id is not None:
-                row = connection.execute(_LEASED_ITEM, {"wanted": item_id}).one()
+            lease = step(connection)
         failpoint("lease.after_commit")
-        if row is None:
-            return None
-        return Lease(
-            item=item_of(row),
-            lease_token=row.lease_token,
-            expires_in_s=max(0.0, row.lease_expires - now),
-        )
+        return lease
 
     def peek(self, annotator: str) -> Item | None:
         """The item that `annotator` would be given after the one it holds; changes nothing.
@@ -138,8 +119,7 @@ class ReviewQueue:
         """
         held = Claim(item_id=item_id, lease_token=lease_token, annotator=annotator)
         with self.database.write() as connection:
-            now = self.database.now(connection)
-            return leases.heartbeat(connection, held, now, self._config)
+            return self.work.heartbeat(held)(connection)
 
     def check_held(self, item_id: str, lease_token: int, annotator: str) -> None:
         """Raise StaleLease or UnknownItem unless this lease is the item's, as a write would."""
@@ -179,19 +159,10 @@ class ReviewQueue:
         StaleLease, UnknownItem, IdempotencyConflict (same key, other item or body), ValueError
         for a body that is not JSON.
         """
-        draft = Draft(
-            held=Claim(
-                item_id=item_id,
-                lease_token=lease_token,
-                annotator=check_name("annotator", annotator),
-            ),
-            idempotency_key=check_name("idempotency_key", idempotency_key),
-            body=to_text("body", body),
-            summary=Summary.of(body),
-        )
+        held = Claim(item_id=item_id, lease_token=lease_token, annotator=annotator)
+        step = self.work.submit(Draft.of(held, idempotency_key, body))
         with self.database.write() as connection:
-            result = submissions.submit(connection, draft, self.database.now(connection))
-            failpoint("submit.before_commit")
+            result = step(connection)
         failpoint("submit.after_commit")
         return result
 
@@ -208,7 +179,7 @@ class ReviewQueue:
     def item(self, item_id: str) -> Item:
         """One item; raises UnknownItem."""
         with self.database.read() as connection:
-            row = connection.execute(_ITEM, {"wanted": item_id}).one_or_none()
+            row = _ITEM.first(connection, {"wanted": item_id})
         if row is None:
             raise UnknownItem(f"item {item_id}: no such item")
         return item_of(row)

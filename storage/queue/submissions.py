@@ -2,20 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, Row, func, insert, select
-from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.queue import leases
 from storage.queue.database import as_utc, by_dialect, take_turn
 from storage.queue.dialect import Dialect
-from storage.queue.documents import from_text, sha256, to_text
+from storage.queue.documents import check_name, from_text, sha256, to_text
 from storage.queue.errors import IdempotencyConflict
 from storage.queue.items import Item, item_of, select_items
 from storage.queue.leases import Claim
+from storage.queue.prepared import Prepared
 from storage.queue.schema import annotations, items, submissions
 from storage.queue.summary import Summary
 
@@ -57,6 +58,17 @@ class Draft:
     body: str
     summary: Summary
 
+    @classmethod
+    def of(cls, held: Claim, idempotency_key: str, body: Mapping[str, Any]) -> Self:
+        """A body to submit; raises ValueError for one that is not JSON, and for what is no name."""
+        check_name("annotator", held.annotator)
+        return cls(
+            held=held,
+            idempotency_key=check_name("idempotency_key", idempotency_key),
+            body=to_text("body", body),
+            summary=Summary.of(body),
+        )
+
     @property
     def submission_id(self) -> str:
         """The same for every repetition of this submission."""
@@ -77,8 +89,8 @@ def submit(connection: Connection, draft: Draft, now: float) -> SubmitResult:
     }
     body_sha256 = sha256(draft.body)
     # The primary key decides between two copies of one request; looking first would let both in.
-    inserted = connection.execute(
-        _FIRST_COPY[connection.dialect.name],
+    inserted = _FIRST_COPY[connection.dialect.name].first(
+        connection,
         {
             "annotator": draft.held.annotator,
             "idempotency_key": draft.idempotency_key,
@@ -90,7 +102,7 @@ def submit(connection: Connection, draft: Draft, now: float) -> SubmitResult:
             "at": now,
         },
     )
-    if inserted.first() is None:
+    if inserted is None:
         return _stored_answer(connection, draft, body_sha256)
     _append(connection, draft, leases.finish(connection, draft.held), body_sha256, now)
     return SubmitResult(status=201, response=response, replayed=False)
@@ -116,15 +128,17 @@ def last_seq(connection: Connection) -> int:
     return int(connection.execute(select(newest)).scalar_one())
 
 
-def _first_copy(dialect: Dialect) -> ReturningInsert[tuple[str]]:
-    """Keep a submission unless it is there; returns a row if it is new."""
+def _first_copy(dialect: Dialect) -> Prepared:
+    """Keeps a submission unless it is there; gives a row if it is new."""
     statement = dialect.insert(submissions).on_conflict_do_nothing()
-    return statement.returning(submissions.c.submission_id)
+    return Prepared(statement.returning(submissions.c.submission_id), submissions.c.keys())
 
 
-# Built once, like all that every answer does.
 _FIRST_COPY = by_dialect(_first_copy)
-_APPEND = insert(annotations)
+_APPEND = Prepared(
+    insert(annotations),
+    [column.name for column in annotations.c if column is not annotations.c.seq],
+)
 _OF_ANNOTATION = ("seq", "submission_id", "annotator", "lease_token", "body_sha256", "at")
 
 
@@ -161,8 +175,8 @@ def _append(
 ) -> None:
     # Last of all, so that other submissions wait for the commit only.
     take_turn(connection, "outbox")
-    connection.execute(
-        _APPEND,
+    _APPEND.rows(
+        connection,
         {
             "submission_id": draft.submission_id,
             "item_id": draft.held.item_id,

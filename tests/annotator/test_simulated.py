@@ -22,6 +22,7 @@ from engine.model.interactive import Answer, InteractivePredictor
 from engine.model.predictor import Predictor
 from engine.model.prompts import Prompts
 from engine.rle import Rle
+from storage.queue.leases import Claim
 
 HW = (96, 128)
 
@@ -240,13 +241,13 @@ def test_an_item_that_went_to_another_is_counted_as_lost(desk: Any) -> None:
 
 def test_it_sends_heartbeats_while_it_works(desk: Any) -> None:
     beats: list[int] = []
-    original = desk.queue.heartbeat
+    original = desk.queue.work.heartbeat
 
-    def counting(item_id: str, token: int, annotator: str) -> float:
-        beats.append(token)
-        return float(original(item_id, token, annotator))
+    def counting(held: Claim) -> Any:
+        beats.append(held.lease_token)
+        return original(held)
 
-    desk.queue.heartbeat = counting
+    desk.queue.work.heartbeat = counting
     with desk.open(heartbeat_s=0.001):
         summary = simulate(desk)
     assert summary.num_items == 3

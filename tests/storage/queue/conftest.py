@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 
 from storage.queue.items import NewItem
 from storage.queue.pointer import GateDecision, ModelPointer
-from storage.queue.review import Lease, ReviewQueue
+from storage.queue.review import ReviewQueue
 from storage.queue.schema import metadata
+from storage.queue.work import Lease
 
 
 class HandClock:

@@ -19,10 +19,11 @@ from storage.queue.errors import QueueUnavailable, StaleGeneration
 from storage.queue.leases import Claim
 from storage.queue.pointer import ModelPointer
 from storage.queue.postgres import Postgres
-from storage.queue.review import Lease, ReviewQueue
+from storage.queue.review import ReviewQueue
 from storage.queue.schema import annotations, items
 from storage.queue.submissions import Draft
 from storage.queue.summary import Summary
+from storage.queue.work import Lease
 
 pytestmark = pytest.mark.postgres
 

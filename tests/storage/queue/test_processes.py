@@ -140,6 +140,31 @@ def test_a_process_killed_at_a_failpoint_loses_nothing(
     assert check(crowd.database, acknowledged=acknowledged([journal])) == []
 
 
+@pytest.mark.parametrize(
+    ("failpoint", "num_answers"),
+    [
+        pytest.param("submit.before_commit:2", 0, id="in the middle of the group"),
+        pytest.param("submit.after_commit:1", 3, id="committed, and nobody knows"),
+    ],
+)
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_process_killed_in_a_group_of_answers_keeps_all_or_none(
+    crowd: ReviewQueue,
+    url: str,
+    make: Any,
+    tmp_path: Path,
+    failpoint: str,
+    num_answers: int,
+) -> None:
+    crowd.enqueue(make(f"item-{number}") for number in range(3))
+    journal = tmp_path / "journal"
+    finish(start(url, "ada", journal, "together", failpoint), EXIT_CODE)
+    assert acknowledged([journal]) == []
+    assert crowd.last_seq() == num_answers
+    assert check(crowd.database) == []
+    assert crowd.counts()["leased"] == 3 - num_answers
+
+
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_a_full_disk_loses_nothing_and_is_passed(
     crowd: ReviewQueue, url: str, make: Any, tmp_path: Path

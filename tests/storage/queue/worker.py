@@ -2,16 +2,22 @@
 
 worker.py URL NAME JOURNAL: claim and answer until nothing is left, and note what was acknowledged.
 worker.py URL NAME JOURNAL fill: answer until the disk is full, then go on with room again.
+worker.py URL NAME JOURNAL together: three people claim at once and answer at once.
 """
 
+import asyncio
 import os
 import resource
 import sys
 import time
 from pathlib import Path
 
+from storage.queue.awaited import AwaitedQueue
 from storage.queue.errors import QueueUnavailable, StaleLease
-from storage.queue.review import Lease, ReviewQueue
+from storage.queue.leases import Claim
+from storage.queue.review import ReviewQueue
+from storage.queue.submissions import Draft
+from storage.queue.work import Lease
 
 # Room for a few answers, not for all.
 ROOM_BYTES = 300_000
@@ -66,11 +72,26 @@ def fill(url: str, queue: ReviewQueue, name: str, journal: Path) -> None:
     work(queue, name, journal)
 
 
+async def together(queue: ReviewQueue, name: str, journal: Path) -> None:
+    awaited = AwaitedQueue(queue)
+
+    async def answer_one(person: str) -> None:
+        lease = await awaited.claim(person)
+        assert lease is not None
+        held = Claim(item_id=lease.item.item_id, lease_token=lease.lease_token, annotator=person)
+        result = await awaited.submit(Draft.of(held, held.item_id, {"by": person}))
+        note(journal, result.submission_id)
+
+    await asyncio.gather(*(answer_one(f"{name} {number}") for number in range(3)))
+
+
 def main(url: str, name: str, journal: str, how: str = "work") -> None:
     queue = ReviewQueue.open(url)
     say("open")
     if how == "fill":
         fill(url, queue, name, Path(journal))
+    elif how == "together":
+        asyncio.run(together(queue, name, Path(journal)))
     else:
         work(queue, name, Path(journal))
     queue.close()
