@@ -1,6 +1,7 @@
 """Stage 3: each image is labelled once by each model, whatever fails on the way."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -269,30 +270,31 @@ def test_parts_name_the_mask_of_their_whole(filled: Workspace, recipe: Recipe) -
 
 
 GENERATE = """
-import sys
-from dataclasses import replace
-from pathlib import Path
+import pickle, sys
 import torch
 torch.set_num_threads(1)
+from dataclasses import replace
 from flows.generation import generate_stage
 from flows.progress import Silent
-from flows.recipes import RECIPES
 from flows.settings import WorkerSettings
 from flows.workspace import open_workspace
-workspace = open_workspace(Path(sys.argv[1]))
+root, recipe = pickle.load(sys.stdin.buffer)
+workspace = open_workspace(root)
 local = replace(workspace.settings, workers=WorkerSettings(kind="local"))
-quick = RECIPES["quick"]
-recipe = replace(
-    quick, shard_size=2, generation=replace(quick.generation, points_per_side=4)
-)
 generate_stage(replace(workspace, settings=local), recipe, Silent())
 """
 
 
-def generate_in_a_process(root: Path, failpoint: str = "") -> int:
-    environment = {**os.environ, "MASKLOOP_FAILPOINT": failpoint}
-    command = [sys.executable, "-c", GENERATE, str(root)]
-    return subprocess.run(command, env=environment, cwd=PROJECT, check=False).returncode
+def killed_at(point: str, root: Path, recipe: Recipe) -> None:
+    """Generate in a process that dies there."""
+    process = subprocess.run(
+        [sys.executable, "-c", GENERATE],
+        input=pickle.dumps((root, recipe)),
+        env={**os.environ, "MASKLOOP_FAILPOINT": point},
+        cwd=PROJECT,
+        check=False,
+    )
+    assert process.returncode == 137
 
 
 @pytest.mark.slow
@@ -309,11 +311,12 @@ def generate_in_a_process(root: Path, failpoint: str = "") -> int:
     ],
 )
 def test_killed_anywhere_each_image_is_labelled_once(
-    filled: Workspace, point: str, runs: list[str]
+    filled: Workspace, recipe: Recipe, point: str, runs: list[str]
 ) -> None:
-    assert generate_in_a_process(filled.root, point) == 137
-    assert generate_in_a_process(filled.root) == 0
+    small = replace(recipe, shard_size=2)
+    killed_at(point, filled.root, small)
     opened = open_workspace(filled.root)
+    generate_stage(on(opened, "local"), small, Silent())
     assert each_image_once(opened)
     assert fsck(opened) == []
     rows = opened.lake.rows("SELECT status FROM runs WHERE stage = 'generate' ORDER BY started_at")
