@@ -33,6 +33,23 @@ def on(workspace: Workspace, kind: str) -> Workspace:
     return replace(workspace, settings=replace(workspace.settings, workers=workers))
 
 
+@pytest.fixture(scope="module")
+def labelled_root(
+    filled_root: Path, recipe: Recipe, copied: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    root = tmp_path_factory.mktemp("labelled") / "workspace"
+    with copied(filled_root, root) as opened:
+        generate_stage(on(opened, "local"), recipe, Silent())
+    return root
+
+
+@pytest.fixture
+def labelled(labelled_root: Path, copied: Any, tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace whose images have their set, in this process."""
+    with copied(labelled_root, tmp_path / "labelled") as opened:
+        yield on(opened, "local")
+
+
 def count(workspace: Workspace, table: str) -> int:
     return int(workspace.lake.rows(f"SELECT count(*) AS n FROM {table}")[0]["n"])
 
@@ -93,9 +110,8 @@ def test_a_recipe_of_another_architecture_labels_with_the_model_that_serves(
     assert run == {"recipe": "other", "model_version": "v1"}
 
 
-def test_every_automatic_mask_joins_to_its_model_and_run(filled: Workspace, recipe: Recipe) -> None:
-    generate_stage(on(filled, "local"), recipe, Silent())
-    orphans = filled.lake.rows(
+def test_every_automatic_mask_joins_to_its_model_and_run(labelled: Workspace) -> None:
+    orphans = labelled.lake.rows(
         """SELECT m.mask_id FROM masks m
            LEFT JOIN model_versions v ON m.model_version = v.version
            LEFT JOIN runs r ON m.run_id = r.run_id
@@ -104,21 +120,21 @@ def test_every_automatic_mask_joins_to_its_model_and_run(filled: Workspace, reci
     assert orphans == []
 
 
-def test_a_second_run_has_nothing_to_do(filled: Workspace, recipe: Recipe) -> None:
-    generate_stage(on(filled, "local"), recipe, Silent())
-    before = filled.lake.snapshot()
-    again = generate_stage(on(filled, "local"), recipe, Silent())
+def test_a_second_run_has_nothing_to_do(labelled: Workspace, recipe: Recipe) -> None:
+    before = labelled.lake.snapshot()
+    again = generate_stage(labelled, recipe, Silent())
     assert (again.run_id, again.num_images) == (None, 0)
-    assert filled.lake.snapshot() == before
+    assert labelled.lake.snapshot() == before
 
 
-def test_another_config_labels_again_and_keeps_the_first(filled: Workspace, recipe: Recipe) -> None:
-    generate_stage(on(filled, "local"), recipe, Silent())
+def test_another_config_labels_again_and_keeps_the_first(
+    labelled: Workspace, recipe: Recipe
+) -> None:
     other = replace(recipe, generation=replace(recipe.generation, pred_iou_thresh=0.01))
-    assert generate_stage(on(filled, "local"), other, Silent()).num_images > 0
-    hashes = filled.lake.rows("SELECT DISTINCT config_hash FROM image_sets")
+    assert generate_stage(labelled, other, Silent()).num_images > 0
+    hashes = labelled.lake.rows("SELECT DISTINCT config_hash FROM image_sets")
     assert len(hashes) == 2
-    assert fsck(filled) == []
+    assert fsck(labelled) == []
 
 
 def test_one_bad_image_costs_itself_only_and_gets_another_chance(
@@ -161,21 +177,20 @@ def test_a_persons_mask_is_never_covered(filled: Workspace, recipe: Recipe) -> N
     assert shown[0]["n"] == 0
 
 
-def test_redoing_adds_a_set_that_stands(filled: Workspace, recipe: Recipe) -> None:
-    here = on(filled, "local")
-    first = generate_stage(here, recipe, Silent())
-    number = count(filled, "images")
+def test_redoing_adds_a_set_that_stands(labelled: Workspace, recipe: Recipe) -> None:
+    number = count(labelled, "images")
+    [first] = labelled.lake.rows("SELECT count(*) AS n FROM masks WHERE stage = 'auto'")
     for turn in (1, 2):
-        again = generate_stage(here, recipe, Silent(), redo=True)
-        assert (again.num_images, again.num_masks) == (number, first.num_masks)
-        assert count(filled, "image_sets") == (turn + 1) * number
-        standing = filled.lake.rows(
+        again = generate_stage(labelled, recipe, Silent(), redo=True)
+        assert (again.num_images, again.num_masks) == (number, first["n"])
+        assert count(labelled, "image_sets") == (turn + 1) * number
+        standing = labelled.lake.rows(
             "SELECT DISTINCT run_id FROM current_masks WHERE stage = 'auto'"
         )
         assert standing == [{"run_id": again.run_id}]
     # The first set still counts: nothing is missing.
-    assert generate_stage(here, recipe, Silent()).run_id is None
-    assert fsck(filled) == []
+    assert generate_stage(labelled, recipe, Silent()).run_id is None
+    assert fsck(labelled) == []
 
 
 def test_a_redoing_that_was_stopped_goes_on(filled: Workspace, recipe: Recipe) -> None:
