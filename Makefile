@@ -33,10 +33,10 @@ demo: $(STAMP) ## the whole loop on drawn images, about a quarter of an hour on 
 	@$(BIN)/maskloop demo
 
 test: $(STAMP) ## the fast tests (ARGS="..." goes to pytest)
-	@sh infra/test.sh $(BIN)/python $(ARGS)
+	@sh infra/test.sh $(BIN)/python fast $(ARGS)
 
 test-slow: $(STAMP) ## chaos, fuzz and scale (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest -m slow --durations 30 $(ARGS)
+	@sh infra/test.sh $(BIN)/python slow $(ARGS)
 
 pretrain: $(STAMP) ## the weights that ship, from nothing: an hour on a GPU, days on 2 cores; run again to resume
 	@$(BIN)/python -m engine.training.pretrain --out build/pretrain-first.safetensors

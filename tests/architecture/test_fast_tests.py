@@ -1,4 +1,7 @@
-"""`make test` runs the flows' tests beside the engine's, the rest and the page's."""
+"""`make test` runs the flows' tests beside the engine's, the rest and the page's.
+
+`make test-slow` runs those of the flows beside the rest.
+"""
 
 import os
 import signal
@@ -30,14 +33,20 @@ def program(path: Path, text: str) -> Path:
 
 
 def run(
-    folder: Path, *arguments: str, engine: int = 0, rest: int = 0, flows: int = 0, page: int = 0
+    folder: Path,
+    *arguments: str,
+    speed: str = "fast",
+    engine: int = 0,
+    rest: int = 0,
+    flows: int = 0,
+    page: int = 0,
 ) -> tuple[int, list[str]]:
     """The exit code, and what each runner of tests was told."""
     python = program(folder / "python", PYTHON)
     program(folder / "npm", NPM)
     program(folder / "node", "#!/bin/sh\n")
     done = subprocess.run(
-        ["sh", SCRIPT, python, *arguments],
+        ["sh", SCRIPT, python, speed, *arguments],
         cwd=folder,
         env={
             **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
@@ -59,7 +68,7 @@ def test_four_share_all_tests(tmp_path: Path) -> None:
     code, told = run(tmp_path)
     assert code == 0
     flows, engine, rest, page = told
-    assert flows == "flows: -m pytest --durations 30 tests/flows"
+    assert flows == "flows: -m pytest -m not slow --durations 30 tests/flows"
     assert engine.endswith("-p absent_packages tests/engine")
     assert rest.endswith(" --ignore tests/engine --ignore tests/flows")
     assert page == "page: test"
@@ -78,7 +87,9 @@ def test_told_to_stop_it_takes_all_along(tmp_path: Path) -> None:
     python = program(
         tmp_path / "python", f'#!/bin/sh\necho "$$" >>{tmp_path}/pids\nexec sleep 600\n'
     )
-    script = subprocess.Popen(["sh", SCRIPT, python], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    script = subprocess.Popen(
+        ["sh", SCRIPT, python, "fast"], cwd=tmp_path, stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 20
     pids: list[int] = []
     while len(pids) < 2 and time.monotonic() < deadline:
@@ -110,4 +121,13 @@ def is_running(pid: int) -> bool:
 
 
 def test_arguments_go_to_one(tmp_path: Path) -> None:
-    assert run(tmp_path, "-k", "rle", flows=3) == (3, ["flows: -m pytest -k rle"])
+    assert run(tmp_path, "-k", "rle", flows=3) == (3, ["flows: -m pytest -m not slow -k rle"])
+
+
+def test_the_slow_ones_are_shared_by_two(tmp_path: Path) -> None:
+    code, told = run(tmp_path, speed="slow", rest=1)
+    assert code == 1
+    flows, rest = told
+    assert flows == "flows: -m pytest -m slow --durations 30 tests/flows"
+    assert rest.startswith("rest: -m pytest -m slow ")
+    assert rest.endswith(" --ignore tests/flows")

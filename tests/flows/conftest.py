@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,41 +99,54 @@ def empty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+Copied = Callable[[Path, Path], AbstractContextManager[Workspace]]
+
+
+@pytest.fixture(scope="session")
+def copied() -> Copied:
+    """Opens a copy of a workspace, and closes it."""
+
+    @contextmanager
+    def open_copy(root: Path, to: Path) -> Iterator[Workspace]:
+        shutil.copytree(root, to)
+        opened = workspaces.open_workspace(to)
+        try:
+            yield opened
+        finally:
+            close(opened)
+
+    return open_copy
+
+
 @pytest.fixture
-def workspace(empty_root: Path, tmp_path: Path) -> Iterator[Workspace]:
+def workspace(empty_root: Path, tmp_path: Path, copied: Copied) -> Iterator[Workspace]:
     """An empty workspace in a folder of its own."""
-    root = tmp_path / "workspace"
-    shutil.copytree(empty_root, root)
-    opened = workspaces.open_workspace(root)
-    yield opened
-    close(opened)
+    with copied(empty_root, tmp_path / "workspace") as opened:
+        yield opened
 
 
 GOLD = ("scene-01.png", "scene-02.png", "scene-03.png")
 
 
 @pytest.fixture(scope="session")
-def filled_root(empty_root: Path, drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled_root(
+    empty_root: Path, drawn: Drawn, copied: Copied, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The drawn images imported: three gold ones, about half of the others labelled."""
     root = tmp_path_factory.mktemp("filled") / "workspace"
-    shutil.copytree(empty_root, root)
     gold_list = root.parent / "gold.txt"
     gold_list.write_text("\n".join(GOLD))
-    opened = workspaces.open_workspace(root)
     options = ImportOptions(labelled=0.5, gold_list=gold_list)
-    import_coco(opened, drawn.truth, drawn.folder, options, lambda _done, _total: None)
-    close(opened)
+    with copied(empty_root, root) as opened:
+        import_coco(opened, drawn.truth, drawn.folder, options, lambda _done, _total: None)
     return root
 
 
 @pytest.fixture
-def filled(filled_root: Path, tmp_path: Path) -> Iterator[Workspace]:
+def filled(filled_root: Path, tmp_path: Path, copied: Copied) -> Iterator[Workspace]:
     """A workspace with the drawn images."""
-    root = tmp_path / "filled"
-    shutil.copytree(filled_root, root)
-    opened = workspaces.open_workspace(root)
-    yield opened
-    close(opened)
+    with copied(filled_root, tmp_path / "filled") as opened:
+        yield opened
 
 
 Import = Callable[..., IntakeReport]

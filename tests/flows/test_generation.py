@@ -1,6 +1,7 @@
 """Stage 3: each image is labelled once by each model, whatever fails on the way."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,23 @@ PROJECT = Path(__file__).parents[2]
 def on(workspace: Workspace, kind: str) -> Workspace:
     workers = WorkerSettings(kind="ray" if kind == "ray" else "local")
     return replace(workspace, settings=replace(workspace.settings, workers=workers))
+
+
+@pytest.fixture(scope="module")
+def labelled_root(
+    filled_root: Path, recipe: Recipe, copied: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    root = tmp_path_factory.mktemp("labelled") / "workspace"
+    with copied(filled_root, root) as opened:
+        generate_stage(on(opened, "local"), recipe, Silent())
+    return root
+
+
+@pytest.fixture
+def labelled(labelled_root: Path, copied: Any, tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace whose images have their set, in this process."""
+    with copied(labelled_root, tmp_path / "labelled") as opened:
+        yield on(opened, "local")
 
 
 def count(workspace: Workspace, table: str) -> int:
@@ -92,9 +110,8 @@ def test_a_recipe_of_another_architecture_labels_with_the_model_that_serves(
     assert run == {"recipe": "other", "model_version": "v1"}
 
 
-def test_every_automatic_mask_joins_to_its_model_and_run(filled: Workspace, recipe: Recipe) -> None:
-    generate_stage(on(filled, "local"), recipe, Silent())
-    orphans = filled.lake.rows(
+def test_every_automatic_mask_joins_to_its_model_and_run(labelled: Workspace) -> None:
+    orphans = labelled.lake.rows(
         """SELECT m.mask_id FROM masks m
            LEFT JOIN model_versions v ON m.model_version = v.version
            LEFT JOIN runs r ON m.run_id = r.run_id
@@ -103,21 +120,21 @@ def test_every_automatic_mask_joins_to_its_model_and_run(filled: Workspace, reci
     assert orphans == []
 
 
-def test_a_second_run_has_nothing_to_do(filled: Workspace, recipe: Recipe) -> None:
-    generate_stage(on(filled, "local"), recipe, Silent())
-    before = filled.lake.snapshot()
-    again = generate_stage(on(filled, "local"), recipe, Silent())
+def test_a_second_run_has_nothing_to_do(labelled: Workspace, recipe: Recipe) -> None:
+    before = labelled.lake.snapshot()
+    again = generate_stage(labelled, recipe, Silent())
     assert (again.run_id, again.num_images) == (None, 0)
-    assert filled.lake.snapshot() == before
+    assert labelled.lake.snapshot() == before
 
 
-def test_another_config_labels_again_and_keeps_the_first(filled: Workspace, recipe: Recipe) -> None:
-    generate_stage(on(filled, "local"), recipe, Silent())
+def test_another_config_labels_again_and_keeps_the_first(
+    labelled: Workspace, recipe: Recipe
+) -> None:
     other = replace(recipe, generation=replace(recipe.generation, pred_iou_thresh=0.01))
-    assert generate_stage(on(filled, "local"), other, Silent()).num_images > 0
-    hashes = filled.lake.rows("SELECT DISTINCT config_hash FROM image_sets")
+    assert generate_stage(labelled, other, Silent()).num_images > 0
+    hashes = labelled.lake.rows("SELECT DISTINCT config_hash FROM image_sets")
     assert len(hashes) == 2
-    assert fsck(filled) == []
+    assert fsck(labelled) == []
 
 
 def test_one_bad_image_costs_itself_only_and_gets_another_chance(
@@ -160,21 +177,20 @@ def test_a_persons_mask_is_never_covered(filled: Workspace, recipe: Recipe) -> N
     assert shown[0]["n"] == 0
 
 
-def test_redoing_adds_a_set_that_stands(filled: Workspace, recipe: Recipe) -> None:
-    here = on(filled, "local")
-    first = generate_stage(here, recipe, Silent())
-    number = count(filled, "images")
+def test_redoing_adds_a_set_that_stands(labelled: Workspace, recipe: Recipe) -> None:
+    number = count(labelled, "images")
+    [first] = labelled.lake.rows("SELECT count(*) AS n FROM masks WHERE stage = 'auto'")
     for turn in (1, 2):
-        again = generate_stage(here, recipe, Silent(), redo=True)
-        assert (again.num_images, again.num_masks) == (number, first.num_masks)
-        assert count(filled, "image_sets") == (turn + 1) * number
-        standing = filled.lake.rows(
+        again = generate_stage(labelled, recipe, Silent(), redo=True)
+        assert (again.num_images, again.num_masks) == (number, first["n"])
+        assert count(labelled, "image_sets") == (turn + 1) * number
+        standing = labelled.lake.rows(
             "SELECT DISTINCT run_id FROM current_masks WHERE stage = 'auto'"
         )
         assert standing == [{"run_id": again.run_id}]
     # The first set still counts: nothing is missing.
-    assert generate_stage(here, recipe, Silent()).run_id is None
-    assert fsck(filled) == []
+    assert generate_stage(labelled, recipe, Silent()).run_id is None
+    assert fsck(labelled) == []
 
 
 def test_a_redoing_that_was_stopped_goes_on(filled: Workspace, recipe: Recipe) -> None:
@@ -269,30 +285,31 @@ def test_parts_name_the_mask_of_their_whole(filled: Workspace, recipe: Recipe) -
 
 
 GENERATE = """
-import sys
-from dataclasses import replace
-from pathlib import Path
+import pickle, sys
 import torch
 torch.set_num_threads(1)
+from dataclasses import replace
 from flows.generation import generate_stage
 from flows.progress import Silent
-from flows.recipes import RECIPES
 from flows.settings import WorkerSettings
 from flows.workspace import open_workspace
-workspace = open_workspace(Path(sys.argv[1]))
+root, recipe = pickle.load(sys.stdin.buffer)
+workspace = open_workspace(root)
 local = replace(workspace.settings, workers=WorkerSettings(kind="local"))
-quick = RECIPES["quick"]
-recipe = replace(
-    quick, shard_size=2, generation=replace(quick.generation, points_per_side=4)
-)
 generate_stage(replace(workspace, settings=local), recipe, Silent())
 """
 
 
-def generate_in_a_process(root: Path, failpoint: str = "") -> int:
-    environment = {**os.environ, "MASKLOOP_FAILPOINT": failpoint}
-    command = [sys.executable, "-c", GENERATE, str(root)]
-    return subprocess.run(command, env=environment, cwd=PROJECT, check=False).returncode
+def killed_at(point: str, root: Path, recipe: Recipe) -> None:
+    """Generate in a process that dies there."""
+    process = subprocess.run(
+        [sys.executable, "-c", GENERATE],
+        input=pickle.dumps((root, recipe)),
+        env={**os.environ, "MASKLOOP_FAILPOINT": point},
+        cwd=PROJECT,
+        check=False,
+    )
+    assert process.returncode == 137
 
 
 @pytest.mark.slow
@@ -309,11 +326,12 @@ def generate_in_a_process(root: Path, failpoint: str = "") -> int:
     ],
 )
 def test_killed_anywhere_each_image_is_labelled_once(
-    filled: Workspace, point: str, runs: list[str]
+    filled: Workspace, recipe: Recipe, point: str, runs: list[str]
 ) -> None:
-    assert generate_in_a_process(filled.root, point) == 137
-    assert generate_in_a_process(filled.root) == 0
+    small = replace(recipe, shard_size=2)
+    killed_at(point, filled.root, small)
     opened = open_workspace(filled.root)
+    generate_stage(on(opened, "local"), small, Silent())
     assert each_image_once(opened)
     assert fsck(opened) == []
     rows = opened.lake.rows("SELECT status FROM runs WHERE stage = 'generate' ORDER BY started_at")

@@ -1,6 +1,5 @@
 """The whole loop on drawn images: what each turn leaves, and that it goes on where it stopped."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from flows.recipes import Recipe
 from flows.runs import Turn
 from flows.settings import WorkerSettings
 from flows.training import TrainOutcome, TrainRequest, train_stage
-from flows.workspace import Workspace, open_workspace
+from flows.workspace import Workspace
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -45,7 +44,7 @@ class Here:
             raise KeyboardInterrupt
 
     def train(self, turn: Turn, request: TrainRequest) -> TrainOutcome:
-        self._go("train", turn)
+        self._go("control" if request.control else "train", turn)
         return train_stage(self.workspace, self.recipe, self.progress, turn=turn, request=request)
 
     def assist(self, turn: Turn) -> AssistOutcome:
@@ -69,20 +68,43 @@ class Here:
         return generate_stage(here, self.recipe, self.progress, turn=turn)
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """A loop that was stopped once and ran again, and what was called either time."""
+
+    workspace: Workspace
+    before: list[str]
+    after: list[str]
+
+
 @pytest.fixture(scope="module")
-def looped(
-    filled_root: Path, drawn, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workspace]:
-    """A workspace after two turns with the simulated annotator and a control."""
-    root = tmp_path_factory.mktemp("looped") / "workspace"
-    shutil.copytree(filled_root, root)
-    opened = open_workspace(root)
+def stopped(
+    filled_root: Path, drawn, recipe: Recipe, copied, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stopped]:
+    """Two turns with the simulated annotator and a control, stopped in the middle of the first."""
     config = LoopConfig(annotate="simulated", truth=drawn.truth, control=True)
-    run_loop(opened, recipe, config, Here(opened, recipe, config), Silent())
-    yield opened
-    opened.queue.close()
-    opened.pointer.close()
-    opened.lake.close()
+    with copied(filled_root, tmp_path_factory.mktemp("looped") / "workspace") as opened:
+        first = Here(opened, recipe, config, stop_before="merge 1")
+        with pytest.raises(KeyboardInterrupt):
+            run_loop(opened, recipe, config, first, Silent())
+        second = Here(opened, recipe, config)
+        run_loop(opened, recipe, config, second, Silent())
+        yield Stopped(opened, first.called, second.called)
+
+
+@pytest.fixture
+def looped(stopped: Stopped) -> Workspace:
+    return stopped.workspace
+
+
+def test_a_loop_that_was_stopped_goes_on_where_it_stopped(stopped: Stopped) -> None:
+    assert stopped.before == ["train 1", "assist 1", "review 1", "merge 1"]
+    assert stopped.after == [
+        "merge 1",
+        *("train 2", "control 2", "assist 2", "review 2", "merge 2"),
+        *("train 3", "control 3", "generate 3"),
+    ]
+    assert len(stopped.workspace.lake.rows("SELECT 1 FROM runs WHERE stage = 'loop'")) == 1
 
 
 def test_each_step_of_each_turn_was_done_once(looped: Workspace) -> None:
@@ -165,21 +187,6 @@ def test_the_masks_can_be_exported(looped: Workspace, tmp_path: Path) -> None:
     written = export_coco(looped, tmp_path / "masks.json")
     standing = looped.lake.rows("SELECT count(*) AS n FROM current_masks")[0]["n"]
     assert written["masks"] == standing > 0
-
-
-def test_a_loop_that_was_stopped_goes_on_where_it_stopped(
-    filled: Workspace, drawn, recipe: Recipe
-) -> None:
-    config = LoopConfig(iterations=1, annotate="simulated", truth=drawn.truth)
-    first = Here(filled, recipe, config, stop_before="merge 1")
-    with pytest.raises(KeyboardInterrupt):
-        run_loop(filled, recipe, config, first, Silent())
-    second = Here(filled, recipe, config)
-    run_loop(filled, recipe, config, second, Silent())
-    assert first.called == ["train 1", "assist 1", "review 1", "merge 1"]
-    assert second.called == ["merge 1", "train 2", "generate 2"]
-    assert len(filled.lake.rows("SELECT 1 FROM runs WHERE stage = 'loop'")) == 1
-    assert fsck(filled) == []
 
 
 class Person(Silent):

@@ -113,11 +113,7 @@ def err() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-@pytest.mark.parametrize(
-    ("cluster", "fault"),
-    [(0, die), (0, hang), (1, die), (1, hang), (1, err)],
-    indirect=["cluster"],
-)
+@pytest.mark.parametrize("fault", [die, hang, err])
 def test_a_fault_costs_a_try_and_no_image(
     filled: Workspace,
     small_shards: Recipe,

@@ -1,7 +1,9 @@
 """Other thresholds on kept candidates: the masks of generating again, committed as they are."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,19 +26,41 @@ GRID = GenerationConfig(
 )
 
 
+def local(workspace: Workspace) -> Workspace:
+    workers = WorkerSettings(kind="local")
+    return replace(workspace, settings=replace(workspace.settings, workers=workers))
+
+
 @pytest.fixture
 def here(filled: Workspace) -> Workspace:
-    return replace(filled, settings=replace(filled.settings, workers=WorkerSettings(kind="local")))
+    return local(filled)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plain(recipe: Recipe) -> Recipe:
     return replace(recipe, generation=GRID)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def keeping(plain: Recipe) -> Recipe:
     return replace(plain, keep_candidates=True)
+
+
+@pytest.fixture(scope="module")
+def kept_root(
+    filled_root: Path, keeping: Recipe, copied: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    root = tmp_path_factory.mktemp("kept") / "workspace"
+    with copied(filled_root, root) as opened:
+        generate_stage(local(opened), keeping, Silent())
+    return root
+
+
+@pytest.fixture
+def kept(kept_root: Path, copied: Any, tmp_path: Path) -> Iterator[Workspace]:
+    """A workspace whose images have masks and their candidates."""
+    with copied(kept_root, tmp_path / "kept") as opened:
+        yield local(opened)
 
 
 def masks_of(workspace: Workspace, config_hash: str) -> list[Any]:
@@ -56,33 +80,29 @@ def masks_of(workspace: Workspace, config_hash: str) -> list[Any]:
         {"box_nms_thresh": 1.0, "mask_nms_thresh": 1.0, "containment_thresh": 1.0},
     ],
 )
-def test_replayed_is_generated(
-    here: Workspace, plain: Recipe, keeping: Recipe, changes: dict[str, Any]
-) -> None:
-    generate_stage(here, keeping, Silent())
-    replayed = replay_stage(here, plain, changes, Silent())
+def test_replayed_is_generated(kept: Workspace, plain: Recipe, changes: dict[str, Any]) -> None:
+    replayed = replay_stage(kept, plain, changes, Silent())
     other = replace(plain, generation=replace(GRID, **changes))
-    found = masks_of(here, other.generation_key())
+    found = masks_of(kept, other.generation_key())
     assert replayed.num_masks == len(found) > 0
-    assert replayed.num_images == here.lake.rows("SELECT count(*) AS n FROM images")[0]["n"]
+    assert replayed.num_images == kept.lake.rows("SELECT count(*) AS n FROM images")[0]["n"]
     # The same set once more, by a recipe that has to run the model.
     again = replace(other, keep_candidates=True)
-    generated = generate_stage(here, again, Silent())
+    generated = generate_stage(kept, again, Silent())
     assert generated.run_id is not None
-    assert masks_of(here, again.generation_key()) == found
-    assert fsck(here) == []
+    assert masks_of(kept, again.generation_key()) == found
+    assert fsck(kept) == []
 
 
-def test_what_was_replayed_stands(here: Workspace, plain: Recipe, keeping: Recipe) -> None:
-    generate_stage(here, keeping, Silent())
-    outcome = replay_stage(here, plain, {"pred_iou_thresh": 0.8}, Silent())
-    [row] = here.lake.rows("SELECT count(*) AS n FROM current_masks WHERE stage = 'auto'")
-    suppressed = here.lake.rows("SELECT count(*) AS n FROM suppressions")[0]["n"]
+def test_what_was_replayed_stands(kept: Workspace, plain: Recipe) -> None:
+    outcome = replay_stage(kept, plain, {"pred_iou_thresh": 0.8}, Silent())
+    [row] = kept.lake.rows("SELECT count(*) AS n FROM current_masks WHERE stage = 'auto'")
+    suppressed = kept.lake.rows("SELECT count(*) AS n FROM suppressions")[0]["n"]
     assert outcome.num_masks - suppressed <= row["n"] <= outcome.num_masks
-    [run] = here.lake.rows("SELECT * FROM runs WHERE stage = 'replay'")
+    [run] = kept.lake.rows("SELECT * FROM runs WHERE stage = 'replay'")
     assert (run["status"], run["num_masks"]) == ("done", outcome.num_masks)
     assert json.loads(run["config"])["pred_iou_thresh"] == 0.8
-    assert replay_stage(here, plain, {"pred_iou_thresh": 0.8}, Silent()).run_id is None
+    assert replay_stage(kept, plain, {"pred_iou_thresh": 0.8}, Silent()).run_id is None
 
 
 def standing(workspace: Workspace) -> set[str]:
@@ -90,18 +110,17 @@ def standing(workspace: Workspace) -> set[str]:
     return {row["config_hash"] for row in rows}
 
 
-def test_an_earlier_set_can_stand_again(here: Workspace, plain: Recipe, keeping: Recipe) -> None:
-    generate_stage(here, keeping, Silent())
+def test_an_earlier_set_can_stand_again(kept: Workspace, plain: Recipe, keeping: Recipe) -> None:
     keys = []
     for changes in ({"pred_iou_thresh": 0.6}, {"pred_iou_thresh": 0.5}):
-        replay_stage(here, plain, changes, Silent())
+        replay_stage(kept, plain, changes, Silent())
         keys.append(replace(plain, generation=replace(GRID, **changes)).generation_key())
-    assert standing(here) == {keys[1]}
-    assert replay_stage(here, plain, {"pred_iou_thresh": 0.6}, Silent()).run_id is None
-    assert standing(here) == {keys[0]}
-    assert replay_stage(here, plain, {}, Silent()).run_id is None
-    assert standing(here) == {keeping.generation_key()}
-    assert fsck(here) == []
+    assert standing(kept) == {keys[1]}
+    assert replay_stage(kept, plain, {"pred_iou_thresh": 0.6}, Silent()).run_id is None
+    assert standing(kept) == {keys[0]}
+    assert replay_stage(kept, plain, {}, Silent()).run_id is None
+    assert standing(kept) == {keeping.generation_key()}
+    assert fsck(kept) == []
 
 
 def test_an_image_without_candidates_keeps_its_masks(
@@ -121,9 +140,8 @@ def test_an_image_without_candidates_keeps_its_masks(
     assert fsck(here) == []
 
 
-def test_candidates_say_why_they_went(here: Workspace, keeping: Recipe) -> None:
-    generate_stage(here, keeping, Silent())
-    for row in here.lake.rows(
+def test_candidates_say_why_they_went(kept: Workspace) -> None:
+    for row in kept.lake.rows(
         """SELECT s.num_masks, s.num_candidates, count(*) AS n,
                   count(*) FILTER (rejected_because IS NULL) AS kept
            FROM candidates c JOIN image_sets s USING (image_id, model_version, config_hash)
@@ -131,13 +149,13 @@ def test_candidates_say_why_they_went(here: Workspace, keeping: Recipe) -> None:
     ):
         assert row["n"] == row["num_candidates"]
         assert row["kept"] == row["num_masks"]
-    [kept] = here.lake.rows(
+    [found] = kept.lake.rows(
         """SELECT count(*) AS n FROM candidates c JOIN masks m
            ON m.image_id = c.image_id AND m.point_coords = c.point_coords
               AND m.segmentation = c.segmentation
            WHERE c.rejected_because IS NULL AND m.stage = 'auto'"""
     )
-    assert kept["n"] == here.lake.rows("SELECT sum(num_masks) AS n FROM image_sets")[0]["n"]
+    assert found["n"] == kept.lake.rows("SELECT sum(num_masks) AS n FROM image_sets")[0]["n"]
 
 
 def test_a_set_with_candidates_will_do_and_one_without_does_not(

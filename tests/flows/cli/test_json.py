@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_fsck_of_a_sound_store_and_of_a_broken_one(cli: Cli, at_home: Workspace)
 @pytest.fixture
 def tiny(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test's recipe under a name that commands know."""
-    monkeypatch.setitem(recipes.RECIPES, "tiny", recipe)
+    monkeypatch.setitem(recipes.RECIPES, "tiny", replace(recipe, name="tiny"))
     return "tiny"
 
 

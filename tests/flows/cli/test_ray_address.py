@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[3]
 
 def wait_for_metric(name: str) -> None:
     """Until a node tells it Prometheus, and that the dashboard; they do so every few seconds."""
-    for _ in range(60):
+    for _ in range(180):
         told = "".join(
             httpx.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}").text
             for node in ray.nodes()

@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from flows.workspace import Workspace
 
 
+@pytest.mark.slow
 def test_the_command(cli: Callable[..., Any], at_home: Workspace) -> None:
     (at_home.root / "maskloop.toml").write_text(
         'version = 1\nrecipe = "demo-quick"\n[workers]\nkind = "local"\n'

@@ -45,6 +45,12 @@ JUMPS = st.sampled_from([-300.0, -1.0, 1.0, 60.0, 119.0, 120.0, 300.0])
 DEATHS = st.sampled_from([None] * 22 + ["before", "after"])
 # Of the whole check, which reads all there is; what it finds does not go away.
 CHECK_EVERY = 20
+# Made once: to build them takes longer than to ask them.
+STATES = select(
+    *(items.c[name] for name in ("item_id", "state", "lease_owner", "lease_token")),
+    *(items.c[name] for name in ("attempts", "skips")),
+)
+OUTBOX = select(annotations.c.submission_id).order_by(annotations.c.seq)
 
 
 @dataclass
@@ -343,11 +349,9 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def both_are_alike(self) -> None:
-        names = ("item_id", "state", "lease_owner", "lease_token", "attempts", "skips")
         with self.database.read() as connection:
-            found = connection.execute(select(*(items.c[name] for name in names))).all()
-            outbox = select(annotations.c.submission_id).order_by(annotations.c.seq)
-            assert list(connection.execute(outbox).scalars()) == self.model.outbox
+            found = connection.execute(STATES).all()
+            assert list(connection.execute(OUTBOX).scalars()) == self.model.outbox
         assert {tuple(row) for row in found} == {
             (name, item.state, item.owner, item.token, item.attempts, item.skips)
             for name, item in self.model.items.items()
