@@ -144,13 +144,13 @@ class Annotator:
 async def crowd(
     url: str,
     answer: Mapping[str, Any],
+    journal: Journal,
     *,
     num: int,
     think_s: float,
     goes_on: Callable[[], bool],
-) -> Journal:
-    """`num` annotators at the server for as long as it `goes_on`; returns what happened to them."""
-    journal = Journal()
+) -> None:
+    """`num` annotators at the server for as long as it `goes_on`, who write into the journal."""
     content = json.dumps(answer).encode()
     lag = asyncio.create_task(_watch_lag(journal))
     # As many connections as there are people, each of which has one of their own in a browser.
@@ -160,7 +160,6 @@ async def crowd(
         people = [Annotator(f"person {number}", http, journal) for number in range(num)]
         await asyncio.gather(*(person.work(content, think_s, goes_on) for person in people))
     lag.cancel()
-    return journal
 
 
 async def _watch_lag(journal: Journal) -> None:

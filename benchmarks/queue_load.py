@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +197,10 @@ def serve(root: Path, port: int) -> None:
 
 
 class Faults:
-    """Kills and restarts, spread over the time of the load, which lasts until they are done."""
+    """Kills and restarts, spread over the time of the load, which lasts until they are done.
+
+    However slow the machine, between two of them an answer at least is acknowledged.
+    """
 
     def __init__(self, load: Load, server: Server, postgres: LocalPostgres | None) -> None:
         self._load = load
@@ -205,12 +208,15 @@ class Faults:
         self._postgres = postgres
         self.done: Counter[str] = Counter()
 
-    def happen(self) -> None:
-        """All of them, one after the other."""
+    def happen(self, journal: Journal, work: "Future[None]") -> None:
+        """All of them, one after the other, at annotators who `work` and keep this journal."""
         plan = ["kill"] * self._load.kills + ["restart"] * self._load.restarts
         random.shuffle(plan)
         for fault in plan:
+            told = len(journal.acknowledged)
             time.sleep(self._load.seconds / len(plan) * random.uniform(0.2, 0.8))
+            while len(journal.acknowledged) == told and not work.done():
+                time.sleep(0.05)
             if fault == "kill":
                 self._server.kill()
                 self._server.start()
@@ -223,9 +229,11 @@ def under_load(load: Load, server: Server, faults: Faults) -> Journal:
     """What the annotators went through."""
     until = time.monotonic() + load.seconds
     over = threading.Event()
+    journal = Journal()
     annotators = crowd(
         server.url,
         answer().to_dict(),
+        journal,
         num=load.annotators,
         think_s=load.think_s,
         goes_on=lambda: time.monotonic() < until or not over.is_set(),
@@ -234,10 +242,11 @@ def under_load(load: Load, server: Server, faults: Faults) -> Journal:
         working = pool.submit(asyncio.run, annotators)
         # On this thread, with which the Postgres that it starts will end.
         try:
-            faults.happen()
+            faults.happen(journal, working)
         finally:
             over.set()
-        return working.result()
+        working.result()
+    return journal
 
 
 def measured(backend: str, load: Load) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def check_nothing_went_wrong(found: dict[str, Any]) -> None:
     assert found["statuses"].keys() <= ALLOWED
     assert found["unexpected"] == 0, "an error of the server, or 503 without Retry-After"
     assert (found["lost"], found["doubled"], found["breaches"]) == (0, 0, [])
-    # How much they got done is the machine's.
-    assert found["stored"] >= found["acknowledged"] > 0
+    num_faults = found["kills"] + found["restarts"]
+    assert found["stored"] >= found["acknowledged"] >= num_faults, "people got something done"
 
 
 def test_twenty_kills_of_the_server_lose_nothing() -> None:
