@@ -197,7 +197,10 @@ def is_plain(mask: Rle) -> bool:
 
 
 def union(masks: Sequence[Rle], hw: tuple[int, ...]) -> Mask:
-    """(H, W) bool, where any of N masks of that size is; raises ValueError for a malformed code."""
+    """(H, W) bool, where any of N masks is.
+
+    Raises ValueError for a malformed code and for one of another size.
+    """
     # At each border, how many more masks are there from that pixel on.
     changes = np.zeros(hw[0] * hw[1] + 1, dtype=np.int32)
     for mask in masks:
