@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from annotator.item import ItemPayload, Proposal
-from engine import proposals
+from engine.asking import choice, proposals
 from engine.generation.generator import MaskGenerator
 from engine.generation.masks import Generated, GeneratedMask
 from engine.identity import config_hash
@@ -149,8 +149,8 @@ def _look(
 
 def _choose(seen: Sequence[_Candidate], recipe: Recipe) -> list[_Candidate]:
     vectors = np.stack([item.embedding.features.mean(dim=(1, 2)).numpy() for item in seen])
-    doubts = np.array([proposals.doubt(item.generated) for item in seen])
-    picked = proposals.choose_images(vectors, doubts, min(recipe.assist.num_images, len(seen)))
+    doubts = np.array([choice.doubt(item.generated) for item in seen])
+    picked = choice.choose_images(vectors, doubts, min(recipe.assist.num_images, len(seen)))
     return [seen[index] for index in picked]
 
 
@@ -165,7 +165,7 @@ def _item(item: _Candidate, version: str, run_id: str, turn: Turn, recipe: Recip
         model_version=version,
         run_id=run_id,
         iteration=turn.iteration or 0,
-        priority=proposals.doubt(item.generated),
+        priority=choice.doubt(item.generated),
         payload=payload.to_dict(),
     )
 

@@ -3,10 +3,10 @@
 import hashlib
 from dataclasses import dataclass, field, replace
 
+from engine.asking.proposals import ProposalConfig
 from engine.generation.config import PAPER, REFERENCE, GenerationConfig
 from engine.metrics.config import EvaluationConfig
 from engine.precision import Precision
-from engine.proposals import ProposalConfig
 from engine.training.config import TrainingConfig
 from flows.errors import UsageError
 

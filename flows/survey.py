@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from engine import proposals
+from engine.asking import choice
 from engine.model.predictor import Predictor
 from flows.progress import Progress
 from flows.splits import unit_hash
@@ -34,7 +34,7 @@ def worth_a_look(
     free, known = _drawn(free, most), _drawn(known, most)
     vectors = _vectors(workspace, predictor, [*free, *known], progress)
     known_vectors = vectors[len(free) :]
-    chosen = proposals.representatives(vectors[: len(free)], num_images, known=known_vectors)
+    chosen = choice.representatives(vectors[: len(free)], num_images, known=known_vectors)
     return [free[index] for index in chosen]
 
 

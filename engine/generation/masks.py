@@ -17,6 +17,9 @@ LEVELS = ("whole", "part", "subpart")
 class GeneratedMask:
     """One mask; boxes are (4,) xyxy in pixels of the image, `point_xy` is the click that made it.
 
+    Of a mask that a detector's box made, `box_score` is how sure of an object the detector is, and
+    `point_xy` the middle of the box.
+
     `number`: its place among all that the model gave for the image.
     `area` in pixels; `predicted_iou` and `stability_score` in [0, 1], but until the choice is made
     `predicted_iou` is as the model says, which may pass 1 by a little. Once it is made, `part_of`
@@ -32,13 +35,14 @@ class GeneratedMask:
     predicted_iou: float
     stability_score: float
     point_xy: tuple[float, float]
+    box_score: float = 1.0
     part_of: int | None = None
     level: str = LEVELS[0]
 
     @property
     def score(self) -> float:
         """How good the model thinks the mask is; masks are ranked by it."""
-        return self.predicted_iou * self.stability_score
+        return self.predicted_iou * self.stability_score * self.box_score
 
     def redrawn(self, shape: Mask, x0: int, y0: int) -> "GeneratedMask":
         """With the pixels (h, w) of a part of the image that begins at (x0, y0)."""

@@ -67,6 +67,7 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, widths: Sequence[int], depths: Sequence[int], dim: int) -> None:
         super().__init__()
+        self.level_channels = tuple(widths)
         self.stem = nn.Conv2d(3, widths[0] // 2, 3, stride=2, padding=1)
         ins = (widths[0] // 2, *widths[:-1])
         self.stages = nn.ModuleList(
@@ -86,6 +87,11 @@ class ConvEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """(B, 3, S, S) -> (B, dim, S/16, S/16), ((B, dim/4, S/8, S/8), (B, dim/8, S/4, S/4))."""
+        fine, middle, coarse = self.levels(frames)[:3]
+        return self.neck(coarse), (self.skip_2x(middle), self.skip_4x(fine))
+
+    def levels(self, frames: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> the pyramid: (B, `level_channels`[i], S/k, S/k), k = 4, 8, ... 64."""
         x = F.relu(self.stem(frames))
         levels: list[Tensor] = []
         for stage in self.stages:
@@ -94,5 +100,4 @@ class ConvEncoder(nn.Module):
         pyramid = [levels[-1]]
         for merge, level in zip(self.merges, levels[-2::-1], strict=True):
             pyramid.append(merge(pyramid[-1], level))
-        fine, middle, coarse = pyramid[-1], pyramid[-2], pyramid[-3]
-        return self.neck(coarse), (self.skip_2x(middle), self.skip_4x(fine))
+        return pyramid[::-1]

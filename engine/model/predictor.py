@@ -95,6 +95,15 @@ def to_frame(pixels: npt.NDArray[np.uint8], frame: Frame) -> Tensor:
     return as_pixels(torch.from_numpy(np.array(resized)))
 
 
+def framed(model: PromptableSam, pixels: Pixels, frame: Frame, device: torch.device) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, S, S) on `device`, resized into the frame and normalised."""
+    # Resized on the CPU wherever it computes: devices differ in how they round.
+    picture = model.normalised(to_frame(pixels, frame).to(device))
+    height, width = frame.resized_hw
+    # Padded after normalising, as in SAM: the border is the mean colour.
+    return F.pad(picture, (0, frame.side - width, 0, frame.side - height))
+
+
 class Predictor:
     """One model version, ready to answer. Without state between calls; safe to share by threads.
 
@@ -167,7 +176,10 @@ class Predictor:
         made: list[ImageEmbedding] = []
         for few in _in_parts(images, _FRAMES_AT_ONCE):
             frames = [_frame_of(pixels, side or self.frame_side) for pixels in few]
-            padded = [self._padded(*pair) for pair in zip(few, frames, strict=True)]
+            padded = [
+                framed(self._model, pixels, frame, self.device)
+                for pixels, frame in zip(few, frames, strict=True)
+            ]
             with computing_in(self._precision, self.device):
                 encoded = self._model.encode(torch.cat(padded))
             features = encoded.to(torch.device("cpu"), torch.float32)
@@ -182,14 +194,6 @@ class Predictor:
                     )
                 )
         return made
-
-    def _padded(self, pixels: Pixels, frame: Frame) -> Tensor:
-        """(1, 3, S, S) on the device, normalised."""
-        # Resized on the CPU wherever it computes: devices differ in how they round.
-        picture = self._model.normalised(to_frame(pixels, frame).to(self.device))
-        height, width = frame.resized_hw
-        # Padded after normalising, as in SAM: the border is the mean colour.
-        return F.pad(picture, (0, frame.side - width, 0, frame.side - height))
 
     def predict(
         self, embedding: ImageEmbedding, prompts: Prompts, *, multimask: bool

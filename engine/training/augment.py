@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops
 
+from engine.geometry import box_area, intersection_area
 from engine.training.config import ScaleLaw
 
 Pixels = npt.NDArray[np.uint8]
@@ -39,6 +40,11 @@ class Crop:
         """Whether an xyxy box of the image reaches into the window."""
         x0, y0, x1, y1 = self.box
         return bool(box[0] < x1 and x0 < box[2] and box[1] < y1 and y0 < box[3])
+
+    def seen(self, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, 4) xyxy of the image -> (N,) which share of each box's area is in the window."""
+        shared = intersection_area(boxes, np.array(self.box, dtype=np.float32))
+        return np.asarray(shared / np.maximum(box_area(boxes), 1e-6))
 
     def paste(
         self, source: Image.Image, square: Image.Image, how: Image.Resampling, *, stride: int = 1

@@ -86,6 +86,14 @@ class Sample:
     background: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A crop of S x S pixels: image (S, S, 3) uint8; boxes (N, 4) xyxy of all objects seen."""
+
+    image: Pixels
+    boxes: Boxes
+
+
 class CropSource:
     """Random crops of labelled images; images are kept at twice the size that the model sees."""
 
@@ -127,19 +135,8 @@ class CropSource:
         labelled = self._kept(index)
         side = self._side if closer is None else closer.side
         cells = side // self._stride
-        hw = labelled.image.shape[:2]
-        if not len(labelled.boxes):
-            crop = choose_crop(hw, cells, scale, random, law=scale_law)
-        else:
-            box = labelled.boxes[int(random.integers(len(labelled.boxes)))]
-            if closer is None:
-                crop = choose_crop(hw, cells, scale, random, law=scale_law, around=_middle(box))
-            else:
-                crop = close_crop(hw, cells, box, closer.context, random)
-        # As at prediction: what lies outside the image has the mean colour.
-        image = Image.new("RGB", (side, side), (127, 127, 127))
-        picture = Image.fromarray(labelled.image)
-        crop.paste(picture, image, Image.Resampling.BILINEAR, stride=self._stride)
+        crop = _window(labelled, cells, random, scale, scale_law, closer)
+        image = self._picture(labelled, crop, side)
         order = [
             i
             for i in _shuffled(labelled.boxes, picks, size_bias)
@@ -159,6 +156,36 @@ class CropSource:
             image = recolour(image, random)
             boxes, places = _around(corners[: 2 * len(boxes)]), corners[2 * len(boxes) :]
         return Sample(image=np.array(image), targets=targets, boxes=boxes, background=places)
+
+    def scene(
+        self,
+        index: int,
+        random: np.random.Generator,
+        *,
+        scale: tuple[float, float],
+        min_seen: float,
+    ) -> Scene:
+        """A crop of image `index`, turned and recoloured, and the boxes of its objects.
+
+        Objects of whose box under `min_seen` is in the crop are left out.
+        """
+        labelled = self._kept(index)
+        crop = _window(labelled, self._side // self._stride, random, scale, "log", None)
+        image = self._picture(labelled, crop, self._side)
+        seen = crop.seen(labelled.boxes) >= min_seen
+        boxes = crop.move(labelled.boxes[seen]) * self._stride
+        nothing = np.zeros((0, 1, 1), dtype=np.float32)
+        image, _, corners = turn(image, nothing, boxes.reshape(-1, 2), random)
+        boxes = _around(corners).astype(np.float32)
+        large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= 1
+        return Scene(image=np.array(recolour(image, random)), boxes=boxes[large])
+
+    def _picture(self, labelled: LabelledImage, crop: Crop, side: int) -> Image.Image:
+        # As at prediction: what lies outside the image has the mean colour.
+        image = Image.new("RGB", (side, side), (127, 127, 127))
+        picture = Image.fromarray(labelled.image)
+        crop.paste(picture, image, Image.Resampling.BILINEAR, stride=self._stride)
+        return image
 
     def identity(self, index: int) -> int:
         """A number of 64 bits that names what image `index` shows, whatever its masks."""
@@ -188,6 +215,24 @@ class CropSource:
         low, high = np.array(crop.box[:2]), np.array(crop.box[2:])
         cut = np.any((whole[:, :2] < low) | (whole[:, 2:] > high), axis=1, keepdims=True)
         return np.where(cut, seen, moved).astype(np.float32) * self._stride
+
+
+def _window(
+    labelled: LabelledImage,
+    cells: int,
+    random: np.random.Generator,
+    scale: tuple[float, float],
+    law: ScaleLaw,
+    closer: CloserLook | None,
+) -> Crop:
+    """Around an object, or that of a closer look at it."""
+    hw = labelled.image.shape[:2]
+    if not len(labelled.boxes):
+        return choose_crop(hw, cells, scale, random, law=law)
+    box = labelled.boxes[int(random.integers(len(labelled.boxes)))]
+    if closer is None:
+        return choose_crop(hw, cells, scale, random, law=law, around=_middle(box))
+    return close_crop(hw, cells, box, closer.context, random)
 
 
 def _middle(box: npt.NDArray[np.float32]) -> tuple[float, float]:

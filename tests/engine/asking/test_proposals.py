@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from engine import rle
+from engine.asking.choice import choose_images, doubt, representatives
+from engine.asking.proposals import ProposalConfig, confident
 from engine.generation.grid import CropBox
 from engine.generation.masks import Generated, GeneratedMask
 from engine.geometry import mask_to_box
-from engine.proposals import ProposalConfig, choose_images, confident, doubt, representatives
 
 
 def square(x: int, y: int, side: int, iou: float = 0.9, stability: float = 0.9) -> GeneratedMask:

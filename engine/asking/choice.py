@@ -1,61 +1,12 @@
-"""Which masks to offer a person, and which images are worth a person's time."""
-
-from dataclasses import dataclass
+"""Which images are worth a person's time."""
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.generation.masks import Generated, GeneratedMask
-from engine.generation.nms import mask_nms
+from engine.generation.masks import Generated
 
 # Equal parts: distance alone picks odd pictures, doubt alone picks one kind of picture many times.
 _DOUBT_SHARE = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProposalConfig:
-    """What is worth offering: rejecting a wrong proposal costs a person time too.
-
-    min_predicted_iou, min_stability_score: as the model rates its mask; max_overlap: the largest
-    IoU, or share of the smaller mask inside the larger, that two proposals may have; min_area in
-    pixels; max_proposals of an image.
-    """
-
-    min_predicted_iou: float = 0.75
-    min_stability_score: float = 0.8
-    max_overlap: float = 0.5
-    min_area: int = 16
-    max_proposals: int = 200
-
-    def __post_init__(self) -> None:
-        for name in ("min_predicted_iou", "min_stability_score", "max_overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: must be in [0, 1], but got {getattr(self, name)}")
-        if self.min_area < 1:
-            raise ValueError(f"min_area: must be at least 1, but got {self.min_area}")
-        if self.max_proposals < 0:
-            raise ValueError(f"max_proposals: must be 0 or more, but got {self.max_proposals}")
-
-
-def confident(generated: Generated, config: ProposalConfig) -> list[GeneratedMask]:
-    """The masks worth offering, best first."""
-    good = [
-        mask
-        for mask in generated.masks
-        if mask.predicted_iou >= config.min_predicted_iou
-        and mask.stability_score >= config.min_stability_score
-        and mask.area >= config.min_area
-    ]
-    if not good:
-        return []
-    apart = mask_nms(
-        [mask.rle for mask in good],
-        [mask.area for mask in good],
-        [mask.score for mask in good],
-        iou_threshold=config.max_overlap,
-        containment_threshold=config.max_overlap,
-    )
-    return [good[index] for index in apart.kept[: config.max_proposals]]
 
 
 def doubt(generated: Generated) -> float:
