@@ -13,7 +13,7 @@ from storage.queue.database import Database, QueueClock
 from storage.queue.documents import check_name
 from storage.queue.errors import UnknownItem
 from storage.queue.items import WITHDRAWN, Item, NewItem, enqueue, item_of, select_items
-from storage.queue.leases import Claim, QueueConfig
+from storage.queue.leases import Asker, Claim, QueueConfig
 from storage.queue.prepared import Prepared
 from storage.queue.schema import IS_LEASED, IS_READY, STATES, items
 from storage.queue.submissions import Draft, Submission, SubmitResult
@@ -86,27 +86,28 @@ class ReviewQueue:
                 num_new += enqueue(connection, batch)
         return num_new
 
-    def claim(self, annotator: str) -> Lease | None:
-        """Lease an item to `annotator`; None when there is nothing to do.
+    def claim(self, annotator: str, *, is_lead: bool = False) -> Lease | None:
+        """Lease an item to `annotator`; None when there is nothing for them to do.
 
         Whoever holds an item gets it again with the same token. Else ready items go first, by
         priority, those skipped least often before all others; then those whose lease ran out.
+        What is not for them, or for leads only, is left to others.
         """
-        step = self.work.claim(annotator)
+        step = self.work.claim(annotator, is_lead=is_lead)
         with self.database.write() as connection:
             lease = step(connection)
         failpoint("lease.after_commit")
         return lease
 
-    def peek(self, annotator: str) -> Item | None:
+    def peek(self, annotator: str, *, is_lead: bool = False) -> Item | None:
         """The item that `annotator` would be given after the one it holds; changes nothing.
 
         Whoever claims first gets it, so this is a guess.
         """
-        check_name("annotator", annotator)
+        asker = Asker(annotator=check_name("annotator", annotator), is_lead=is_lead)
         with self.database.read() as connection:
             now = self.database.now(connection)
-            item_id = leases.foreseen(connection, annotator, now, self._config)
+            item_id = leases.foreseen(connection, asker, now, self._config)
             if item_id is None:
                 return None
             statement = select_items().where(items.c.item_id == item_id)
