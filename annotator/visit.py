@@ -13,6 +13,7 @@ from annotator.hand import Attempt, Effort, Hand, Skill
 from annotator.messages import PredictAnswer, PredictRequest
 from annotator.submission import AddedMask, Decision
 from engine import rle
+from engine.metrics.matching import match
 from engine.rle import Rle
 
 
@@ -101,7 +102,7 @@ class Visit:
     def decide(self) -> tuple[Decision, ...]:
         """A decision on each proposal, in their order; corrections start with what stands out."""
         proposals = self._work.item.proposals
-        pairs = eye.match(
+        pairs = match(
             [proposal.segmentation for proposal in proposals], self._truth, self._config.fix_iou
         )
         self._effort.seconds += self._config.seconds_per_decision * len(proposals)

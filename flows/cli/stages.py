@@ -58,10 +58,12 @@ def merge(as_json: JsonOption = False) -> None:
     Example: maskloop merge
     """
     result = run("merge", None)
+    disputes = result["num_disputes"]
     show(
         result,
         as_json,
-        f"{result['num_submissions']} submissions merged: {result['num_masks']} masks",
+        f"{result['num_submissions']} submissions merged: {result['num_masks']} masks"
+        + (f"; {disputes} images on which people disagree wait for a lead" if disputes else ""),
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, and_, case, func, or_, select
 from storage.queue.database import Database
 from storage.queue.documents import from_text, sha256
 from storage.queue.schema import (
+    KINDS,
     STATES,
     annotations,
     current_model,
@@ -103,6 +104,18 @@ def _states(connection: Connection) -> Iterator[Breach]:
             f"item {row.item_id}",
             f"state {row.state} does not go with owner {row.lease_owner!r}, expiry"
             f" {row.lease_expires}, dead reason {row.dead_reason!r}",
+        )
+    wrong_kind = or_(
+        items.c.stage.not_in(KINDS),
+        items.c.for_role != "lead",
+        items.c.not_for == items.c.lease_owner,
+    )
+    for row in connection.execute(select(items).where(wrong_kind)):
+        yield Breach(
+            "I5",
+            f"item {row.item_id}",
+            f"kind {row.stage!r}, for role {row.for_role!r}, not for {row.not_for!r}: does not go"
+            f" with owner {row.lease_owner!r} and the kinds {', '.join(KINDS)}",
         )
     bare = select(items.c.item_id).where(items.c.item_id.not_in(select(payloads.c.item_id)))
     for item_id in connection.execute(bare).scalars():

@@ -1,12 +1,11 @@
 """Items of the review queue: one image to look at, with the proposals of one model version."""
 
-import hashlib
-import json
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, and_, select
 from sqlalchemy.exc import IntegrityError
@@ -14,7 +13,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.queue.database import insert_into
 from storage.queue.documents import check_name, check_text, from_text, to_text
-from storage.queue.schema import items, payloads
+from storage.queue.schema import KINDS, items, payloads
 
 WITHDRAWN = "withdrawn"
 
@@ -23,8 +22,10 @@ WITHDRAWN = "withdrawn"
 class NewItem:
     """An image to enqueue; sizes in pixels, higher `priority` goes first.
 
-    `payload` is whatever the annotator needs (the proposals), as JSON. Without an `item_id` the
-    item is named by its image, model version and stage, so that enqueueing it again is harmless.
+    `payload` is whatever the annotator needs (the proposals), as JSON. `stage` is its kind, one of
+    `KINDS`. It is never given to `not_for`, and with a `for_role` to nobody else than leads.
+    Without an `item_id` chance names it: one made of what it is would tell its kind, which those
+    who work on it must not know.
     """
 
     image_id: str
@@ -38,10 +39,13 @@ class NewItem:
     payload: Mapping[str, Any] = field(default_factory=dict)
     stage: str = "assist"
     item_id: str = ""
+    not_for: str | None = None
+    for_role: Literal["lead"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("image_id", "model_version", "run_id", "stage"):
+        for name in ("image_id", "model_version", "run_id"):
             check_name(name, getattr(self, name))
+        self._check_kind()
         check_text("file_name", self.file_name)
         for name in ("height", "width"):
             if getattr(self, name) < 1:
@@ -49,12 +53,16 @@ class NewItem:
         if not math.isfinite(self.priority):
             raise ValueError(f"priority: must be finite, got {self.priority}")
         if not self.item_id:
-            object.__setattr__(self, "item_id", self._derived_id())
+            object.__setattr__(self, "item_id", secrets.token_hex(16))
         check_name("item_id", self.item_id)
 
-    def _derived_id(self) -> str:
-        key = json.dumps([self.image_id, self.model_version, self.stage])
-        return hashlib.sha256(key.encode()).hexdigest()[:32]
+    def _check_kind(self) -> None:
+        if self.stage not in KINDS:
+            raise ValueError(f"stage: must be one of {', '.join(KINDS)}, got {self.stage!r:.80}")
+        if self.not_for is not None:
+            check_name("not_for", self.not_for)
+        if self.for_role not in (None, "lead"):
+            raise ValueError(f"for_role: must be 'lead' or None, got {self.for_role!r:.80}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +87,8 @@ class Item:
     attempts: int
     skips: int
     dead_reason: str | None
+    not_for: str | None
+    for_role: str | None
 
     @cached_property
     def payload(self) -> dict[str, Any]:
@@ -118,7 +128,7 @@ def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
     except IntegrityError as error:
         raise ValueError(f"item_id: must not name another image, got: {error.orig}") from error
     if rows:
-        _keep_payloads(connection, {row.item_id: bodies[_key(row)] for row in rows})
+        keep_payloads(connection, {row.item_id: bodies[_key(row)] for row in rows})
     return len(rows)
 
 
@@ -131,10 +141,13 @@ def _values(item: NewItem) -> dict[str, Any]:
     return {**values, "state": "ready"}
 
 
+_REVIVED = ("run_id", "iteration", "priority", "not_for", "for_role")
+
+
 def _insert_missing(connection: Connection) -> ReturningInsert[Any]:
     statement = insert_into(connection, items)
     offered = statement.excluded
-    revived: dict[str, Any] = {name: offered[name] for name in ("run_id", "iteration", "priority")}
+    revived: dict[str, Any] = {name: offered[name] for name in _REVIVED}
     revived |= {"state": "ready", "attempts": 0, "skips": 0, "dead_reason": None}
     return statement.on_conflict_do_update(
         index_elements=["image_id", "model_version", "stage"],
@@ -143,7 +156,8 @@ def _insert_missing(connection: Connection) -> ReturningInsert[Any]:
     ).returning(items.c.item_id, items.c.image_id, items.c.model_version, items.c.stage)
 
 
-def _keep_payloads(connection: Connection, bodies: Mapping[str, str]) -> None:
+def keep_payloads(connection: Connection, bodies: Mapping[str, str]) -> None:
+    """Keep the payloads of items, in place of those that they had."""
     statement = insert_into(connection, payloads)
     connection.execute(
         statement.on_conflict_do_update(

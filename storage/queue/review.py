@@ -1,7 +1,7 @@
 """The review queue: images that wait for people, handed out under leases, answered exactly once."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,13 +9,14 @@ from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, upd
 
 from storage.failpoints import failpoint
 from storage.queue import leases, submissions
+from storage.queue.anew import ask_anew
 from storage.queue.database import Database, QueueClock
 from storage.queue.documents import check_name
 from storage.queue.errors import UnknownItem
 from storage.queue.items import WITHDRAWN, Item, NewItem, enqueue, item_of, select_items
-from storage.queue.leases import Claim, QueueConfig
+from storage.queue.leases import Asker, Claim, QueueConfig
 from storage.queue.prepared import Prepared
-from storage.queue.schema import IS_LEASED, IS_READY, STATES, items
+from storage.queue.schema import IS_LEASED, IS_READY, KINDS, STATES, items
 from storage.queue.submissions import Draft, Submission, SubmitResult
 from storage.queue.work import Lease, Work
 
@@ -86,27 +87,36 @@ class ReviewQueue:
                 num_new += enqueue(connection, batch)
         return num_new
 
-    def claim(self, annotator: str) -> Lease | None:
-        """Lease an item to `annotator`; None when there is nothing to do.
+    def ask_anew(self, new: NewItem, *, since: int) -> bool:
+        """Add an item, or make it ready again with this payload if it is done.
+
+        Not if it was answered with a `seq` over `since`. Returns whether it became ready.
+        """
+        with self.database.write() as connection:
+            return ask_anew(connection, new, since)
+
+    def claim(self, annotator: str, *, is_lead: bool = False) -> Lease | None:
+        """Lease an item to `annotator`; None when there is nothing for them to do.
 
         Whoever holds an item gets it again with the same token. Else ready items go first, by
         priority, those skipped least often before all others; then those whose lease ran out.
+        What is not for them, or for leads only, is left to others.
         """
-        step = self.work.claim(annotator)
+        step = self.work.claim(annotator, is_lead=is_lead)
         with self.database.write() as connection:
             lease = step(connection)
         failpoint("lease.after_commit")
         return lease
 
-    def peek(self, annotator: str) -> Item | None:
+    def peek(self, annotator: str, *, is_lead: bool = False) -> Item | None:
         """The item that `annotator` would be given after the one it holds; changes nothing.
 
         Whoever claims first gets it, so this is a guess.
         """
-        check_name("annotator", annotator)
+        asker = Asker(annotator=check_name("annotator", annotator), is_lead=is_lead)
         with self.database.read() as connection:
             now = self.database.now(connection)
-            item_id = leases.foreseen(connection, annotator, now, self._config)
+            item_id = leases.foreseen(connection, asker, now, self._config)
             if item_id is None:
                 return None
             statement = select_items().where(items.c.item_id == item_id)
@@ -230,13 +240,15 @@ class ReviewQueue:
         with self.database.read() as connection:
             return set(connection.execute(statement).scalars())
 
-    def asked_images(self, model_version: str) -> set[str]:
-        """The ids of the images with an item of this model that was not withdrawn.
+    def asked_images(self, model_version: str, kinds: Collection[str] = KINDS) -> set[str]:
+        """The ids of the images with an item of this model and these kinds, not withdrawn.
 
         Enqueueing one of them again changes nothing, even when nobody will answer it any more.
         """
         kept = or_(items.c.dead_reason.is_(None), items.c.dead_reason != WITHDRAWN)
-        statement = select(items.c.image_id).where(items.c.model_version == model_version, kept)
+        statement = select(items.c.image_id).where(
+            items.c.model_version == model_version, items.c.stage.in_(kinds), kept
+        )
         with self.database.read() as connection:
             return set(connection.execute(statement).scalars())
 

@@ -105,6 +105,13 @@ def test_a_lost_or_changed_answer_is_found(
         pytest.param("state = 'done' WHERE item_id = 'ready'", "I5", "ready", id="done unanswered"),
         pytest.param("state = 'ready' WHERE item_id = 'done'", "I5", "done", id="answered, ready"),
         pytest.param("openings = 3 WHERE item_id = 'twice'", "I5", "twice", id="an answer short"),
+        pytest.param("stage = 'relabel' WHERE item_id = 'ready'", "I5", "ready", id="unknown kind"),
+        pytest.param(
+            "for_role = 'guest' WHERE item_id = 'ready'", "I5", "ready", id="for an unknown role"
+        ),
+        pytest.param(
+            "not_for = 'bob' WHERE item_id = 'held'", "I5", "held", id="not for its holder"
+        ),
         pytest.param("lease_token = 0 WHERE item_id = 'done'", "I10", "done", id="token went back"),
     ],
 )
