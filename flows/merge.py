@@ -17,6 +17,7 @@ from flows.locks import stage_lock
 from flows.progress import Progress
 from flows.runs import ALONE, Turn, finish_run, new_run
 from flows.suppression import as_rle, suppressions
+from flows.waiting import WATERMARK, watermark
 from flows.workspace import Workspace, placeholders
 from storage.catalog.lake import Transaction
 from storage.queue.submissions import Submission
@@ -33,7 +34,6 @@ from storage.rows import (
     utcnow,
 )
 
-WATERMARK = "submissions"
 _AT_ONCE = 500
 _SAME_IOU = 0.5
 
@@ -73,18 +73,6 @@ def merge_stage(workspace: Workspace, progress: Progress, *, turn: Turn = ALONE)
         num_masks=len(total.masks),
         num_clicks=len(total.clicks),
     )
-
-
-def watermark(workspace: Workspace) -> int:
-    """The `seq` of the last submission that was merged."""
-    rows = workspace.lake.rows("SELECT seq FROM watermarks WHERE name = ?", (WATERMARK,))
-    return int(rows[0]["seq"]) if rows else 0
-
-
-def unmerged_images(workspace: Workspace) -> set[str]:
-    """Images that people have answered, but the store does not know yet."""
-    new = workspace.queue.submissions_after(watermark(workspace), limit=None)
-    return {submission.item.image_id for submission in new}
 
 
 @dataclass
