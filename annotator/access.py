@@ -42,6 +42,11 @@ class Caller:
         """Whether the caller has shown who they are."""
         return self.name is not None
 
+    @property
+    def is_lead(self) -> bool:
+        """Whether the caller may do what a lead may; without sign-in everybody may."""
+        return self.role == "lead"
+
     def signs(self, claimed: str | None) -> str:
         """The name under which the caller works; raises ProblemError for another's."""
         if self.name is None:
@@ -73,7 +78,7 @@ CallerNow = Annotated[Caller, Depends(current_caller)]
 
 async def lead_only(caller: CallerNow) -> None:
     """Raise ProblemError unless the caller is a lead."""
-    if caller.role != "lead":
+    if not caller.is_lead:
         raise ProblemError(
             403, "forbidden", "only a lead may do this", "Ask a lead of this project."
         )
@@ -120,8 +125,8 @@ class Access:
             self._sessions.end(secret)
 
     def check_item(self, caller: Caller, item_id: str) -> None:
-        """404 unless the caller may read an item: one that waits, or that they hold; a lead all."""
-        if caller.role != "lead" and not self._oversight.may_read(item_id, caller.signs(None)):
+        """404 unless the caller may read an item: one that may be theirs, or is; a lead all."""
+        if not caller.is_lead and not self._oversight.may_read(item_id, caller.signs(None)):
             raise unknown(f"item {item_id}: no such item")
 
     def _caller(self, request: Request) -> Caller:

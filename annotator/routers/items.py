@@ -71,7 +71,7 @@ def items_router(
     )
     async def lease(request: LeaseRequest, caller: CallerNow) -> Response:
         """Claim the next item; whoever holds one gets it again, with the same token."""
-        claimed = await awaited.claim(caller.signs(request.annotator))
+        claimed = await awaited.claim(caller.signs(request.annotator), is_lead=caller.is_lead)
         if claimed is None:
             # Whoever reads that nothing is left decides by these counts whether to wait.
             return reply(LeaseAnswer(lease=None, counts=Counts(**await tally.now())))

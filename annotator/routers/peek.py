@@ -17,7 +17,7 @@ def peek_router(queue: ReviewQueue, handout: Handout) -> APIRouter:
     @router.post("/peek", response_model=PeekAnswer, responses={422: REFUSALS[422], **UNAVAILABLE})
     def peek(request: LeaseRequest, caller: CallerNow) -> Response:
         """The item that a lease would give after the one held now; nothing is claimed."""
-        found = queue.peek(caller.signs(request.annotator))
+        found = queue.peek(caller.signs(request.annotator), is_lead=caller.is_lead)
         return reply(PeekAnswer(item=None if found is None else handout.work_item(found)))
 
     return router

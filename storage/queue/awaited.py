@@ -15,9 +15,9 @@ class AwaitedQueue:
         self._work = queue.work
         self._writes = Writes(queue.database)
 
-    async def claim(self, annotator: str) -> Lease | None:
-        """Lease an item to `annotator`; None when there is nothing to do."""
-        lease = await self._writes.run(self._work.claim(annotator))
+    async def claim(self, annotator: str, *, is_lead: bool) -> Lease | None:
+        """Lease an item to `annotator`; None when there is nothing for them to do."""
+        lease = await self._writes.run(self._work.claim(annotator, is_lead=is_lead))
         failpoint("lease.after_commit")
         return lease
 

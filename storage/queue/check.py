@@ -13,13 +13,16 @@ from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
 from storage.queue.database import Database
 from storage.queue.documents import from_text, sha256
+from storage.queue.pins import PINNED_PRIORITY
 from storage.queue.schema import (
+    KINDS,
     STATES,
     annotations,
     current_model,
     gates,
     items,
     payloads,
+    pins,
     promotions,
     submissions,
 )
@@ -104,9 +107,31 @@ def _states(connection: Connection) -> Iterator[Breach]:
             f"state {row.state} does not go with owner {row.lease_owner!r}, expiry"
             f" {row.lease_expires}, dead reason {row.dead_reason!r}",
         )
+    wrong_kind = or_(
+        items.c.stage.not_in(KINDS),
+        items.c.for_role != "lead",
+        items.c.not_for == items.c.lease_owner,
+    )
+    for row in connection.execute(select(items).where(wrong_kind)):
+        yield Breach(
+            "I5",
+            f"item {row.item_id}",
+            f"kind {row.stage!r}, for role {row.for_role!r}, not for {row.not_for!r}: does not go"
+            f" with owner {row.lease_owner!r} and the kinds {', '.join(KINDS)}",
+        )
     bare = select(items.c.item_id).where(items.c.item_id.not_in(select(payloads.c.item_id)))
     for item_id in connection.execute(bare).scalars():
         yield Breach("I5", f"item {item_id}", "has no payload")
+
+
+def _pins(connection: Connection) -> Iterator[Breach]:
+    is_pinned = items.c.image_id.in_(select(pins.c.image_id))
+    is_in_front = items.c.base_priority.is_not(None)
+    wrong = or_(is_pinned != is_in_front, and_(is_in_front, items.c.priority != PINNED_PRIORITY))
+    for row in connection.execute(select(items, is_pinned.label("is_pinned")).where(wrong)):
+        pinned = "pinned" if row.is_pinned else "not pinned"
+        message = f"priority {row.priority} over {row.base_priority}, but its image is {pinned}"
+        yield Breach("I5", f"item {row.item_id}", message)
 
 
 def _openings(connection: Connection) -> Iterator[Breach]:
@@ -187,6 +212,7 @@ def _is_finite(value: object) -> bool:
 _RULES: tuple[Callable[[Connection], Iterator[Breach]], ...] = (
     _answers,
     _states,
+    _pins,
     _openings,
     _tokens,
     _pointer,

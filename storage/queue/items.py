@@ -1,20 +1,19 @@
 """Items of the review queue: one image to look at, with the proposals of one model version."""
 
-import hashlib
-import json
-import math
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, and_, select
+from sqlalchemy import Connection, Row, Select, and_, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.queue.database import insert_into
 from storage.queue.documents import check_name, check_text, from_text, to_text
-from storage.queue.schema import items, payloads
+from storage.queue.pins import PINNED_PRIORITY, bring_forward_new
+from storage.queue.schema import IS_READY, KINDS, items, payloads
 
 WITHDRAWN = "withdrawn"
 
@@ -23,8 +22,10 @@ WITHDRAWN = "withdrawn"
 class NewItem:
     """An image to enqueue; sizes in pixels, higher `priority` goes first.
 
-    `payload` is whatever the annotator needs (the proposals), as JSON. Without an `item_id` the
-    item is named by its image, model version and stage, so that enqueueing it again is harmless.
+    `payload` is whatever the annotator needs (the proposals), as JSON. `stage` is its kind, one of
+    `KINDS`. It is never given to `not_for`, and with a `for_role` to nobody else than leads.
+    Without an `item_id` chance names it: one made of what it is would tell its kind, which those
+    who work on it must not know.
     """
 
     image_id: str
@@ -38,23 +39,32 @@ class NewItem:
     payload: Mapping[str, Any] = field(default_factory=dict)
     stage: str = "assist"
     item_id: str = ""
+    not_for: str | None = None
+    for_role: Literal["lead"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("image_id", "model_version", "run_id", "stage"):
+        for name in ("image_id", "model_version", "run_id"):
             check_name(name, getattr(self, name))
+        self._check_kind()
         check_text("file_name", self.file_name)
         for name in ("height", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if not math.isfinite(self.priority):
-            raise ValueError(f"priority: must be finite, got {self.priority}")
+        if not abs(self.priority) < PINNED_PRIORITY:
+            raise ValueError(
+                f"priority: must be finite and below {PINNED_PRIORITY:.0f}, got {self.priority}"
+            )
         if not self.item_id:
-            object.__setattr__(self, "item_id", self._derived_id())
+            object.__setattr__(self, "item_id", secrets.token_hex(16))
         check_name("item_id", self.item_id)
 
-    def _derived_id(self) -> str:
-        key = json.dumps([self.image_id, self.model_version, self.stage])
-        return hashlib.sha256(key.encode()).hexdigest()[:32]
+    def _check_kind(self) -> None:
+        if self.stage not in KINDS:
+            raise ValueError(f"stage: must be one of {', '.join(KINDS)}, got {self.stage!r:.80}")
+        if self.not_for is not None:
+            check_name("not_for", self.not_for)
+        if self.for_role not in (None, "lead"):
+            raise ValueError(f"for_role: must be 'lead' or None, got {self.for_role!r:.80}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +89,8 @@ class Item:
     attempts: int
     skips: int
     dead_reason: str | None
+    not_for: str | None
+    for_role: str | None
 
     @cached_property
     def payload(self) -> dict[str, Any]:
@@ -119,7 +131,52 @@ def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
         raise ValueError(f"item_id: must not name another image, got: {error.orig}") from error
     if rows:
         _keep_payloads(connection, {row.item_id: bodies[_key(row)] for row in rows})
+        bring_forward_new(connection)
     return len(rows)
+
+
+def replace(connection: Connection, old_item_id: str, new: NewItem) -> bool:
+    """Withdraw an item that is ready and enqueue another with its skips; False if neither is done.
+
+    That is when it is not ready, or the new one is there already. Raises what `enqueue` raises.
+    """
+    old = update(items).where(items.c.item_id == old_item_id, IS_READY)
+    withdrawn = old.values(state="dead", dead_reason=WITHDRAWN).returning(items.c.skips)
+    with connection.begin_nested() as attempt:
+        skips = connection.execute(withdrawn).scalar_one_or_none()
+        if skips is None or not enqueue(connection, [new]):
+            attempt.rollback()
+            return False
+        of_new = (items.c[name] == getattr(new, name) for name in _KEY)
+        connection.execute(update(items).where(*of_new).values(skips=skips))
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemHead:
+    """An item without its payload; its `priority` is its own, also while its image is pinned."""
+
+    item_id: str
+    image_id: str
+    model_version: str
+    run_id: str
+    iteration: int
+    priority: float
+    stage: str
+    not_for: str | None
+    for_role: str | None
+
+
+def ready(connection: Connection, kinds: Collection[str]) -> list[ItemHead]:
+    """The items of some kinds that wait for anybody, in the order in which they are given out."""
+    own = func.coalesce(items.c.base_priority, items.c.priority).label("priority")
+    columns = [own if f.name == "priority" else items.c[f.name] for f in fields(ItemHead)]
+    order = (items.c.skips, items.c.priority.desc(), items.c.item_id)
+    statement = select(*columns).where(IS_READY, items.c.stage.in_(kinds)).order_by(*order)
+    return [ItemHead(**row._mapping) for row in connection.execute(statement)]
+
+
+_KEY = ("image_id", "model_version", "stage")
 
 
 def _key(item: NewItem | Row[Any]) -> tuple[str, str, str]:
@@ -131,16 +188,20 @@ def _values(item: NewItem) -> dict[str, Any]:
     return {**values, "state": "ready"}
 
 
+_REVIVED = ("run_id", "iteration", "priority", "not_for", "for_role")
+
+
 def _insert_missing(connection: Connection) -> ReturningInsert[Any]:
     statement = insert_into(connection, items)
     offered = statement.excluded
-    revived: dict[str, Any] = {name: offered[name] for name in ("run_id", "iteration", "priority")}
+    revived: dict[str, Any] = {name: offered[name] for name in _REVIVED}
     revived |= {"state": "ready", "attempts": 0, "skips": 0, "dead_reason": None}
+    revived["base_priority"] = None
     return statement.on_conflict_do_update(
-        index_elements=["image_id", "model_version", "stage"],
+        index_elements=_KEY,
         set_=revived,
         where=and_(items.c.dead_reason == WITHDRAWN, items.c.run_id != offered.run_id),
-    ).returning(items.c.item_id, items.c.image_id, items.c.model_version, items.c.stage)
+    ).returning(items.c.item_id, *(items.c[name] for name in _KEY))
 
 
 def _keep_payloads(connection: Connection, bodies: Mapping[str, str]) -> None:

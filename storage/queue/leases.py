@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    Boolean,
     ColumnElement,
     Connection,
     Double,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    or_,
     select,
     update,
 )
@@ -77,20 +79,55 @@ class Claim:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """Somebody who wants an item to work on."""
+
+    annotator: str
+    is_lead: bool
+
+    def shown(self) -> dict[str, Any]:
+        """As parameters of a statement that was built before."""
+        return {"owner": self.annotator, "is_lead": self.is_lead}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """Which opening of an item was answered, from 1 on, and its image where that had been wished.
+
+    `pinned_image` is None for most: for images that are not pinned, and for all but ordinary items.
+    """
+
+    opening: int
+    pinned_image: str | None
+
+
 _NOBODY: Mapping[str, Any] = {"lease_owner": None, "leased_at": None, "lease_expires": None}
+
+
+def is_for(
+    annotator: str | BindParameter[str], is_lead: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """Whether an item may be given to somebody at all."""
+    admits = or_(items.c.not_for.is_(None), items.c.not_for != annotator)
+    return and_(admits, or_(items.c.for_role.is_(None), is_lead))
+
+
+_IS_FOR_ASKER = is_for(bindparam("owner"), bindparam("is_lead", type_=Boolean))
 
 
 def _first_ready() -> Select[Any]:
     order = (items.c.skips, items.c.priority.desc(), items.c.item_id)
-    return select(items.c.item_id).where(IS_READY).order_by(*order)
+    return select(items.c.item_id).where(IS_READY, _IS_FOR_ASKER).order_by(*order)
 
 
 def _has_expired(now: float | BindParameter[float]) -> ColumnElement[bool]:
     return and_(IS_LEASED, items.c.lease_expires <= now)
 
 
-def _first_expired(now: float | BindParameter[float]) -> Select[Any]:
-    first = select(items.c.item_id).where(_has_expired(now))
+def _first_expired() -> Select[Any]:
+    expired = _has_expired(bindparam("now", type_=Double))
+    first = select(items.c.item_id).where(expired, _IS_FOR_ASKER)
     return first.order_by(items.c.priority.desc(), items.c.item_id)
 
 
@@ -120,7 +157,12 @@ _UNTIL = bindparam("until", type_=Double)
 _EXPIRY = case((_CAP < _UNTIL, _CAP), else_=_UNTIL)
 # Locked, or somebody might take it over between this look and the change that follows.
 _FIND_OWN = Prepared(
-    select(items.c.item_id, items.c.lease_expires, items.c.attempts).where(_OWNED).with_for_update()
+    select(items.c.item_id, items.c.lease_expires, items.c.attempts, _IS_FOR_ASKER)
+    .where(_OWNED)
+    .with_for_update()
+)
+_GIVE_BACK = Prepared(
+    update(items).where(_OWNED).values(state="ready", attempts=items.c.attempts - 1, **_NOBODY)
 )
 _PROLONG_OWN = Prepared(update(items).where(_OWNED).values(lease_expires=_EXPIRY))
 _BEGIN_AGAIN = Prepared(
@@ -131,32 +173,37 @@ _BEGIN_AGAIN = Prepared(
 _PROLONG = Prepared(
     update(items).where(_SHOWN).values(lease_expires=_EXPIRY).returning(items.c.lease_expires)
 )
-_FINISH = Prepared(
-    update(items).where(_SHOWN).values(state="done", **_NOBODY).returning(items.c.openings)
+# Whether an answer fulfils the wish for an image; second looks and checks at it do not.
+_PINNED = case(
+    (and_(items.c.stage == "assist", items.c.base_priority.is_not(None)), items.c.image_id)
 )
-_GRANT_READY = _granting(_first_ready())
-_GRANT_EXPIRED = _granting(_first_expired(bindparam("now", type_=Double)))
+_FINISH = Prepared(
+    update(items).where(_SHOWN).values(state="done", **_NOBODY).returning(items.c.openings, _PINNED)
+)
+_FIRST_READY, _FIRST_EXPIRED = _first_ready(), _first_expired()
+_GRANT_READY, _GRANT_EXPIRED = _granting(_FIRST_READY), _granting(_FIRST_EXPIRED)
 
 
-def claim(connection: Connection, annotator: str, now: float, config: QueueConfig) -> str | None:
-    """The id of the item that `annotator` now holds, None when nothing is left to give.
+def claim(connection: Connection, asker: Asker, now: float, config: QueueConfig) -> str | None:
+    """The id of the item that `asker` now holds, None when nothing is left to give them.
 
     Whoever holds an item gets it again, with the same token: a reload of the page loses nothing.
-    Otherwise the first ready item, else the first whose lease ran out.
+    Otherwise the first ready item that is for them, else the first such whose lease ran out.
     """
-    take_turn(connection, f"claim of {annotator}")
+    take_turn(connection, f"claim of {asker.annotator}")
     return (
-        _resume(connection, annotator, now, config)
-        or _grant(connection, _GRANT_READY, annotator, now, config)
-        or _take_over(connection, annotator, now, config)
+        _resume(connection, asker, now, config)
+        or _grant(connection, _GRANT_READY, asker, now, config)
+        or _take_over(connection, asker, now, config)
     )
 
 
-def foreseen(connection: Connection, annotator: str, now: float, config: QueueConfig) -> str | None:
-    """The id of what `claim` would give `annotator` if it held nothing, changing nothing."""
-    others = and_(items.c.lease_owner != annotator, items.c.attempts < config.max_attempts)
-    for first in (_first_ready(), _first_expired(now).where(others)):
-        if (item_id := connection.execute(first.limit(1)).scalar_one_or_none()) is not None:
+def foreseen(connection: Connection, asker: Asker, now: float, config: QueueConfig) -> str | None:
+    """The id of what `claim` would give `asker` if they held nothing, changing nothing."""
+    others = and_(items.c.lease_owner != asker.annotator, items.c.attempts < config.max_attempts)
+    given = {**asker.shown(), "now": now}
+    for first in (_FIRST_READY, _FIRST_EXPIRED.where(others)):
+        if (item_id := connection.execute(first.limit(1), given).scalar_one_or_none()) is not None:
             return str(item_id)
     return None
 
@@ -193,12 +240,13 @@ def skip(connection: Connection, held: Claim, config: QueueConfig) -> None:
     )
 
 
-def finish(connection: Connection, held: Claim) -> int:
-    """Mark an item done; returns which opening of it this answers, counted from 1."""
+def finish(connection: Connection, held: Claim) -> Finished:
+    """Mark an item done."""
     row = _FINISH.first(connection, held.shown())
     if row is None:
         raise refusal(connection, held.item_id)
-    return int(row[0])
+    opening, pinned_image = row
+    return Finished(opening=opening, pinned_image=pinned_image)
 
 
 def refusal(connection: Connection, item_id: str) -> UnknownItem | StaleLease:
@@ -215,18 +263,22 @@ def _end(connection: Connection, held: Claim, values: Mapping[str, Any]) -> None
         raise refusal(connection, held.item_id)
 
 
-def _resume(connection: Connection, annotator: str, now: float, config: QueueConfig) -> str | None:
-    own = {"owner": annotator}
-    row = _FIND_OWN.first(connection, own)
+def _resume(connection: Connection, asker: Asker, now: float, config: QueueConfig) -> str | None:
+    row = _FIND_OWN.first(connection, asker.shown())
     if row is None:
         return None
-    item_id, expires, attempts = row
+    item_id, expires, attempts, is_theirs = row
+    own = {"owner": asker.annotator}
+    if not is_theirs:
+        # Taken as a lead, before somebody was registered and they turned out to be none.
+        _GIVE_BACK.rows(connection, own)
+        return None
     if expires > now:
         times = {"cap_s": config.cap_s, "until": now + config.ttl_s}
         _PROLONG_OWN.rows(connection, {**own, **times})
         return str(item_id)
     if attempts >= config.max_attempts:
-        _bury(connection, and_(IS_LEASED, items.c.lease_owner == annotator))
+        _bury(connection, and_(IS_LEASED, items.c.lease_owner == asker.annotator))
         return None
     # It ran out, but nobody took it: the same token, so that a draft of it stays valid. It counts
     # as an attempt, or an image that crashes the page would hold its annotator for ever.
@@ -234,22 +286,19 @@ def _resume(connection: Connection, annotator: str, now: float, config: QueueCon
     return str(item_id)
 
 
-def _take_over(
-    connection: Connection, annotator: str, now: float, config: QueueConfig
-) -> str | None:
+def _take_over(connection: Connection, asker: Asker, now: float, config: QueueConfig) -> str | None:
     _bury(connection, and_(_has_expired(now), items.c.attempts >= config.max_attempts))
-    return _grant(connection, _GRANT_EXPIRED, annotator, now, config)
+    return _grant(connection, _GRANT_EXPIRED, asker, now, config)
 
 
 def _grant(
     connection: Connection,
     granting: Prepared,
-    annotator: str,
+    asker: Asker,
     now: float,
     config: QueueConfig,
 ) -> str | None:
-    given = {"owner": annotator, **_new_lease(now, config)}
-    row = granting.first(connection, given)
+    row = granting.first(connection, {**asker.shown(), **_new_lease(now, config)})
     return None if row is None else str(row[0])
 
 

@@ -3,7 +3,7 @@
 The statements are written out, as the tables of `schema` go on changing and a step must not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Connection, text
@@ -36,6 +36,17 @@ _PEOPLE_AND_SUMMARIES = (
     " FOREIGN KEY(name) REFERENCES people (name))",
     "CREATE INDEX sessions_by_name ON sessions (name)",
 )
+_KINDS_AND_PINS = (
+    "ALTER TABLE items ADD COLUMN not_for VARCHAR",
+    "ALTER TABLE items ADD COLUMN for_role VARCHAR"
+    " CONSTRAINT items_for_role CHECK (for_role = 'lead')",
+    "ALTER TABLE items ADD COLUMN base_priority DOUBLE PRECISION",
+    "DROP INDEX items_ready",
+    "CREATE INDEX items_ready ON items (skips, priority DESC, item_id, not_for, for_role, state)"
+    " WHERE state = 'ready'",
+    "CREATE TABLE pins (image_id VARCHAR NOT NULL, pinned_by VARCHAR NOT NULL,"
+    " pinned_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (image_id))",
+)
 _KEEP_SUMMARY = text(
     "UPDATE annotations SET num_accepted = :num_accepted, num_edited = :num_edited,"
     " num_rejected = :num_rejected, num_added = :num_added, num_clicks = :num_clicks,"
@@ -57,13 +68,21 @@ def migrate(connection: Connection) -> None:
 
 
 def _people_and_summaries(connection: Connection) -> None:
-    for statement in _PEOPLE_AND_SUMMARIES:
-        connection.execute(text(statement))
+    _run(connection, _PEOPLE_AND_SUMMARIES)
     seq = 0
     while rows := connection.execute(_BODIES, {"seq": seq, "limit": _AT_ONCE}).all():
         found = [{"seq": row.seq, **asdict(_summary(row.body))} for row in rows]
         connection.execute(_KEEP_SUMMARY, found)
         seq = rows[-1].seq
+
+
+def _kinds_and_pins(connection: Connection) -> None:
+    _run(connection, _KINDS_AND_PINS)
+
+
+def _run(connection: Connection, statements: Sequence[str]) -> None:
+    for statement in statements:
+        connection.execute(text(statement))
 
 
 def _summary(body: str) -> Summary:
@@ -74,4 +93,4 @@ def _summary(body: str) -> Summary:
         return Summary()
 
 
-_STEPS: dict[int, Callable[[Connection], None]] = {1: _people_and_summaries}
+_STEPS: dict[int, Callable[[Connection], None]] = {1: _people_and_summaries, 2: _kinds_and_pins}

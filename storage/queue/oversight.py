@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select, update
+from sqlalchemy import Connection, Row, and_, false, or_, select, update
 
 from storage.queue.database import Database, as_utc
 from storage.queue.errors import NotHeld, UnknownItem
+from storage.queue.leases import is_for
 from storage.queue.schema import (
     IS_DEAD,
     IS_DONE,
@@ -98,9 +99,10 @@ class Oversight:
         return str(row.lease_owner)
 
     def may_read(self, item_id: str, annotator: str) -> bool:
-        """Whether an item waits, for anybody, or is held by `annotator`."""
+        """Whether `annotator`, who is no lead, holds an item, or it waits and may be theirs."""
         theirs = and_(IS_LEASED, items.c.lease_owner == annotator)
-        which = and_(items.c.item_id == item_id, or_(IS_READY, theirs))
+        offered = and_(IS_READY, is_for(annotator, false()))
+        which = and_(items.c.item_id == item_id, or_(offered, theirs))
         with self._database.read() as connection:
             return connection.execute(select(items.c.item_id).where(which)).first() is not None
 

@@ -27,8 +27,11 @@ from sqlalchemy import (
 
 from storage.errors import NewerStoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 STATES = ("ready", "leased", "done", "dead")
+# What an item is for; `items.stage` has it. Ordinary work; a hidden check whose truth is known; a
+# second pair of eyes; a disagreement for a lead; automatic masks that people correct to measure.
+KINDS = ("assist", "gold", "second", "dispute", "audit")
 ROLES = ("annotator", "lead")
 
 metadata = MetaData()
@@ -65,6 +68,12 @@ items = Table(
     # after one. A done item has this many annotations, any other one fewer.
     Column("openings", Integer, nullable=False, default=1),
     Column("dead_reason", String),
+    # The one annotator who is never given it, such as whoever did what a second now looks at.
+    Column("not_for", String),
+    # Leads alone are given it.
+    Column("for_role", String, CheckConstraint("for_role = 'lead'", name="items_for_role")),
+    # Its own priority, while its image is pinned and `priority` brings it to the front.
+    Column("base_priority", Double),
     UniqueConstraint("image_id", "model_version", "stage", name="items_once"),
     CheckConstraint("state IN ('ready', 'leased', 'done', 'dead')", name="items_state"),
     CheckConstraint(
@@ -89,6 +98,10 @@ Index(
     items.c.skips,
     items.c.priority.desc(),
     items.c.item_id,
+    # Whoever may not have the first ones passes over them without reading their rows.
+    items.c.not_for,
+    items.c.for_role,
+    items.c.state,
     sqlite_where=IS_READY,
     postgresql_where=IS_READY,
 )
@@ -121,6 +134,15 @@ payloads = Table(
     metadata,
     Column("item_id", ForeignKey("items.item_id"), primary_key=True),
     Column("body", Text, nullable=False),
+)
+
+# Images that somebody wants first; all items of a pinned one have a `base_priority`, no others.
+pins = Table(
+    "pins",
+    metadata,
+    Column("image_id", String, primary_key=True),
+    Column("pinned_by", String, nullable=False),
+    Column("pinned_at", Double, nullable=False),
 )
 
 submissions = Table(

@@ -11,7 +11,7 @@ from storage.queue import leases, submissions
 from storage.queue.database import Database
 from storage.queue.documents import check_name
 from storage.queue.items import Item, item_of, select_items
-from storage.queue.leases import Claim, QueueConfig
+from storage.queue.leases import Asker, Claim, QueueConfig
 from storage.queue.prepared import Prepared
 from storage.queue.schema import items
 from storage.queue.submissions import Draft, SubmitResult
@@ -43,13 +43,13 @@ class Work:
         self._database = database
         self._config = config
 
-    def claim(self, annotator: str) -> Step[Lease | None]:
+    def claim(self, annotator: str, *, is_lead: bool) -> Step[Lease | None]:
         """Lease an item to `annotator`."""
-        check_name("annotator", annotator)
+        asker = Asker(annotator=check_name("annotator", annotator), is_lead=is_lead)
 
         def step(connection: Connection) -> Lease | None:
             now = self._database.now(connection)
-            item_id = leases.claim(connection, annotator, now, self._config)
+            item_id = leases.claim(connection, asker, now, self._config)
             if item_id is None:
                 return None
             [(*item, lease_token, expires)] = _LEASED_ITEM.rows(connection, {"wanted": item_id})

@@ -74,6 +74,19 @@ def test_an_item_that_waits_can_be_read_by_all(
         assert readings(client, item) == {200}
 
 
+def test_what_waits_for_others_cannot_be_read(
+    team: Any, ada: httpx.Client, bob: httpx.Client, lead: httpx.Client
+) -> None:
+    picture = team.desk.pictures[0]
+    changes = {"priority": 9.0, "model_version": "v1"}
+    second = team.desk.new_item(picture, stage="second", not_for="ada", **changes)
+    dispute = team.desk.new_item(picture, stage="dispute", for_role="lead", **changes)
+    team.desk.queue.enqueue([second, dispute])
+    names = [{"item_id": item.item_id} for item in (second, dispute)]
+    found = {client: [readings(client, item) for item in names] for client in (ada, bob, lead)}
+    assert found == {ada: [{404}, {404}], bob: [{200}, {404}], lead: [{200}, {200}]}
+
+
 def test_an_item_in_work_is_its_holders_and_the_leads(
     ada: httpx.Client, bob: httpx.Client, lead: httpx.Client
 ) -> None:

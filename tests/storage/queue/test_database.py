@@ -37,8 +37,8 @@ def test_a_url_is_quoted_without_its_password() -> None:
 
 
 def test_a_newer_queue_is_left_alone(tamper: Any, url: str) -> None:
-    tamper("UPDATE schema_version SET version = 3")
-    with pytest.raises(NewerStoreError, match="schema 3, this maskloop reads 2; install the newer"):
+    tamper("UPDATE schema_version SET version = 4")
+    with pytest.raises(NewerStoreError, match="schema 4, this maskloop reads 3; install the newer"):
         ReviewQueue.open(url)
 
 

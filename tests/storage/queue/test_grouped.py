@@ -48,7 +48,7 @@ def test_people_who_come_at_once_get_an_item_each_and_answer_it(
     awaited: AwaitedQueue, queue: ReviewQueue, people: Any
 ) -> None:
     people.enqueue("a", "b", "c", "d")
-    leases = all_of(*(awaited.claim(name) for name in NAMES))
+    leases = all_of(*(awaited.claim(name, is_lead=False) for name in NAMES))
     assert {lease.item.item_id for lease in leases} == {"a", "b", "c", "d"}
     holders = list(zip(leases, NAMES, strict=True))
     held = [Claim(item_id=x.item.item_id, lease_token=1, annotator=name) for x, name in holders]
@@ -64,7 +64,7 @@ def test_one_person_who_asks_often_at_once_gets_one_item(
     awaited: AwaitedQueue, queue: ReviewQueue, people: Any
 ) -> None:
     people.enqueue("a", "b", "c")
-    leases = all_of(*(awaited.claim("ada") for _ in range(3)))
+    leases = all_of(*(awaited.claim("ada", is_lead=False) for _ in range(3)))
     assert {(lease.item.item_id, lease.lease_token) for lease in leases} == {("a", 1)}
     assert queue.counts()["leased"] == 1
 
@@ -116,8 +116,8 @@ def test_who_goes_away_while_it_is_written_leaves_the_others(
     people.enqueue("a", "b")
 
     async def ada_leaves() -> Any:
-        ada = asyncio.create_task(awaited.claim("ada"))
-        bob = asyncio.create_task(awaited.claim("bob"))
+        ada = asyncio.create_task(awaited.claim("ada", is_lead=False))
+        bob = asyncio.create_task(awaited.claim("bob", is_lead=False))
         await asyncio.sleep(0)
         ada.cancel()
         return await bob
@@ -145,9 +145,9 @@ def test_without_a_turn_everybody_hears_it(sqlite_store: Any) -> None:
     database = Database.open(sqlite_store.url, busy_timeout_s=0.05)
     awaited = AwaitedQueue(ReviewQueue(database))
     with database.write():
-        found = all_of(awaited.claim("ada"), awaited.claim("bob"))
+        found = all_of(awaited.claim("ada", is_lead=False), awaited.claim("bob", is_lead=False))
     assert [type(error) for error in found] == [QueueUnavailable] * 2
-    assert all_of(awaited.claim("ada")) == [None]
+    assert all_of(awaited.claim("ada", is_lead=False)) == [None]
     database.close()
 
 
@@ -158,7 +158,7 @@ def test_nobody_hears_of_an_outcome_before_the_commit(
     outside = ReviewQueue.open(url)
 
     async def claim_and_look(name: str) -> bool:
-        lease = await awaited.claim(name)
+        lease = await awaited.claim(name, is_lead=False)
         held = {holder.annotator: holder.item_id for holder in outside.holders()}
         return lease is not None and held[name] == lease.item.item_id
 
@@ -172,7 +172,7 @@ def test_two_event_loops_share_one_queue(
     people.enqueue(*"abcdefgh")
 
     def claim_all(loop: int) -> list[Any]:
-        return all_of(*(awaited.claim(f"{name} {loop}") for name in NAMES))
+        return all_of(*(awaited.claim(f"{name} {loop}", is_lead=False) for name in NAMES))
 
     with ThreadPoolExecutor(2) as pool:
         leases = [lease for found in pool.map(claim_all, range(2)) for lease in found]

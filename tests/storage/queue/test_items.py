@@ -6,7 +6,6 @@ import pytest
 
 from storage.queue.check import check
 from storage.queue.errors import UnknownItem
-from storage.queue.items import NewItem
 from storage.queue.review import ReviewQueue, RunProgress
 
 
@@ -20,7 +19,7 @@ def test_enqueueing_again_changes_nothing(people: Any, queue: ReviewQueue) -> No
 def test_one_image_may_wait_for_two_models_and_two_stages(queue: ReviewQueue, make: Any) -> None:
     image = {"image_id": "one", "item_id": ""}
     items = [make("-", **image), make("-", **image, model_version="v2")]
-    items.append(make("-", **image, stage="relabel"))
+    items.append(make("-", **image, stage="second"))
     assert queue.enqueue(items) == 3
     assert queue.enqueue(items) == 0
     assert len({item.item_id for item in items}) == 3
@@ -52,7 +51,9 @@ def test_many_items_come_in_portions(queue: ReviewQueue, make: Any) -> None:
         ({"image_id": ""}, "image_id"),
         ({"model_version": "a\nb"}, "model_version"),
         ({"run_id": " "}, "run_id"),
-        ({"stage": "x" * 201}, "stage"),
+        ({"stage": "relabel"}, "stage"),
+        ({"not_for": ""}, "not_for"),
+        ({"for_role": "annotator"}, "for_role"),
         ({"item_id": "a\x00"}, "item_id"),
         ({"file_name": "caf\udce9.png"}, "file_name"),
         ({"height": 0}, "height"),
@@ -164,13 +165,19 @@ def test_only_what_is_closed_can_be_reopened(people: Any, queue: ReviewQueue) ->
         queue.item("nothing")
 
 
-def test_an_item_without_a_name_is_named_by_what_it_is() -> None:
-    def named(**changes: str) -> str:
-        values = {"image_id": "i", "model_version": "v", "stage": "s", **changes}
-        return NewItem(file_name="f", height=1, width=1, run_id="r", iteration=0, **values).item_id
+def test_the_name_of_an_item_does_not_come_of_what_it_is(queue: ReviewQueue, make: Any) -> None:
+    names = [make("-", item_id="").item_id for _ in range(20)]
+    assert len(set(names)) == 20, "or whoever knows image, model and kinds could try the kinds"
+    assert queue.enqueue([make("-", item_id="")]) == 1
+    assert queue.enqueue([make("-", item_id="")]) == 0, "it is the same item by any name"
 
-    assert named() == named()
-    assert len({named(), named(image_id="i2"), named(model_version="v2"), named(stage="s2")}) == 4
+
+def test_an_item_keeps_whom_it_is_for(queue: ReviewQueue, make: Any) -> None:
+    queue.enqueue([make("a", stage="second", not_for="ada")])
+    assert (queue.item("a").stage, queue.item("a").not_for) == ("second", "ada")
+    queue.withdraw("run-1")
+    queue.enqueue([make("a", stage="second", run_id="run-2", for_role="lead")])
+    assert (queue.item("a").not_for, queue.item("a").for_role) == (None, "lead")
 
 
 def test_images_that_a_model_asked_about_already(people: Any, queue: ReviewQueue) -> None:

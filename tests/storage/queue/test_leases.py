@@ -98,6 +98,69 @@ def peeked(queue: ReviewQueue, annotator: str = "ada") -> str | None:
     return None if item is None else item.item_id
 
 
+@pytest.fixture
+def reserved(people: Any) -> None:
+    """Not for ada; for leads; for a lead who is not ada; for all."""
+    people.enqueue("second", priority=4, stage="second", not_for="ada")
+    people.enqueue("dispute", priority=3, stage="dispute", for_role="lead")
+    people.enqueue("both", priority=2, stage="dispute", not_for="ada", for_role="lead")
+    people.enqueue("plain", priority=1)
+
+
+@pytest.mark.parametrize(
+    ("annotator", "is_lead", "expected"),
+    [
+        ("ada", False, ["plain"]),
+        ("ada", True, ["dispute", "plain"]),
+        ("bob", False, ["second", "plain"]),
+        ("bob", True, ["second", "dispute", "both", "plain"]),
+    ],
+)
+@pytest.mark.usefixtures("reserved")
+def test_everybody_is_given_what_is_for_them(
+    queue: ReviewQueue, people: Any, annotator: str, is_lead: bool, expected: list[str]
+) -> None:
+    foreseen, given = [], []
+    while item := queue.peek(annotator, is_lead=is_lead):
+        foreseen.append(item.item_id)
+        lease = queue.claim(annotator, is_lead=is_lead)
+        assert lease is not None
+        given.append(lease.item.item_id)
+        people.submit(lease, annotator, key=lease.item.item_id)
+    assert foreseen == given == expected
+    assert queue.claim(annotator, is_lead=is_lead) is None, "though others might be given more"
+    assert queue.counts()["ready"] == 4 - len(expected)
+
+
+@pytest.mark.usefixtures("reserved")
+def test_what_ran_out_is_taken_over_by_those_it_is_for(
+    queue: ReviewQueue, people: Any, clock: Any
+) -> None:
+    for name in ("bob", "cy", "dee", "eve"):
+        queue.claim(name, is_lead=True)
+    clock.move(121)
+    assert (peeked(queue, "ada"), people.claim("ada").item.item_id) == ("plain", "plain")
+    assert (peeked(queue, "fay"), people.claim("fay").item.item_id) == ("second", "second")
+    assert (peeked(queue, "gus"), queue.claim("gus")) == (None, None)
+    lead = queue.claim("ada's lead", is_lead=True)
+    assert lead is not None
+    assert lead.item.item_id == "dispute"
+
+
+@pytest.mark.usefixtures("reserved")
+def test_what_is_for_leads_goes_back_when_its_holder_is_none(queue: ReviewQueue) -> None:
+    held = queue.claim("ada", is_lead=True)
+    again = queue.claim("ada", is_lead=True)
+    assert held is not None
+    assert again is not None
+    assert (held.item.item_id, again.lease_token) == ("dispute", held.lease_token)
+    other = queue.claim("ada", is_lead=False)
+    assert other is not None
+    assert other.item.item_id == "plain"
+    dispute = queue.item("dispute")
+    assert (dispute.state, dispute.attempts) == ("ready", 0), "as if it had not been claimed"
+
+
 def test_a_heartbeat_starts_the_time_anew(people: Any, clock: Any, queue: ReviewQueue) -> None:
     people.enqueue("a")
     lease = people.claim()

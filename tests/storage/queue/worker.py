@@ -76,7 +76,7 @@ async def together(queue: ReviewQueue, name: str, journal: Path) -> None:
     awaited = AwaitedQueue(queue)
 
     async def answer_one(person: str) -> None:
-        lease = await awaited.claim(person)
+        lease = await awaited.claim(person, is_lead=False)
         assert lease is not None
         held = Claim(item_id=lease.item.item_id, lease_token=lease.lease_token, annotator=person)
         result = await awaited.submit(Draft.of(held, held.item_id, {"by": person}))
