@@ -111,4 +111,4 @@ def _image_rows(workspace: Workspace, image_ids: Sequence[str]) -> list[Row]:
 def _successor(old: ItemHead, seen: Candidate, version: str, recipe: Recipe) -> NewItem:
     """The item in place of `old`: of the same run, so that its batch stays what people do."""
     new = new_item(seen, version, old.run_id, Turn(iteration=old.iteration), recipe)
-    return replace(new, item_id="", stage=old.stage, not_for=old.not_for, for_role=old.for_role)
+    return replace(new, item_id="", stage=old.stage, not_for=old.not_for)

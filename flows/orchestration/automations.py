@@ -50,7 +50,11 @@ def _running(deployment: str, event: str, root: Path, deployment_id: UUID) -> Au
             posture=Posture.Reactive,
             threshold=1,
         ),
-        actions=[RunDeployment(deployment_id=deployment_id)],
+        actions=[
+            RunDeployment(
+                source="selected", deployment_id=deployment_id, parameters=None, job_variables=None
+            )
+        ],
     )
 
 
@@ -73,7 +77,9 @@ def _crashing() -> AutomationCore:
         ),
         actions=[
             ChangeFlowRunState(
+                name=None,
                 state=StateType.CRASHED,
+                force=False,
                 message="No heartbeat for a minute and a half: the process is gone.",
             )
         ],

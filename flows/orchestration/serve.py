@@ -78,7 +78,8 @@ def run(workspace: Workspace, *, shared: bool, tell: Callable[[str], None]) -> N
     """Register the deployments and run what is scheduled or asked for, until interrupted."""
     runner = _Runner(pause_on_shutdown=True, query_seconds=_POLL_S)
     name = deployment_name(workspace.root, shared=shared)
-    ids = {item.flow_name: _register(runner, item) for item in deployments(workspace, name)}
+    made = zip(_FLOWS, deployments(workspace, name), strict=True)
+    ids = {stage: _register(runner, deployment) for stage, deployment in made}
     with get_client(sync_client=True) as client:
         alone = not shared and not is_locked(workspace, "train")
         make_training_limit(client, workspace, nobody_trains=alone)

@@ -17,7 +17,7 @@ from flows.refreshing import RefreshOutcome, refresh_stage
 from flows.waiting import outdated
 from flows.workspace import Workspace
 from storage.queue.items import NewItem
-from storage.queue.leases import Lease
+from storage.queue.work import Lease
 
 Copied = Callable[[Path, Path], AbstractContextManager[Workspace]]
 NUM_ITEMS = 4

@@ -21,7 +21,7 @@ from flows.merge import MergeOutcome, merge_stage
 from flows.progress import Progress, Silent
 from flows.recipes import Recipe
 from flows.refreshing import RefreshOutcome, refresh_stage
-from flows.runs import Turn
+from flows.runs import Turn, new_run, start_run
 from flows.status import status
 from flows.training import TrainOutcome, TrainRequest, train_stage
 from flows.turning import run_turn
@@ -160,18 +160,28 @@ def test_afterwards_nothing_is_due(turned: Turned, recipe: Recipe) -> None:
     assert [row["turn"] for row in facts["turns"]] == [3, 2, 1]
 
 
+@pytest.fixture
+def unlabelled(filled: Workspace) -> Workspace:
+    """The drawn images; those with labels are all gold."""
+    filled.lake.commit(
+        lambda tx: tx.execute("UPDATE images SET split = 'gold' WHERE split = 'train'"),
+        message="test",
+    )
+    return filled
+
+
 @pytest.mark.parametrize(
     "stopped_by",
     [KeyboardInterrupt(), TransientStorageError("locked")],
     ids=["Ctrl+C", "what passes"],
 )
 def test_a_turn_that_was_stopped_goes_on_with_its_first_step_not_done(
-    filled: Workspace, recipe: Recipe, stopped_by: BaseException
+    unlabelled: Workspace, recipe: Recipe, stopped_by: BaseException
 ) -> None:
-    assert turn(filled, recipe, assist=stopped_by).called == ["merge", "train", "assist"]
-    assert turn(filled, recipe).called == ["assist"]
-    [facts] = last_turns(filled, 5)
-    assert (facts.status, facts.version, facts.num_items) == ("done", "v2", 2)
+    assert turn(unlabelled, recipe, assist=stopped_by).called == ["merge", "assist"]
+    assert turn(unlabelled, recipe).called == ["assist"]
+    [facts] = last_turns(unlabelled, 5)
+    assert (facts.status, facts.iteration, facts.num_items) == ("done", 1, 2)
 
 
 def test_a_turn_that_fails_says_why_and_the_loop_rests(filled: Workspace, recipe: Recipe) -> None:
@@ -182,18 +192,14 @@ def test_a_turn_that_fails_says_why_and_the_loop_rests(filled: Workspace, recipe
     assert "the last one failed: StageError: it diverged" in status(filled)["due"]
 
 
-def test_without_labels_a_turn_only_asks(filled: Workspace, recipe: Recipe) -> None:
-    filled.lake.commit(
-        lambda tx: tx.execute("UPDATE images SET split = 'gold' WHERE split = 'train'"),
-        message="test",
-    )
-    assert turn(filled, recipe).called == ["merge", "assist"]
+def test_without_labels_a_turn_only_asks(unlabelled: Workspace, recipe: Recipe) -> None:
+    assert turn(unlabelled, recipe).called == ["merge", "assist"]
 
 
-def test_more_images_alone_are_no_reason_to_train(filled: Workspace, recipe: Recipe) -> None:
-    turn(filled, recipe)
-    while (lease := filled.queue.claim("ada")) is not None:
-        filled.queue.skip(lease.item.item_id, lease.lease_token, "ada")
+def test_labels_that_a_training_has_seen_are_no_reason_to_train(
+    filled: Workspace, recipe: Recipe
+) -> None:
+    start_run(filled, replace(new_run("train"), status="done"))
     assert turn(filled, recipe).called == ["merge", "assist"]
 
 
