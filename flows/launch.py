@@ -21,6 +21,8 @@ from flows.workspace import Workspace
 SERVE = "serve"
 RUNNING_FILE = "serve.json"
 _ASK_TIMEOUT_S = 5.0
+# Prefect sends none more often. The automation of `maskloop serve` waits for three.
+_HEARTBEAT_S = 30
 
 # One for the process: Prefect settles on one address when it is imported.
 _temporary: Server | None = None
@@ -33,7 +35,7 @@ def prepare(workspace: Workspace) -> str:
     """
     api_url = configured(workspace) or _served_here(workspace)
     if api_url:
-        os.environ["PREFECT_API_URL"] = api_url
+        report_to(api_url)
         _report_silently()
         return f"Prefect: {api_url.removesuffix('/api')}"
     # Its runs stay in the workspace, where `maskloop serve` shows them.
@@ -43,6 +45,13 @@ def prepare(workspace: Workspace) -> str:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     _start_temporary(workspace)
     return "Prefect: no server configured, running here (maskloop serve starts one with a UI)"
+
+
+def report_to(api_url: str) -> None:
+    """Let Prefect, once it is imported, report to the server at this address."""
+    os.environ["PREFECT_API_URL"] = api_url
+    # So that the server notices when a process is killed.
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(_HEARTBEAT_S))
 
 
 def configured(workspace: Workspace) -> str:
@@ -107,13 +116,15 @@ def flows() -> ModuleType:
     return module
 
 
-def deployments(
-    workspace: Workspace, api_url: str, *, shared: bool, tell: Callable[[str], None]
-) -> None:
-    """Register the deployments at a Prefect server, and run them until interrupted.
+def tell_batch_done(workspace: Workspace, run_id: str) -> None:
+    """Tell the Prefect server that we report to that enough items of a run are finished."""
+    importlib.import_module("flows.orchestration.events").batch_done(workspace.root, run_id)
+
+
+def deployments(workspace: Workspace, *, shared: bool, tell: Callable[[str], None]) -> None:
+    """Register the deployments at the server that we report to, and run them until interrupted.
 
     `shared`: other workspaces may report to the same server.
     """
-    os.environ["PREFECT_API_URL"] = api_url
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     importlib.import_module("flows.orchestration.serve").run(workspace, shared=shared, tell=tell)

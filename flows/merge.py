@@ -16,11 +16,11 @@ from flows.recipes import DISPUTE_BELOW
 from flows.runs import ALONE, Turn, finish_run, new_run
 from flows.standing import changes
 from flows.suppression import suppressions
+from flows.waiting import WATERMARK, watermark
 from flows.workspace import Workspace, placeholders
 from storage.catalog.lake import Transaction
 from storage.rows import RunRow, WatermarkRow, utcnow
 
-WATERMARK = "submissions"
 _AT_ONCE = 500
 
 
@@ -78,18 +78,6 @@ def merge_stage(
         num_clicks=total.num_clicks,
         num_disputes=num_disputes,
     )
-
-
-def watermark(workspace: Workspace) -> int:
-    """The `seq` of the last submission that was merged."""
-    rows = workspace.lake.rows("SELECT seq FROM watermarks WHERE name = ?", (WATERMARK,))
-    return int(rows[0]["seq"]) if rows else 0
-
-
-def unmerged_images(workspace: Workspace) -> set[str]:
-    """Images that people have answered, but the store does not know yet."""
-    new = workspace.queue.submissions_after(watermark(workspace), limit=None)
-    return {submission.item.image_id for submission in new}
 
 
 def _commit(

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,18 +117,25 @@ def _total(queue: ReviewQueue, run_ids: Sequence[str]) -> RunProgress:
 
 @contextmanager
 def annotator_server(
-    workspace: Workspace, *, port: int = 0, host: str | None = None
+    workspace: Workspace,
+    *,
+    port: int = 0,
+    host: str | None = None,
+    on_batch_done: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
     """The review-queue API on a thread of this process; yields its address on this machine.
 
-    Port 0 is any that is free, `host` by default the configured one. Raises StageError where the
-    address cannot be had, UsageError where others reach it and nobody could sign in.
+    Port 0 is any that is free, `host` by default the configured one; `on_batch_done` is told a
+    run's id when enough of its items are finished. Raises StageError where the address cannot be
+    had, UsageError where others reach it and nobody could sign in.
     """
     if host is None:
         check_guarded(workspace)
         host = workspace.settings.annotator.host
     with listen(host, port) as listening:
-        app = annotator_app(workspace, always_sign_in=not is_loopback(host))
+        app = annotator_app(
+            workspace, always_sign_in=not is_loopback(host), on_batch_done=on_batch_done
+        )
         config = uvicorn.Config(app, log_level="error")
         server = uvicorn.Server(config)
         thread = threading.Thread(
@@ -160,7 +167,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def annotator_app(workspace: Workspace, *, always_sign_in: bool) -> Any:
+def annotator_app(
+    workspace: Workspace,
+    *,
+    always_sign_in: bool,
+    on_batch_done: Callable[[str], None] | None = None,
+) -> Any:
     """The API over this workspace's queue, models and images."""
     pictures = Pictures(workspace)
     settings = workspace.settings
@@ -172,7 +184,10 @@ def annotator_app(workspace: Workspace, *, always_sign_in: bool) -> Any:
             allowed_hosts=allowed_hosts(settings.annotator),
             always_sign_in=always_sign_in,
             categories=settings.project.categories,
+            # Nobody is told where it is 0.
+            batch_done_share=settings.annotator.batch_done_share or 1.0,
         ),
+        on_batch_done=on_batch_done,
     )
 
 

@@ -38,6 +38,7 @@ host = "127.0.0.1"       # another lets other machines in: maskloop annotators a
 port = 8765
 allowed_hosts = []       # more names of this machine, as people write them in the address
 deadline_h = 24.0        # how long a loop waits for people
+batch_done_share = 0.75  # of a batch, answered when serve and follow train; 0: only by hand
 cache_gb = 4.0           # of large pictures in tiles, in the folder cache; oldest go first
 
 [queue]
@@ -49,9 +50,11 @@ port = 4200              # where `maskloop serve` starts one
 
 [schedules]              # cron lines for `maskloop serve`; empty: only by hand or by event
 merge = "*/10 * * * *"
-generate = "0 2 * * *"
-train = ""
+generate = "0 2 * * *"   # every night, what has no masks by the model in service
+train = ""               # training and new images for people come by themselves, see turn
 assist = ""
+turn = ""
+refresh = ""
 loop = ""
 
 [model]
@@ -90,9 +93,11 @@ class ProjectSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatorSettings:
-    """Where the review-queue API listens, and the hours that a loop waits for people.
+    """Where the review-queue API listens, and how long the loop waits for people.
 
     allowed_hosts: names, without port, under which people reach it besides `host` and loopback.
+    deadline_h: hours that `maskloop loop` waits; batch_done_share: of a batch,
+    answered when `maskloop serve` and `maskloop follow` train; 0: they never do.
     cache_gb: gigabytes of large pictures in tiles, kept in the workspace's folder `cache`.
     """
 
@@ -100,6 +105,7 @@ class AnnotatorSettings:
     port: int = 8765
     allowed_hosts: tuple[str, ...] = ()
     deadline_h: float = 24.0
+    batch_done_share: float = 0.75
     cache_gb: float = 4.0
 
 
@@ -129,6 +135,8 @@ class ScheduleSettings:
     generate: str = ""
     train: str = ""
     assist: str = ""
+    turn: str = ""
+    refresh: str = ""
     loop: str = ""
 
 
@@ -250,6 +258,7 @@ def _check(settings: Settings, path: str) -> None:
         ("workers.timeout_s", settings.workers.timeout_s, 1, 86_400),
         ("annotator.port", settings.annotator.port, 1, 65_535),
         ("annotator.deadline_h", settings.annotator.deadline_h, 0.001, 24 * 365),
+        ("annotator.batch_done_share", settings.annotator.batch_done_share, 0, 1),
         ("annotator.cache_gb", settings.annotator.cache_gb, 0, 100_000),
         ("prefect.port", settings.prefect.port, 1, 65_535),
         ("images.max_pixels", settings.images.max_pixels, 1, 10**10),

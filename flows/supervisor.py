@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from flows import launch, prefect_server
 from flows.doors import check_guarded, public_url
@@ -27,14 +28,19 @@ def serve(workspace: Workspace, *, tell: Callable[[str], None]) -> None:
     # Before Prefect's server, which takes its time to come up.
     check_guarded(workspace)
     with stage_lock(workspace, launch.SERVE), _prefect(workspace) as (api_url, shared):
-        port = workspace.settings.annotator.port
+        launch.report_to(api_url)
+        settings = workspace.settings.annotator
+        by_itself = settings.batch_done_share > 0
+        tell_done = partial(launch.tell_batch_done, workspace) if by_itself else None
         with (
-            annotator_server(workspace, port=port) as annotator_url,
+            annotator_server(
+                workspace, port=settings.port, on_batch_done=tell_done
+            ) as annotator_url,
             _announced(workspace, prefect_api=api_url, annotator=annotator_url),
         ):
             tell(f"Prefect UI   {api_url.removesuffix('/api')}")
-            tell(f"annotator    {public_url(workspace.settings.annotator)}")
-            launch.deployments(workspace, api_url, shared=shared, tell=tell)
+            tell(f"annotator    {public_url(settings)}")
+            launch.deployments(workspace, shared=shared, tell=tell)
 
 
 def _end(*_: object) -> None:

@@ -1,6 +1,6 @@
 """Which images to look at closely: those that, with what people have seen, stand for all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,8 @@ from engine.asking import choice
 from engine.model.predictor import Predictor
 from flows.progress import Progress
 from flows.splits import unit_hash
+from flows.waiting import Row
 from flows.workspace import Workspace
-
-Row = Mapping[str, object]
 
 
 def worth_a_look(

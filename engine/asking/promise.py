@@ -123,7 +123,8 @@ def _places(scores: npt.NDArray[np.float64]) -> Sequence[float]:
     """Thresholds to look at, lowest first."""
     if not len(scores):
         return ()
-    return np.unique(np.quantile(scores, np.arange(_PLACES) / _PLACES, method="lower")).tolist()
+    places = np.quantile(scores, np.arange(_PLACES) / _PLACES, method="lower")
+    return [float(place) for place in np.unique(places)]
 
 
 def lower_bound(num_accepted: int, num_judged: int, *, spread: float = 1.0) -> float:
@@ -145,11 +146,11 @@ def overdispersion(accepted: npt.NDArray[np.bool_], images: npt.NDArray[np.int64
     """
     numbers, rows = np.unique(images, return_inverse=True)
     if len(numbers) < 2:
-        return float(max(1, len(accepted)))
+        return max(1.0, float(len(accepted)))
     of_image, share = np.bincount(rows), accepted.mean()
     expected = len(accepted) * share * (1 - share)
     if expected == 0:
         return 1.0
     off = np.bincount(rows, weights=accepted) - share * of_image
     found = len(numbers) / (len(numbers) - 1) * float((off**2).sum())
-    return max(1.0, found / expected)
+    return max(1.0, float(found / expected))

@@ -39,10 +39,10 @@ class BoxFinder:
         frame = Frame(original_hw=(height, width), side=self.detector.side)
         boxes, scores = self.detector.find(framed(self.model, pixels, frame, self.device))
         found = boxes.cpu().numpy() / np.tile(frame.scale_xy, 2)
-        found = np.clip(found, 0, [width, height, width, height]).astype(np.float32)
+        found = np.clip(found, 0, [width, height, width, height])
         # What lies in the padding is nothing.
         real = ((found[:, 2:] - found[:, :2]) >= 1).all(axis=1)
-        return Detections(found[real], scores.cpu().numpy()[real])
+        return Detections(found[real].astype(np.float32), scores.cpu().numpy()[real])
 
 
 def masks_in_boxes(

@@ -8,7 +8,18 @@ import sys
 
 import typer
 
-from flows.cli import annotators, data, demo, generate, inspect, models, serve, stages, store
+from flows.cli import (
+    annotators,
+    data,
+    demo,
+    follow,
+    generate,
+    inspect,
+    models,
+    serve,
+    stages,
+    store,
+)
 from flows.cli.terminal import err
 from flows.errors import StageError, UsageError
 from storage.errors import NewerStoreError, StorageError, StorageFull
@@ -32,6 +43,7 @@ annotators.register(app)
 store.register(app)
 inspect.register(app)
 serve.register(app)
+follow.register(app)
 demo.register(app)
 
 # A full disk, a full quota, and the limit that a shell sets with `ulimit -f`.

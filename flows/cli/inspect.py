@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Images, masks by stage, the queue, the model in service, the last runs.
+    """Images, masks by stage, the queue, the model in service, what is due, the last turns.
 
     Example: maskloop status
     """
@@ -32,6 +32,9 @@ def status(as_json: JsonOption = False) -> None:
         parts = ", ".join(f"{count} {key}" for key, count in facts[name].items() if count)
         out.print(f"{name:9} {parts or 'none'}")
     out.print(f"model     {facts['model'] or 'none yet; the first stage puts one in service'}")
+    out.print(f"due       {facts['due']}")
+    if facts["turns"]:
+        print_table(facts["turns"], title="last turns")
     print_table(facts["runs"], title="last runs")
 
 

@@ -217,7 +217,9 @@ def as_flow_run(opened: "Workspace", call: Callable[[Any], dict[str, Any]]) -> d
     with terminal_progress() as progress:
         where = launch.prepare(opened)
         progress.note(where)
-        return call(launch.flows())
+        flows = launch.flows()
+        with flows.tagged():
+            return call(flows)
 
 
 def show(result: dict[str, Any], as_json: bool, text: str) -> None:

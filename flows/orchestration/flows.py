@@ -7,11 +7,12 @@ because a stale cache must never say "done".
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from prefect import flow, task
+from prefect import Flow, flow, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
@@ -20,13 +21,17 @@ from flows.assist import AssistOutcome, assist_stage
 from flows.generation import GenerateOutcome, generate_stage
 from flows.loop import LoopConfig, Stages, review_stage, run_loop
 from flows.merge import MergeOutcome, merge_stage
-from flows.orchestration import artifacts
+from flows.orchestration import artifacts, events
+from flows.orchestration.limits import training_slot
+from flows.orchestration.names import TAG
 from flows.people import PeopleOutcome
 from flows.progress import Progress, listener
 from flows.recipes import Recipe, recipe_named
+from flows.refreshing import RefreshOutcome, is_being_refreshed, refresh_stage
 from flows.replaying import replay_stage
 from flows.runs import ALONE, Turn
 from flows.training import TrainOutcome, TrainRequest, train_stage
+from flows.turning import Steps, run_turn
 from flows.workspace import Workspace, open_workspace
 from storage.errors import TransientStorageError
 
@@ -54,6 +59,11 @@ def _stage(function: Callable[P, R]) -> Task[P, R]:
     return decorate(function)
 
 
+def tagged() -> AbstractContextManager[set[str]]:
+    """Flow runs of the block are marked as ours, as those of deployments are."""
+    return tags(TAG)
+
+
 def _open(root: str) -> tuple[Workspace, Progress]:
     workspace = open_workspace(Path(root))
     return workspace, artifacts.published_progress(listener())
@@ -67,13 +77,24 @@ def _generating(workspace: Workspace, name: str) -> Recipe:
 @_stage
 def _train(root: str, recipe: str, turn: Turn, request: TrainRequest) -> TrainOutcome:
     workspace, progress = _open(root)
-    return train_stage(workspace, recipe_named(recipe), progress, turn=turn, request=request)
+    chosen = recipe_named(recipe)
+    with training_slot(workspace, progress):
+        outcome = train_stage(workspace, chosen, progress, turn=turn, request=request)
+    if outcome.promoted:
+        events.model_promoted(workspace.root, outcome.version)
+    return outcome
 
 
 @_stage
 def _assist(root: str, recipe: str, turn: Turn) -> AssistOutcome:
     workspace, progress = _open(root)
     return assist_stage(workspace, recipe_named(recipe), progress, turn=turn)
+
+
+@_stage
+def _refresh(root: str, recipe: str, turn: Turn) -> RefreshOutcome:
+    workspace, progress = _open(root)
+    return refresh_stage(workspace, recipe_named(recipe), progress, turn=turn)
 
 
 @_stage
@@ -172,13 +193,22 @@ def replay_flow(root: str, recipe: str, changes: dict[str, Any]) -> Result:
     return asdict(outcome)
 
 
-class _PrefectStages(Stages):
-    """The loop's stages as Prefect tasks of the loop's flow run."""
+@flow(name="refresh", flow_run_name="refresh-{recipe}")
+def refresh_flow(root: str, recipe: str) -> Result:
+    """After a promotion: proposals of the model in service for what still waits for people."""
+    workspace, progress = _open(root)
+    if is_being_refreshed(workspace):
+        progress.note("nothing: a turn or a refresh is at work here")
+        return asdict(RefreshOutcome(run_id=None, version=None, num_items=0))
+    return asdict(_refresh(root, recipe, ALONE))
 
-    def __init__(self, root: str, recipe: Recipe, config: LoopConfig) -> None:
+
+class _PrefectSteps(Steps):
+    """Stages as Prefect tasks of the flow run that they are steps of."""
+
+    def __init__(self, root: str, recipe: Recipe) -> None:
         self._root = root
         self._recipe = recipe.name
-        self._config = config
 
     def train(self, turn: Turn, request: TrainRequest) -> TrainOutcome:
         name = "control" if request.control else "train"
@@ -189,13 +219,42 @@ class _PrefectStages(Stages):
     def assist(self, turn: Turn) -> AssistOutcome:
         return _assist.with_options(name=f"assist {turn.iteration}")(self._root, self._recipe, turn)
 
+    def merge(self, turn: Turn) -> MergeOutcome:
+        return _merge.with_options(name=f"merge {turn.iteration}")(self._root, self._recipe, turn)
+
+    def refresh(self, turn: Turn) -> RefreshOutcome:
+        return _refresh.with_options(name=f"refresh {turn.iteration}")(
+            self._root, self._recipe, turn
+        )
+
+
+@flow(name="turn", flow_run_name="turn-{recipe}")
+def turn_flow(root: str, recipe: str) -> Result:
+    """Merge, train, refresh, assist: if enough was answered, or nothing waits; else nothing."""
+    workspace, progress = _open(root)
+    chosen = recipe_named(recipe)
+    outcome = run_turn(workspace, chosen, _PrefectSteps(root, chosen), progress)
+    if outcome.run_id is not None:
+        _publish(root)
+    return asdict(outcome)
+
+
+def works() -> dict[str, Flow[[str, str], Result]]:
+    """What can be due, by its name in `flows.due`."""
+    return {"turn": turn_flow, "refresh": refresh_flow}
+
+
+class _PrefectStages(_PrefectSteps, Stages):
+    """The loop's stages as Prefect tasks of the loop's flow run."""
+
+    def __init__(self, root: str, recipe: Recipe, config: LoopConfig) -> None:
+        super().__init__(root, recipe)
+        self._config = config
+
     def review(self, turn: Turn, run_id: str) -> PeopleOutcome:
         return _review.with_options(name=f"review {turn.iteration}")(
             self._root, self._recipe, self._config, turn, run_id
         )
-
-    def merge(self, turn: Turn) -> MergeOutcome:
-        return _merge.with_options(name=f"merge {turn.iteration}")(self._root, self._recipe, turn)
 
     def generate(self, turn: Turn) -> GenerateOutcome:
         return _generate.with_options(name="generate")(self._root, self._recipe, turn)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
 from storage.queue.database import Database
 from storage.queue.documents import from_text, sha256
+from storage.queue.pins import PINNED_PRIORITY
 from storage.queue.schema import (
     KINDS,
     STATES,
@@ -21,6 +22,7 @@ from storage.queue.schema import (
     gates,
     items,
     payloads,
+    pins,
     promotions,
     submissions,
 )
@@ -122,6 +124,16 @@ def _states(connection: Connection) -> Iterator[Breach]:
         yield Breach("I5", f"item {item_id}", "has no payload")
 
 
+def _pins(connection: Connection) -> Iterator[Breach]:
+    is_pinned = items.c.image_id.in_(select(pins.c.image_id))
+    is_in_front = items.c.base_priority.is_not(None)
+    wrong = or_(is_pinned != is_in_front, and_(is_in_front, items.c.priority != PINNED_PRIORITY))
+    for row in connection.execute(select(items, is_pinned.label("is_pinned")).where(wrong)):
+        pinned = "pinned" if row.is_pinned else "not pinned"
+        message = f"priority {row.priority} over {row.base_priority}, but its image is {pinned}"
+        yield Breach("I5", f"item {row.item_id}", message)
+
+
 def _openings(connection: Connection) -> Iterator[Breach]:
     num = func.count(annotations.c.seq)
     highest = func.coalesce(func.max(annotations.c.ordinal), 0)
@@ -200,6 +212,7 @@ def _is_finite(value: object) -> bool:
 _RULES: tuple[Callable[[Connection], Iterator[Breach]], ...] = (
     _answers,
     _states,
+    _pins,
     _openings,
     _tokens,
     _pointer,

@@ -1,19 +1,19 @@
 """Items of the review queue: one image to look at, with the proposals of one model version."""
 
-import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, and_, select
+from sqlalchemy import Connection, Row, Select, and_, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningInsert
 
 from storage.queue.database import insert_into
 from storage.queue.documents import check_name, check_text, from_text, to_text
-from storage.queue.schema import KINDS, items, payloads
+from storage.queue.pins import PINNED_PRIORITY, bring_forward_new
+from storage.queue.schema import IS_READY, KINDS, items, payloads
 
 WITHDRAWN = "withdrawn"
 
@@ -50,8 +50,10 @@ class NewItem:
         for name in ("height", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        if not math.isfinite(self.priority):
-            raise ValueError(f"priority: must be finite, got {self.priority}")
+        if not abs(self.priority) < PINNED_PRIORITY:
+            raise ValueError(
+                f"priority: must be finite and below {PINNED_PRIORITY:.0f}, got {self.priority}"
+            )
         if not self.item_id:
             object.__setattr__(self, "item_id", secrets.token_hex(16))
         check_name("item_id", self.item_id)
@@ -129,7 +131,52 @@ def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
         raise ValueError(f"item_id: must not name another image, got: {error.orig}") from error
     if rows:
         keep_payloads(connection, {row.item_id: bodies[_key(row)] for row in rows})
+        bring_forward_new(connection)
     return len(rows)
+
+
+def replace(connection: Connection, old_item_id: str, new: NewItem) -> bool:
+    """Withdraw an item that is ready and enqueue another with its skips; False if neither is done.
+
+    That is when it is not ready, or the new one is there already. Raises what `enqueue` raises.
+    """
+    old = update(items).where(items.c.item_id == old_item_id, IS_READY)
+    withdrawn = old.values(state="dead", dead_reason=WITHDRAWN).returning(items.c.skips)
+    with connection.begin_nested() as attempt:
+        skips = connection.execute(withdrawn).scalar_one_or_none()
+        if skips is None or not enqueue(connection, [new]):
+            attempt.rollback()
+            return False
+        of_new = (items.c[name] == getattr(new, name) for name in _KEY)
+        connection.execute(update(items).where(*of_new).values(skips=skips))
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemHead:
+    """An item without its payload; its `priority` is its own, also while its image is pinned."""
+
+    item_id: str
+    image_id: str
+    model_version: str
+    run_id: str
+    iteration: int
+    priority: float
+    stage: str
+    not_for: str | None
+    for_role: str | None
+
+
+def ready(connection: Connection, kinds: Collection[str]) -> list[ItemHead]:
+    """The items of some kinds that wait for anybody, in the order in which they are given out."""
+    own = func.coalesce(items.c.base_priority, items.c.priority).label("priority")
+    columns = [own if f.name == "priority" else items.c[f.name] for f in fields(ItemHead)]
+    order = (items.c.skips, items.c.priority.desc(), items.c.item_id)
+    statement = select(*columns).where(IS_READY, items.c.stage.in_(kinds)).order_by(*order)
+    return [ItemHead(**row._mapping) for row in connection.execute(statement)]
+
+
+_KEY = ("image_id", "model_version", "stage")
 
 
 def _key(item: NewItem | Row[Any]) -> tuple[str, str, str]:
@@ -149,11 +196,12 @@ def _insert_missing(connection: Connection) -> ReturningInsert[Any]:
     offered = statement.excluded
     revived: dict[str, Any] = {name: offered[name] for name in _REVIVED}
     revived |= {"state": "ready", "attempts": 0, "skips": 0, "dead_reason": None}
+    revived["base_priority"] = None
     return statement.on_conflict_do_update(
-        index_elements=["image_id", "model_version", "stage"],
+        index_elements=_KEY,
         set_=revived,
         where=and_(items.c.dead_reason == WITHDRAWN, items.c.run_id != offered.run_id),
-    ).returning(items.c.item_id, items.c.image_id, items.c.model_version, items.c.stage)
+    ).returning(items.c.item_id, *(items.c[name] for name in _KEY))
 
 
 def keep_payloads(connection: Connection, bodies: Mapping[str, str]) -> None:

@@ -91,6 +91,17 @@ class Asker:
         return {"owner": self.annotator, "is_lead": self.is_lead}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """Which opening of an item was answered, from 1 on, and its image where that had been wished.
+
+    `pinned_image` is None for most: for images that are not pinned, and for all but ordinary items.
+    """
+
+    opening: int
+    pinned_image: str | None
+
+
 _NOBODY: Mapping[str, Any] = {"lease_owner": None, "leased_at": None, "lease_expires": None}
 
 
@@ -162,8 +173,12 @@ _BEGIN_AGAIN = Prepared(
 _PROLONG = Prepared(
     update(items).where(_SHOWN).values(lease_expires=_EXPIRY).returning(items.c.lease_expires)
 )
+# Whether an answer fulfils the wish for an image; second looks and checks at it do not.
+_PINNED = case(
+    (and_(items.c.stage == "assist", items.c.base_priority.is_not(None)), items.c.image_id)
+)
 _FINISH = Prepared(
-    update(items).where(_SHOWN).values(state="done", **_NOBODY).returning(items.c.openings)
+    update(items).where(_SHOWN).values(state="done", **_NOBODY).returning(items.c.openings, _PINNED)
 )
 _FIRST_READY, _FIRST_EXPIRED = _first_ready(), _first_expired()
 _GRANT_READY, _GRANT_EXPIRED = _granting(_FIRST_READY), _granting(_FIRST_EXPIRED)
@@ -225,12 +240,13 @@ def skip(connection: Connection, held: Claim, config: QueueConfig) -> None:
     )
 
 
-def finish(connection: Connection, held: Claim) -> int:
-    """Mark an item done; returns which opening of it this answers, counted from 1."""
+def finish(connection: Connection, held: Claim) -> Finished:
+    """Mark an item done."""
     row = _FINISH.first(connection, held.shown())
     if row is None:
         raise refusal(connection, held.item_id)
-    return int(row[0])
+    opening, pinned_image = row
+    return Finished(opening=opening, pinned_image=pinned_image)
 
 
 def refusal(connection: Connection, item_id: str) -> UnknownItem | StaleLease:

@@ -8,13 +8,24 @@ from typing import Any, Self
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
 
 from storage.failpoints import failpoint
-from storage.queue import leases, submissions
+from storage.queue import leases, pins, submissions
 from storage.queue.anew import ask_anew
 from storage.queue.database import Database, QueueClock
 from storage.queue.documents import check_name
 from storage.queue.errors import UnknownItem
-from storage.queue.items import WITHDRAWN, Item, NewItem, enqueue, item_of, select_items
+from storage.queue.items import (
+    WITHDRAWN,
+    Item,
+    ItemHead,
+    NewItem,
+    enqueue,
+    item_of,
+    ready,
+    replace,
+    select_items,
+)
 from storage.queue.leases import Asker, Claim, QueueConfig
+from storage.queue.pins import Pin
 from storage.queue.prepared import Prepared
 from storage.queue.schema import IS_LEASED, IS_READY, KINDS, STATES, items
 from storage.queue.submissions import Draft, Submission, SubmitResult
@@ -175,6 +186,41 @@ class ReviewQueue:
             result = step(connection)
         failpoint("submit.after_commit")
         return result
+
+    def pin(self, image_ids: Iterable[str], by: str) -> int:
+        """Have images come first, those that are enqueued later as well; returns how many are new.
+
+        A pin goes when an ordinary (`assist`) item of its image is answered. Of skips before it
+        nothing stays; one after it takes the item behind those skipped less often, as always.
+        """
+        wanted = [check_name("image_id", image_id) for image_id in image_ids]
+        check_name("by", by)
+        with self.database.write() as connection:
+            return pins.pin(connection, wanted, by, self.database.now(connection))
+
+    def unpin(self, image_ids: Iterable[str]) -> int:
+        """Give items the priority back that they had; returns how many images were pinned."""
+        with self.database.write() as connection:
+            return pins.unpin(connection, image_ids)
+
+    def pins(self) -> list[Pin]:
+        """Who wants which images first, the oldest wish first."""
+        with self.database.read() as connection:
+            return pins.all_pins(connection)
+
+    def replace(self, old_item_id: str, new: NewItem) -> bool:
+        """Withdraw an item that is ready and enqueue another with its skips, both or neither.
+
+        False, and nothing has changed, when it is not ready (any more) or the new one is there
+        already. Raises ValueError like `enqueue`.
+        """
+        with self.database.write() as connection:
+            return replace(connection, old_item_id, new)
+
+    def ready_items(self, kinds: Collection[str]) -> list[ItemHead]:
+        """The items of some kinds that are ready, without payloads, in the order of claims."""
+        with self.database.read() as connection:
+            return ready(connection, kinds)
 
     def submissions_after(self, seq: int, limit: int | None = 100) -> list[Submission]:
         """Accepted submissions with a greater `seq`, in the order of their commits."""

@@ -162,11 +162,17 @@ def _work(name: str, role: Role, done: Any, taken: float | None) -> Work:
     )
 
 
+# Those whose proposals are just a model's: what people make of checks, disputes and masks that
+# nobody had chosen says nothing of how good its offers are.
+_OF_MODELS = ("assist", "second")
+
+
 def _models(connection: Connection) -> list[Proposals]:
     names = ("num_accepted", "num_edited", "num_rejected", "num_added")
     statement = (
         select(items.c.model_version, *(_total(annotations.c[name]).label(name) for name in names))
         .join_from(annotations, items)
+        .where(items.c.stage.in_(_OF_MODELS))
         .group_by(items.c.model_version)
         .order_by(items.c.model_version)
     )

@@ -16,6 +16,7 @@ from storage.queue.documents import check_name, from_text, sha256, to_text
 from storage.queue.errors import IdempotencyConflict
 from storage.queue.items import Item, item_of, select_items
 from storage.queue.leases import Claim
+from storage.queue.pins import unpin
 from storage.queue.prepared import Prepared
 from storage.queue.schema import annotations, items, submissions
 from storage.queue.summary import Summary
@@ -104,7 +105,10 @@ def submit(connection: Connection, draft: Draft, now: float) -> SubmitResult:
     )
     if inserted is None:
         return _stored_answer(connection, draft, body_sha256)
-    _append(connection, draft, leases.finish(connection, draft.held), body_sha256, now)
+    finished = leases.finish(connection, draft.held)
+    if finished.pinned_image is not None:
+        unpin(connection, [finished.pinned_image])
+    _append(connection, draft, finished.opening, body_sha256, now)
     return SubmitResult(status=201, response=response, replayed=False)
 
 

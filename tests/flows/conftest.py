@@ -50,14 +50,16 @@ class Drawn:
         return sorted(path.name for path in self.folder.iterdir())
 
 
-@pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
-    root = tmp_path_factory.mktemp("drawn")
+Draw = Callable[[Path, int], Drawn]
+
+
+def draw_scenes(root: Path, num_scenes: int) -> Drawn:
+    """Scenes 1 to `num_scenes`, the same ones each time."""
     folder = root / "pictures"
     folder.mkdir()
     entries: list[coco.CocoImage] = []
     masks: list[coco.CocoMask] = []
-    for number in range(1, NUM_SCENES + 1):
+    for number in range(1, num_scenes + 1):
         scene = draw_scene(number, STYLE)
         name = f"scene-{number:02d}.png"
         (folder / name).write_bytes(images.encode_png(scene.image))
@@ -76,6 +78,17 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     document = coco.document(entries, masks, dict(enumerate(kinds, start=1)), {})
     truth.write_text(json.dumps(document))
     return Drawn(folder, truth)
+
+
+@pytest.fixture
+def draw() -> Draw:
+    """Draws more images than the others need."""
+    return draw_scenes
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    return draw_scenes(tmp_path_factory.mktemp("drawn"), NUM_SCENES)
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ from engine.rle import Rle
 from flows import serving
 from flows import workspace as workspaces
 from flows.labels import gold_labels, training_labels
-from flows.merge import merge_stage, unmerged_images
+from flows.merge import merge_stage
 from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.runs import Turn
+from flows.waiting import unmerged_images
 from flows.workspace import Workspace
 from storage.queue.items import NewItem
 from storage.rows import MaskRow, utcnow

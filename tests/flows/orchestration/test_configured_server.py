@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.orchestration.serve import deployment_name
+from flows.orchestration.names import deployment_name
 from flows.prefect_server import Answer, ask
 from flows.workspace import Workspace
 
@@ -136,5 +136,5 @@ def test_workspaces_of_one_name_have_their_own_deployments(
         names.add(deployment_name(root, shared=True))
     answer = prefect_api(foreign_prefect).post("deployments/filter", json={})
     assert {item["name"] for item in answer.json()} == names
-    assert len(answer.json()) == 10
+    assert len(answer.json()) == 14
     assert all(name.startswith("masks-") for name in names)

@@ -43,10 +43,12 @@ def test_the_next_run_starts_once_the_lease_has_expired(
     maskloop: Any,
     filled: Workspace,
     at_free_ports: Callable[[Path], list[int]],
+    set_setting: Callable[[Path, str, str], None],
     until: Callable[..., None],
     prefect_api: Callable[[str], httpx.Client],
 ) -> None:
     port, _ = at_free_ports(filled.root)
+    set_setting(filled.root, "batch_done_share = 0.75", "batch_done_share = 0")
     train = Deployment(prefect_api(f"http://127.0.0.1:{port}/api"), "train", filled.root.name)
     first = maskloop(filled.root, "serve")
     first.until_says("Ctrl+C stops")

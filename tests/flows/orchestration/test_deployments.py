@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flows.errors import UsageError
-from flows.orchestration.serve import deployment_name, deployments
+from flows.orchestration.names import deployment_name
+from flows.orchestration.serve import deployments
 from flows.settings import ScheduleSettings
 from flows.workspace import Workspace
 
@@ -38,7 +39,7 @@ def test_each_stage_has_its_cron_line(workspace: Workspace) -> None:
         item.flow_name: [schedule.schedule for schedule in item.schedules or []]
         for item in deployments(with_loop(workspace, "0 3 * * mon"), "masks")
     }
-    assert found.keys() == {"train", "assist", "merge", "generate", "loop"}
+    assert found.keys() == {"train", "assist", "merge", "generate", "turn", "refresh", "loop"}
     [schedule] = found.pop("loop")
     assert getattr(schedule, "cron", None) == "0 3 * * mon"
     assert not any(found.values())

@@ -54,6 +54,7 @@ def configure(root: Path, prefect_port: int, annotator_port: int) -> None:
     text = path.read_text()
     text = re.sub(r"(?m)^port = 4200", f"port = {prefect_port}", text)
     text = re.sub(r"(?m)^port = 8765", f"port = {annotator_port}", text)
+    text = re.sub(r"(?m)^batch_done_share = .*$", "batch_done_share = 0", text)
     text = re.sub(r"(?m)^merge = .*$", 'merge = "* * * * *"', text)
     path.write_text(re.sub(r"(?m)^generate = .*$", 'generate = ""', text))
 
@@ -109,7 +110,7 @@ def shows(page: Page, text: str) -> None:
 def test_schedules_runs_by_hand_and_the_ui(served: Served, chromium: Browser) -> None:
     assert httpx.get(f"{served.annotator}/").status_code == 200
     names = {item["name"] for item in served.post("flows/filter", {})}
-    assert names >= {"train", "assist", "merge", "generate", "loop"}
+    assert names >= {"train", "assist", "merge", "generate", "turn", "refresh", "loop"}
 
     by_schedule = served.finished_run("merge", scheduled=True)
     assert by_schedule["state_type"] == "COMPLETED", by_schedule["state"]
@@ -144,7 +145,7 @@ def test_schedules_runs_by_hand_and_the_ui(served: Served, chromium: Browser) ->
 
     page = chromium.new_page()
     page.goto(f"{served.prefect}/deployments")
-    for flow in ("train", "assist", "merge", "generate", "loop"):
+    for flow in ("train", "assist", "merge", "generate", "turn", "refresh", "loop"):
         shows(page, flow)
     page.goto(f"{served.prefect}/artifacts")
     shows(page, "gold-scores")

@@ -112,6 +112,9 @@ def test_a_lost_or_changed_answer_is_found(
         pytest.param(
             "not_for = 'bob' WHERE item_id = 'held'", "I5", "held", id="not for its holder"
         ),
+        pytest.param(
+            "base_priority = 1 WHERE item_id = 'ready'", "I5", "ready", id="in front, not pinned"
+        ),
         pytest.param("lease_token = 0 WHERE item_id = 'done'", "I10", "done", id="token went back"),
     ],
 )
@@ -126,6 +129,9 @@ def test_an_item_that_contradicts_itself_is_found(
     ("statement", "invariant", "item"),
     [
         pytest.param("DELETE FROM payloads WHERE item_id = 'ready'", "I5", "ready", id="payload"),
+        pytest.param(
+            "INSERT INTO pins VALUES ('image-ready', 'dee', 1)", "I5", "ready", id="pinned"
+        ),
         pytest.param("UPDATE annotations SET ordinal = 7 WHERE seq = 3", "I5", "done", id="number"),
         pytest.param(
             "UPDATE annotations SET lease_token = 9 WHERE seq = 1", "I10", "twice", id="token"

@@ -59,8 +59,7 @@ def structure(url: str) -> dict[str, Any]:
     described = {
         table: {
             "columns": [
-                # SQLite knows one kind of such numbers, by either name.
-                (each["name"], str(each["type"]).removesuffix(" PRECISION"), each["nullable"])
+                (each["name"], kind_of(each["type"]), each["nullable"])
                 for each in found.get_columns(table)
             ],
             "key": found.get_pk_constraint(table)["constrained_columns"],
@@ -76,6 +75,11 @@ def structure(url: str) -> dict[str, Any]:
     }
     engine.dispose()
     return described
+
+
+def kind_of(column_type: Any) -> str:
+    # SQLite knows one kind of such numbers, and SQLAlchemy calls it after what it was made by.
+    return str(column_type).replace("REAL", "DOUBLE")
 
 
 def indexes(found: Any, table: str) -> list[dict[str, Any]]:

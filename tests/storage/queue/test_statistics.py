@@ -14,6 +14,7 @@ from storage.queue.errors import NotHeld, StaleLease, UnknownItem
 from storage.queue.oversight import Oversight
 from storage.queue.people import People as ListOfPeople
 from storage.queue.review import ReviewQueue
+from storage.queue.schema import KINDS
 from storage.queue.statistics import overview
 
 HOUR_S = 3600.0
@@ -189,6 +190,20 @@ def plans(busy_sqlite: ReviewQueue) -> Iterator[Callable[[], list[str]]]:
     event.listen(busy_sqlite.database._engine, "before_cursor_execute", hear)
     yield explain
     event.remove(busy_sqlite.database._engine, "before_cursor_execute", hear)
+
+
+def test_proposals_count_where_they_are_a_models_own(queue: ReviewQueue, people: Any) -> None:
+    for place, kind in enumerate(KINDS):
+        people.enqueue(kind, stage=kind, priority=-place)
+    accepted = [{"action": "accepted"}]
+    for kind in KINDS:
+        people.submit(people.claim(), key=kind, decisions=accepted)
+    found = overview(queue.database)
+    [model] = found.models
+    assert model.num_accepted == 2, "of ordinary items, and of those that were looked at twice"
+    [ada] = found.people
+    assert (ada.num_items, ada.num_masks) == (5, 5), "all of it is work"
+    assert found.throughput[-1].num_items == 5
 
 
 def test_no_body_is_read_for_it(busy_sqlite: ReviewQueue, plans: Callable[[], list[str]]) -> None:
