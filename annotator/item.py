@@ -26,7 +26,7 @@ class Proposal(_Stored):
     """A pre-filled mask: `bbox` is XYWH, `point_coords` the (x, y) clicks that made it, if any.
 
     `source` says what found it: `grid`, a grid of points, or `detector`, whose score in [0, 1] is
-    `detection_score`.
+    `detection_score` and whose version `detector_version`.
     """
 
     proposal_id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -39,6 +39,7 @@ class Proposal(_Stored):
     point_coords: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []
     source: str = "grid"
     detection_score: float | None = None
+    detector_version: str | None = None
 
     @classmethod
     def of(
@@ -51,6 +52,7 @@ class Proposal(_Stored):
         points: Sequence[tuple[float, float]],
         source: str = "grid",
         detection_score: float | None = None,
+        detector_version: str | None = None,
     ) -> Self:
         """A mask as a proposal; `points` are the (x, y) clicks that made it."""
         x0, y0, x1, y1 = (float(value) for value in rle.box(mask))
@@ -64,12 +66,14 @@ class Proposal(_Stored):
             point_coords=[list(point) for point in points],
             source=source,
             detection_score=detection_score,
+            detector_version=detector_version,
         )
 
     @property
     def score(self) -> float:
         """What thresholds go by."""
-        return self.predicted_iou if self.detection_score is None else self.detection_score
+        sure = 1.0 if self.detection_score is None else self.detection_score
+        return self.predicted_iou * self.stability_score * sure
 
 
 class ItemPayload(_Stored):

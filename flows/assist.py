@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
-from engine.asking import choice
 from engine.identity import config_hash
 from flows import serving
+from flows.checks import gold_items, second_items
+from flows.choosing import choose
 from flows.embeddings import EmbeddingStore
 from flows.errors import UsageError
 from flows.locks import stage_lock
-from flows.looking import Candidate, look, new_item
+from flows.looking import Candidate, Looker
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
@@ -22,7 +21,7 @@ from flows.workspace import Workspace, to_json
 
 @dataclass(frozen=True, kw_only=True)
 class AssistOutcome:
-    """What people were given."""
+    """What people were given; checks, which nobody can tell from the rest, are not counted."""
 
     run_id: str
     version: str
@@ -35,8 +34,8 @@ def assist_stage(
 ) -> AssistOutcome:
     """Put the most instructive images that nobody has looked at into the review queue.
 
-    Raises UsageError when every image has been seen by a person or waits in the queue, and when
-    there is none; then no model is registered either.
+    Pinned images come before all others. Raises UsageError when every image has been seen by a
+    person or waits in the queue, and when there is none; then no model is registered either.
     """
     with stage_lock(workspace, "assist"):
         reconcile_runs(workspace, "assist")
@@ -52,23 +51,16 @@ def assist_stage(
         )
         run_id = start_run(workspace, run)
         with failing_run(workspace, run_id):
-            predictor = serving.load_predictor(workspace, version)
-            pool = worth_a_look(
-                workspace,
-                predictor,
-                free,
-                known,
-                progress,
-                num_images=recipe.assist.pool,
-                most=recipe.assist.survey,
-            )
-            seen = look(workspace, recipe, predictor, pool, progress)
-            chosen = _choose(seen, recipe)
-            EmbeddingStore(workspace).keep([(item.image_id, item.embedding) for item in chosen])
-            items = [new_item(item, version, run_id, turn, recipe) for item in chosen]
-            workspace.queue.enqueue(items)
+            looker = Looker.of(workspace, recipe, version, run_id, progress)
+            chosen = _chosen(looker, free, known, run_id, progress)
+            items = [looker.item(seen, run_id, turn) for seen in chosen]
+            checks = [
+                *gold_items(looker, len(items), run_id, turn),
+                *second_items(workspace, recipe.assist.second, run_id, turn),
+            ]
+            workspace.queue.enqueue([*items, *checks])
             workspace.lake.commit(
-                lambda tx: finish_run(tx, run_id, num_images=len(items)),
+                lambda tx: finish_run(tx, run_id, num_images=len(items), detail=looker.words),
                 message=f"assist: {len(items)} images to review",
             )
     num_proposals = sum(len(item.payload["proposals"]) for item in items)
@@ -89,8 +81,18 @@ def _free_and_known(workspace: Workspace) -> tuple[list[Row], list[Row]]:
     return free, known
 
 
-def _choose(seen: Sequence[Candidate], recipe: Recipe) -> list[Candidate]:
-    vectors = np.stack([item.embedding.features.mean(dim=(1, 2)).numpy() for item in seen])
-    doubts = np.array([choice.doubt(item.generated) for item in seen])
-    picked = choice.choose_images(vectors, doubts, min(recipe.assist.num_images, len(seen)))
-    return [seen[index] for index in picked]
+def _chosen(
+    looker: Looker, free: Sequence[Row], known: Sequence[Row], run_id: str, progress: Progress
+) -> list[Candidate]:
+    """The images of the batch, those that are pinned first; their embeddings are kept."""
+    workspace, config = looker.workspace, looker.config
+    wanted = [pin.image_id for pin in workspace.queue.pins()]
+    by_id = {str(row["image_id"]): row for row in free}
+    pinned = [by_id[image_id] for image_id in wanted if image_id in by_id][: config.num_images]
+    others = [row for row in free if row not in pinned]
+    pool = worth_a_look(workspace, looker.predictor, others, known, progress, config=config)
+    seen = looker.look([*pinned, *pool], progress)
+    first, rest = seen[: len(pinned)], seen[len(pinned) :]
+    chosen = [*first, *choose(looker, rest, config.num_images - len(first), run_id, progress)]
+    EmbeddingStore(workspace).keep([(each.image_id, each.embedding) for each in chosen])
+    return chosen

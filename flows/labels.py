@@ -4,6 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 from annotator.truth import Truth, TruthError
@@ -54,6 +55,16 @@ class StoredLabels:
         pixels = self.reader.pixels(self.uris[index], image_id)
         complete = image_id not in self.incomplete
         return LabelledImage(image=pixels, masks=list(self.masks[index]), complete=complete)
+
+    def only(self, kept: Sequence[bool]) -> "StoredLabels":
+        """Those of the images for which `kept` is true."""
+        return replace(
+            self,
+            image_ids=tuple(compress(self.image_ids, kept)),
+            uris=tuple(compress(self.uris, kept)),
+            masks=tuple(compress(self.masks, kept)),
+            depths=tuple(compress(self.depths, kept)),
+        )
 
     @property
     def num_masks(self) -> int:
@@ -145,13 +156,15 @@ def check_truth(workspace: Workspace, path: Path) -> None:
     except TruthError as error:
         raise UsageError(f"--truth: {error}") from error
     rows = workspace.lake.rows(
-        "SELECT file_name, height, width FROM images WHERE split = 'unlabelled' ORDER BY file_name"
+        "SELECT file_name, height, width FROM images WHERE split IN ('unlabelled', 'gold') "
+        "ORDER BY file_name"
     )
     unknown = [row["file_name"] for row in rows if row["file_name"] not in truth.masks]
     if unknown:
         raise UsageError(
             f"--truth: {path}: must know the images of this workspace, but not {unknown[0]!r} "
-            f"({len(unknown)} of {len(rows)} unlabelled images); name the file of these images"
+            f"({len(unknown)} of {len(rows)} unlabelled and gold images); name the file of these "
+            "images"
         )
     for row in rows:
         hw = (row["height"], row["width"])

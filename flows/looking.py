@@ -2,17 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
 
 from annotator.item import ItemPayload, Proposal
 from engine.asking import choice, proposals
+from engine.asking.promise import Thresholds
+from engine.detection.prompted import masks_in_boxes
 from engine.generation.generator import MaskGenerator
 from engine.generation.masks import Generated, GeneratedMask
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import Predictor
 from engine.threads import each_image
+from flows import serving
+from flows.detectors import FoundDetector, detector_for
 from flows.progress import Progress
-from flows.recipes import Recipe
+from flows.promises import thresholds_for
+from flows.recipes import AssistConfig, Recipe
 from flows.runs import Turn
+from flows.splits import unit_hash
 from flows.waiting import Row
 from flows.workspace import Workspace
 from storage.queue.items import NewItem
@@ -30,56 +40,119 @@ class Candidate:
     embedding: ImageEmbedding
 
 
-def look(
-    workspace: Workspace,
-    recipe: Recipe,
-    predictor: Predictor,
-    pool: Sequence[Row],
-    progress: Progress,
-) -> list[Candidate]:
-    """Embed the images of `pool`, and generate the masks of each."""
-    generator = MaskGenerator(predictor, recipe.assist.generation)
-    reader = workspace.reader
+@dataclass(frozen=True)
+class Looker:
+    """One model version, and how a recipe proposes its masks.
 
-    def one(number: int) -> Candidate:
-        row = pool[number]
-        image_id = str(row["image_id"])
-        pixels = reader.pixels(str(row["uri"]), image_id)
-        embedding = predictor.embed(pixels)
-        generated = generator.generate(pixels, embedding)
-        hw = (pixels.shape[0], pixels.shape[1])
-        return Candidate(image_id, str(row["file_name"]), hw, generated, embedding)
+    detector: the one whose boxes prompt the model, None where the grid does; thresholds: those that
+    keep the promise, None where nothing is promised.
+    """
 
-    seen = []
-    looks = each_image(one, range(len(pool)), at_once=predictor.images_at_once)
-    for done, candidate in enumerate(looks, start=1):
-        seen.append(candidate)
-        progress.step("images looked at", done, len(pool))
-    return seen
+    workspace: Workspace
+    config: AssistConfig
+    predictor: Predictor
+    detector: FoundDetector | None
+    thresholds: Thresholds | None
 
+    @classmethod
+    def of(
+        cls, workspace: Workspace, recipe: Recipe, version: str, run_id: str, progress: Progress
+    ) -> Self:
+        """The look of a model version; trains its detector where the recipe has one."""
+        config = recipe.assist
+        predictor = serving.load_predictor(workspace, version)
+        detector = None
+        if config.propose == "detector":
+            detector = detector_for(workspace, config.detector, version, run_id, progress)
+        return cls(
+            workspace=workspace,
+            config=config,
+            predictor=predictor,
+            detector=detector,
+            thresholds=thresholds_for(workspace, config, version),
+        )
 
-def new_item(item: Candidate, version: str, run_id: str, turn: Turn, recipe: Recipe) -> NewItem:
-    """An ordinary item of the run `run_id`, with the proposals that are sure enough."""
-    kept = proposals.confident(item.generated, recipe.assist.proposals)
-    payload = ItemPayload(proposals=[_proposal(mask, item.image_id, version) for mask in kept])
-    return NewItem(
-        image_id=item.image_id,
-        file_name=item.file_name,
-        height=item.hw[0],
-        width=item.hw[1],
-        model_version=version,
-        run_id=run_id,
-        iteration=turn.iteration or 0,
-        priority=choice.doubt(item.generated),
-        payload=payload.to_dict(),
-    )
+    @property
+    def version(self) -> str:
+        """The model version."""
+        return self.predictor.version
 
+    @property
+    def words(self) -> str | None:
+        """What the promise comes to, for people who look at the run; None without one."""
+        if self.thresholds is None:
+            return None
+        return f"promise {self.config.promise}: {self.thresholds.words}"
 
-def _proposal(mask: GeneratedMask, image_id: str, version: str) -> Proposal:
-    return Proposal.of(
-        mask.rle,
-        proposal_id=mask_id("proposal", image_id, version, mask.rle.counts),
-        predicted_iou=mask.predicted_iou,
-        stability_score=mask.stability_score,
-        points=[mask.point_xy],
-    )
+    def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB of an image of the workspace."""
+        [row] = self.workspace.lake.rows("SELECT uri FROM images WHERE image_id = ?", (image_id,))
+        return self.workspace.reader.pixels(str(row["uri"]), image_id)
+
+    def look(self, rows: Sequence[Row], progress: Progress) -> list[Candidate]:
+        """Embed images, and make the masks of each that might be proposed."""
+
+        def one(number: int) -> Candidate:
+            row = rows[number]
+            image_id = str(row["image_id"])
+            pixels = self.workspace.reader.pixels(str(row["uri"]), image_id)
+            embedding = self.predictor.embed(pixels)
+            return Candidate(
+                image_id,
+                str(row["file_name"]),
+                (pixels.shape[0], pixels.shape[1]),
+                self.masks(pixels, embedding),
+                embedding,
+            )
+
+        seen = []
+        looks = each_image(one, range(len(rows)), at_once=self.predictor.images_at_once)
+        for done, candidate in enumerate(looks, start=1):
+            seen.append(candidate)
+            progress.step("images looked at", done, len(rows))
+        return seen
+
+    def masks(self, pixels: npt.NDArray[np.uint8], embedding: ImageEmbedding) -> Generated:
+        """All that might be proposed of an image (H, W, 3) uint8 RGB."""
+        if self.detector is None:
+            return MaskGenerator(self.predictor, self.config.generation).generate(pixels, embedding)
+        boxes = self.detector.finder.find(pixels)
+        return masks_in_boxes(self.predictor, pixels, embedding, boxes)
+
+    def item(self, seen: Candidate, run_id: str, turn: Turn) -> NewItem:
+        """An ordinary item, with the proposals that are sure enough, but for those withheld."""
+        good = proposals.confident(seen.generated, self.config.proposals)
+        made = [self._proposal(mask, seen.image_id) for mask in good]
+        shown = [proposal for proposal in made if self._shows(proposal)]
+        names = {proposal.proposal_id for proposal in shown}
+        withheld = [proposal for proposal in made if proposal.proposal_id not in names]
+        return NewItem(
+            image_id=seen.image_id,
+            file_name=seen.file_name,
+            height=seen.hw[0],
+            width=seen.hw[1],
+            model_version=self.version,
+            run_id=run_id,
+            iteration=turn.iteration or 0,
+            priority=choice.doubt(seen.generated),
+            payload=ItemPayload(proposals=shown, withheld=withheld).to_dict(),
+        )
+
+    def _shows(self, proposal: Proposal) -> bool:
+        if self.thresholds and not self.thresholds.offers(proposal.score, proposal.area):
+            return False
+        return unit_hash(0, f"withhold {proposal.proposal_id}") >= self.config.withhold
+
+    def _proposal(self, mask: GeneratedMask, image_id: str) -> Proposal:
+        by_grid = self.detector is None
+        return Proposal.of(
+            mask.rle,
+            proposal_id=mask_id("proposal", image_id, self.version, mask.rle.counts),
+            predicted_iou=mask.predicted_iou,
+            stability_score=mask.stability_score,
+            # A box is no click: whoever corrects its mask starts from the box.
+            points=[mask.point_xy] if by_grid else [],
+            source=self.config.propose,
+            detection_score=None if by_grid else mask.box_score,
+            detector_version=None if self.detector is None else self.detector.version,
+        )

@@ -274,7 +274,7 @@ def _prompt(part: Decision | AddedMask, otherwise: str) -> str:
 
 
 def _with_proposal(row: MaskRow, proposal: Proposal, *, by_model: bool) -> MaskRow:
-    row = replace(row, proposal_id=proposal.proposal_id)
+    row = replace(row, proposal_id=proposal.proposal_id, detector_version=proposal.detector_version)
     if not by_model:
         return row
     return replace(

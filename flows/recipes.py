@@ -1,28 +1,48 @@
 """Named full configurations: a run is a function, a variant is a `dataclasses.replace`."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
+from engine.asking.choice import Choice
 from engine.asking.proposals import ProposalConfig
+from engine.detection.config import DetectorConfig
 from engine.generation.config import PAPER, REFERENCE, GenerationConfig
 from engine.metrics.config import EvaluationConfig
 from engine.precision import Precision
 from engine.training.config import TrainingConfig
 from flows.errors import UsageError
 
+Propose = Literal["grid", "detector"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AssistConfig:
     """Stage 2: how many images a turn, out of how many looked at, out of how many surveyed.
 
-    A survey encodes an image; a look generates its masks.
+    A survey encodes an image; a look makes its masks, which are proposed: by the grid of
+    `generation`, or by the boxes of a detector that is trained on the masks so far. `choose` says
+    which of the images that were looked at people get. Proposals pass `proposals`, and with a
+    `promise`, a share in (0, 1), only those from a score on that people have accepted so often.
+
+    Shares of what people do without a difference to see: `withhold` of the proposals are not shown;
+    `gold` as many images as others are checks, whose masks are known; `second` of the answers are
+    asked of somebody else again, where people sign in.
     """
 
     num_images: int = 24
     pool: int = 72
     survey: int = 2000
+    propose: Propose = "grid"
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
     proposals: ProposalConfig = field(default_factory=ProposalConfig)
+    choose: Choice = "mixture"
+    promise: float | None = None
+    withhold: float = 0.05
+    gold: float = 0.05
+    second: float = 0.05
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_images <= self.pool:
@@ -31,6 +51,17 @@ class AssistConfig:
             )
         if self.survey < self.pool:
             raise ValueError(f"survey: must be at least pool ({self.pool}), but got {self.survey}")
+        for name, choices in (("propose", Propose), ("choose", Choice)):
+            if getattr(self, name) not in get_args(choices):
+                options = ", ".join(get_args(choices))
+                raise ValueError(
+                    f"{name}: must be one of {options}, but got {getattr(self, name)!r}"
+                )
+        if self.promise is not None and not 0 < self.promise < 1:
+            raise ValueError(f"promise: must be between 0 and 1, but got {self.promise}")
+        for name in ("withhold", "gold", "second"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: must be in [0, 1], but got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +116,10 @@ class Recipe:
     def computing_in(self, precision: Precision) -> "Recipe":
         """The same with automatic masks of that precision."""
         return replace(self, generation=replace(self.generation, precision=precision))
+
+    def asking(self, changes: Mapping[str, Any]) -> "Recipe":
+        """The same with these fields of its `AssistConfig`."""
+        return replace(self, assist=replace(self.assist, **changes))
 
     def generation_key(self) -> str:
         """The config hash that names the sets this recipe generates."""
@@ -200,6 +235,8 @@ RECIPES: dict[str, Recipe] = {
             assist=replace(NANO.assist, num_images=8, pool=12, generation=_COARSE_GRID),
             generation=_COARSE_GRID,
         ),
+        # As the paper's second stage: a detector's boxes prompt the model.
+        replace(NANO, name="detector", assist=replace(NANO.assist, propose="detector")),
         DEMO,
         replace(
             DEMO,

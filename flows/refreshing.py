@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from engine.identity import config_hash
-from engine.model.predictor import Predictor
 from flows import serving
 from flows.embeddings import EmbeddingStore
 from flows.locks import is_locked, stage_lock
-from flows.looking import Candidate, look, new_item
+from flows.looking import Candidate, Looker
 from flows.progress import Progress, Silent
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
@@ -60,7 +59,8 @@ def refresh_stage(
         )
         run_id = start_run(workspace, run)
         with failing_run(workspace, run_id):
-            num_items = _refresh(workspace, recipe, version, heads, progress)
+            looker = Looker.of(workspace, recipe, version, run_id, progress)
+            num_items = _refresh(looker, heads, progress)
             workspace.lake.commit(
                 lambda tx: finish_run(tx, run_id, num_images=num_items),
                 message=f"refresh: {num_items} items have proposals of {version}",
@@ -68,32 +68,24 @@ def refresh_stage(
     return RefreshOutcome(run_id=run_id, version=version, num_items=num_items)
 
 
-def _refresh(
-    workspace: Workspace,
-    recipe: Recipe,
-    version: str,
-    heads: Sequence[ItemHead],
-    progress: Progress,
-) -> int:
-    predictor = serving.load_predictor(workspace, version)
+def _refresh(looker: Looker, heads: Sequence[ItemHead], progress: Progress) -> int:
     num_items = 0
     # In the order in which they are handed out.
     for start in range(0, len(heads), _AT_ONCE):
-        num_items += _replace(workspace, recipe, predictor, heads[start : start + _AT_ONCE])
+        num_items += _replace(looker, heads[start : start + _AT_ONCE])
         progress.step("items refreshed", min(start + _AT_ONCE, len(heads)), len(heads))
     return num_items
 
 
-def _replace(
-    workspace: Workspace, recipe: Recipe, predictor: Predictor, heads: Sequence[ItemHead]
-) -> int:
+def _replace(looker: Looker, heads: Sequence[ItemHead]) -> int:
+    workspace = looker.workspace
     rows = _image_rows(workspace, sorted({item.image_id for item in heads}))
     # The caller tells how far it is, over all items.
-    seen = {item.image_id: item for item in look(workspace, recipe, predictor, rows, Silent())}
+    seen = {item.image_id: item for item in looker.look(rows, Silent())}
     EmbeddingStore(workspace).keep([(name, item.embedding) for name, item in seen.items()])
     num_items = 0
     for head in heads:
-        new = _successor(head, seen[head.image_id], predictor.version, recipe)
+        new = _successor(looker, head, seen[head.image_id])
         num_items += workspace.queue.replace(head.item_id, new)
     return num_items
 
@@ -108,7 +100,7 @@ def _image_rows(workspace: Workspace, image_ids: Sequence[str]) -> list[Row]:
     )
 
 
-def _successor(old: ItemHead, seen: Candidate, version: str, recipe: Recipe) -> NewItem:
+def _successor(looker: Looker, old: ItemHead, seen: Candidate) -> NewItem:
     """The item in place of `old`: of the same run, so that its batch stays what people do."""
-    new = new_item(seen, version, old.run_id, Turn(iteration=old.iteration), recipe)
+    new = looker.item(seen, old.run_id, Turn(iteration=old.iteration))
     return replace(new, item_id="", stage=old.stage, not_for=old.not_for)

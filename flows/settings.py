@@ -41,6 +41,11 @@ deadline_h = 24.0        # how long a loop waits for people
 batch_done_share = 0.75  # of a batch, answered when serve and follow train; 0: only by hand
 cache_gb = 4.0           # of large pictures in tiles, in the folder cache; oldest go first
 
+[assist]                 # which images people get, and with what; empty: as the recipe has it
+propose = ""             # "grid" of points, or "detector": its boxes prompt the model
+choose = ""              # "random", "uncertainty", "diversity", "coverage" or "mixture"
+promise = 0.0            # of proposals, accepted as they are: 0.95 shows only those; 0: recipe's
+
 [queue]
 url = ""                 # postgresql://USER@HOST/DATABASE for a team; empty: a file of this folder
 
@@ -110,6 +115,22 @@ class AnnotatorSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AssistSettings:
+    """What is proposed to people, and which images they are given, where it is not the recipe's.
+
+    promise: the share of proposals that people accept as they are, 0 for the recipe's.
+    """
+
+    propose: Literal["", "grid", "detector"] = ""
+    choose: Literal["", "random", "uncertainty", "diversity", "coverage", "mixture"] = ""
+    promise: float = 0.0
+
+    def changes(self) -> dict[str, Any]:
+        """What is to be changed in a recipe's `AssistConfig`."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True, kw_only=True)
 class QueueSettings:
     """The database of the review queue and of the pointer to the model in service.
 
@@ -176,6 +197,7 @@ class Settings:
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     project: ProjectSettings = field(default_factory=ProjectSettings)
     annotator: AnnotatorSettings = field(default_factory=AnnotatorSettings)
+    assist: AssistSettings = field(default_factory=AssistSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     prefect: PrefectSettings = field(default_factory=PrefectSettings)
     schedules: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -256,6 +278,7 @@ def _check(settings: Settings, path: str) -> None:
         ("workers.count", settings.workers.count, 0, 1024),
         ("workers.gpus", settings.workers.gpus, 0.01, 64),
         ("workers.timeout_s", settings.workers.timeout_s, 1, 86_400),
+        ("assist.promise", settings.assist.promise, 0, 0.999),
         ("annotator.port", settings.annotator.port, 1, 65_535),
         ("annotator.deadline_h", settings.annotator.deadline_h, 0.001, 24 * 365),
         ("annotator.batch_done_share", settings.annotator.batch_done_share, 0, 1),

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from engine.asking import choice
 from engine.model.predictor import Predictor
 from flows.progress import Progress
+from flows.recipes import AssistConfig
 from flows.splits import unit_hash
 from flows.waiting import Row
 from flows.workspace import Workspace
@@ -20,20 +21,27 @@ def worth_a_look(
     known: Sequence[Row],
     progress: Progress,
     *,
-    num_images: int,
-    most: int,
+    config: AssistConfig,
 ) -> list[Row]:
-    """`num_images` rows of `free`, by the mean embedding of each image alone.
+    """The rows of `free` to look at closely, by the mean embedding of each image alone.
 
-    Encoding costs a hundredth of generating masks, so it can go far: over `most` images of each
-    kind, drawn by their ids where there are more.
+    Encoding costs a hundredth of generating masks, so it can go far: over `config.survey` images of
+    each kind, drawn by their ids where there are more. What needs no look to be chosen is chosen
+    here: images at random, and those far from all others.
     """
+    if config.choose == "random":
+        return _drawn(free, config.num_images)
+    final = config.choose == "diversity"
+    num_images = config.num_images if final else config.pool
     if len(free) <= num_images:
         return list(free)
-    free, known = _drawn(free, most), _drawn(known, most)
+    free, known = _drawn(free, config.survey), _drawn(known, config.survey)
     vectors = _vectors(workspace, predictor, [*free, *known], progress)
-    known_vectors = vectors[len(free) :]
-    chosen = choice.representatives(vectors[: len(free)], num_images, known=known_vectors)
+    own, others = vectors[: len(free)], vectors[len(free) :]
+    if final:
+        chosen = choice.choose_images(own, np.zeros(len(own)), num_images, known=others)
+    else:
+        chosen = choice.representatives(own, num_images, known=others)
     return [free[index] for index in chosen]
 
 

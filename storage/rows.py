@@ -159,6 +159,25 @@ class ModelVersionRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectorRow(Row):
+    """A detector on the encoder of a model version, whose boxes prompt that model."""
+
+    table = "detectors"
+
+    version: str
+    model_version: str
+    weights_uri: str
+    weights_sha256: str
+    config_hash: str
+    config: str
+    training_snapshot: int
+    num_training_images: int
+    num_training_masks: int
+    run_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSetRow(Row):
     """An image that a model version was trained on."""
 
@@ -308,6 +327,7 @@ ROWS: tuple[type[Row], ...] = (
     ImageSetRow,
     CandidateRow,
     ModelVersionRow,
+    DetectorRow,
     TrainingSetRow,
     TrainingStepRow,
     EvaluationRow,

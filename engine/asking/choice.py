@@ -1,12 +1,101 @@
 """Which images are worth a person's time."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
+from engine import rle
 from engine.generation.masks import Generated
+from engine.metrics.agreement import agreement
+
+Choice = Literal["random", "uncertainty", "diversity", "coverage", "mixture"]
 
 # Equal parts: distance alone picks odd pictures, doubt alone picks one kind of picture many times.
 _DOUBT_SHARE = 0.5
+# Where a small model's estimate of a mask's IoU says little: good ones have more, bad ones less.
+_BAND = (0.45, 0.75)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signals:
+    """What is known of N images that were looked at, each (N,) in [0, 1] but for the first.
+
+    vectors: (N, D), such as mean embeddings; doubts as `doubt` has them; band: the share of masks
+    whose predicted IoU says neither yes nor no; disagreement: between two ways to find masks, or
+    two models, None where there is one; uncovered: the share of pixels that no mask explains.
+    """
+
+    vectors: npt.NDArray[np.float64]
+    doubts: npt.NDArray[np.float64]
+    band: npt.NDArray[np.float64]
+    disagreement: npt.NDArray[np.float64] | None
+    uncovered: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+def choose(
+    how: Choice,
+    signals: Signals,
+    k: int,
+    *,
+    known: npt.ArrayLike | None = None,
+    random: np.random.Generator,
+) -> list[int]:
+    """The k images, of N, to ask people about, in order of choice; all where there are fewer.
+
+    `random`: any, as `random` draws; `uncertainty`: those with most doubtful masks and most
+    disagreement; `diversity`: far from each other and from the `known` (M, D) (k-center);
+    `coverage`: those of which most is unexplained; `mixture`: far from each other, and doubtful,
+    uncertain or unexplained.
+    """
+    k = min(k, len(signals))
+    if how == "random":
+        return [int(index) for index in random.permutation(len(signals))[:k]]
+    if how == "uncertainty":
+        return _highest(_uncertainty(signals), k)
+    if how == "coverage":
+        return _highest(signals.uncovered, k)
+    if how == "diversity":
+        return choose_images(signals.vectors, np.zeros(len(signals)), k, known=known)
+    worth = np.mean(
+        [_to_unit(signals.doubts), _uncertainty(signals), _to_unit(signals.uncovered)], axis=0
+    )
+    return choose_images(signals.vectors, worth, k, known=known)
+
+
+def _uncertainty(signals: Signals) -> npt.NDArray[np.float64]:
+    parts = [signals.band]
+    if signals.disagreement is not None:
+        parts.append(signals.disagreement)
+    return np.asarray(np.mean([_to_unit(part) for part in parts], axis=0))
+
+
+def _highest(values: npt.NDArray[np.float64], k: int) -> list[int]:
+    return [int(index) for index in np.argsort(-values, kind="stable")[:k]]
+
+
+def doubtful_share(generated: Generated) -> float:
+    """How many of an image's masks the model can say little about, in [0, 1]; 1 without masks."""
+    if not generated.masks:
+        return 1.0
+    low, high = _BAND
+    return float(np.mean([low <= mask.predicted_iou < high for mask in generated.masks]))
+
+
+def disagreement(one: Generated, other: Generated) -> float:
+    """How far two ways to find the masks of an image differ, in [0, 1]."""
+    masks, others = ([mask.rle for mask in each.masks] for each in (one, other))
+    return 1.0 - agreement(masks, others).mean_iou
+
+
+def uncovered_share(generated: Generated, hw: tuple[int, int]) -> float:
+    """The share of an image's pixels, height and width `hw`, that no mask explains."""
+    covered = rle.union([mask.rle for mask in generated.masks], hw)
+    return 1.0 - float(covered.mean())
 
 
 def doubt(generated: Generated) -> float:

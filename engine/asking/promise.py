@@ -64,12 +64,25 @@ class Threshold:
     num_accepted: int
     bound: float
 
+    @property
+    def words(self) -> str:
+        """What is offered of this size, and on what ground."""
+        seen = f"{self.num_accepted} of {self.num_judged} accepted"
+        if self.least is None:
+            return f"{self.size} none ({seen})"
+        return f"{self.size} from {self.least:.3f} ({seen}, at least {self.bound:.3f})"
+
 
 @dataclass(frozen=True)
 class Thresholds:
     """One for each of SIZES, in their order."""
 
     of_sizes: tuple[Threshold, ...]
+
+    @property
+    def words(self) -> str:
+        """What is offered, size by size."""
+        return ", ".join(each.words for each in self.of_sizes)
 
     def offers(self, score: float, area: int) -> bool:
         """Whether a mask is offered."""

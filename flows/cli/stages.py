@@ -38,12 +38,39 @@ def train(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
     show(result, as_json, f"{result['version']} {verdict}: {result['reason']}")
 
 
-def assist(recipe: RecipeOption = None, as_json: JsonOption = False) -> None:
+def assist(
+    recipe: RecipeOption = None,
+    propose: Annotated[
+        str | None, typer.Option(help="grid or detector; default: maskloop.toml's.")
+    ] = None,
+    choose: Annotated[
+        str | None,
+        typer.Option(
+            help="random, uncertainty, diversity, coverage or mixture; default: maskloop.toml's."
+        ),
+    ] = None,
+    promise: Annotated[
+        float | None,
+        typer.Option(
+            help="Show only proposals that people will accept as they are this often, such as "
+            "0.95; until enough is known of them, none."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Stage 2: choose images, pre-fill confident masks, put them into the review queue.
 
-    Example: maskloop assist
+    Example: maskloop assist --promise 0.95
     """
-    result = run("assist", recipe)
+    from flows.recipes import AssistConfig
+
+    given = {"propose": propose, "choose": choose, "promise": promise}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    try:
+        AssistConfig(**changes)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from error
+    result = run("assist", recipe, changes=changes)
     show(
         result,
         as_json,

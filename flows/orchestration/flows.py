@@ -69,6 +69,11 @@ def _open(root: str) -> tuple[Workspace, Progress]:
     return workspace, artifacts.published_progress(listener())
 
 
+def _asking(workspace: Workspace, name: str) -> Recipe:
+    """The recipe for people's work as the workspace's settings have it."""
+    return recipe_named(name).asking(workspace.settings.assist.changes())
+
+
 def _generating(workspace: Workspace, name: str) -> Recipe:
     """The recipe for automatic masks as the workspace's settings have them."""
     return recipe_named(name).computing_in(workspace.settings.model.precision)
@@ -86,15 +91,18 @@ def _train(root: str, recipe: str, turn: Turn, request: TrainRequest) -> TrainOu
 
 
 @_stage
-def _assist(root: str, recipe: str, turn: Turn) -> AssistOutcome:
+def _assist(
+    root: str, recipe: str, turn: Turn, changes: dict[str, Any] | None = None
+) -> AssistOutcome:
     workspace, progress = _open(root)
-    return assist_stage(workspace, recipe_named(recipe), progress, turn=turn)
+    chosen = _asking(workspace, recipe).asking(changes or {})
+    return assist_stage(workspace, chosen, progress, turn=turn)
 
 
 @_stage
 def _refresh(root: str, recipe: str, turn: Turn) -> RefreshOutcome:
     workspace, progress = _open(root)
-    return refresh_stage(workspace, recipe_named(recipe), progress, turn=turn)
+    return refresh_stage(workspace, _asking(workspace, recipe), progress, turn=turn)
 
 
 @_stage
@@ -148,9 +156,12 @@ def train_flow(root: str, recipe: str) -> Result:
 
 
 @flow(name="assist", flow_run_name="assist-{recipe}")
-def assist_flow(root: str, recipe: str) -> Result:
-    """Stage 2: choose images, pre-fill confident masks, enqueue. Ends there: people take days."""
-    return asdict(_assist(root, recipe, ALONE))
+def assist_flow(root: str, recipe: str, changes: dict[str, Any] | None = None) -> Result:
+    """Stage 2: choose images, pre-fill confident masks, enqueue. Ends there: people take days.
+
+    `changes`: fields of the recipe's `AssistConfig` that are others this time.
+    """
+    return asdict(_assist(root, recipe, ALONE, changes))
 
 
 @flow(name="merge", flow_run_name="merge-{recipe}")

@@ -22,6 +22,7 @@ JOIN {meta}.ducklake_schema s ON t.schema_id = s.schema_id
 """
 _OBJECTS = """
 SELECT weights_uri AS uri FROM model_versions
+UNION ALL SELECT weights_uri FROM detectors
 UNION ALL SELECT uri FROM embeddings
 UNION ALL SELECT mask_uri FROM shards WHERE state = 'committed'
 UNION ALL SELECT set_uri FROM shards WHERE state = 'committed'

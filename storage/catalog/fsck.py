@@ -121,9 +121,11 @@ def _embeddings(subject: _Subject) -> Iterator[Breach]:
 
 
 def _weights(subject: _Subject) -> Iterator[Breach]:
-    for row in subject.lake.rows("SELECT version, weights_uri, weights_sha256 FROM model_versions"):
-        if problem := _file_problem(subject, row["weights_uri"], row["weights_sha256"], None):
-            yield Breach("I9", f"model {row['version']}", problem)
+    for kind, table in (("model", "model_versions"), ("detector", "detectors")):
+        rows = subject.lake.rows(f"SELECT version, weights_uri, weights_sha256 FROM {table}")
+        for row in rows:
+            if problem := _file_problem(subject, row["weights_uri"], row["weights_sha256"], None):
+                yield Breach("I9", f"{kind} {row['version']}", problem)
 
 
 def _file_problem(

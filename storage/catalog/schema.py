@@ -17,6 +17,7 @@ from storage.rows import (
     AgreementRow,
     CandidateRow,
     DecisionRow,
+    DetectorRow,
     ImageSetRow,
     MaskRow,
     RetractionRow,
@@ -101,6 +102,7 @@ def upgrade(stored: int) -> list[str]:
             _add_column(ReviewRow, "kind"),
             _create_table(AgreementRow),
             _create_table(RetractionRow),
+            _create_table(DetectorRow),
         ],
     }
     changes = [item for version, items in brought_by.items() if version > stored for item in items]

@@ -194,7 +194,9 @@ def recipe() -> Recipe:
         ),
         evaluation=EvaluationConfig(max_images=2, max_masks_per_image=1, max_clicks=9),
         evaluation_generation=grid,
-        assist=AssistConfig(num_images=2, pool=3, generation=grid),
+        assist=AssistConfig(
+            num_images=2, pool=3, generation=grid, withhold=0.0, gold=0.0, second=0.0
+        ),
         generation=grid,
     )
 

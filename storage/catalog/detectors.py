@@ -1,0 +1,20 @@
+"""Detectors, each named by its caller for what it was made of: the same one is there once."""
+
+from storage.catalog.lake import Lake, Transaction
+from storage.rows import DetectorRow
+
+
+def get(lake: Lake, version: str) -> DetectorRow | None:
+    """One detector, or None."""
+    rows = lake.rows("SELECT * FROM detectors WHERE version = ?", (version,))
+    return DetectorRow(**rows[0]) if rows else None
+
+
+def register(lake: Lake, row: DetectorRow) -> None:
+    """Add a detector; does nothing where its version is there, made by another process."""
+
+    def body(tx: Transaction) -> None:
+        if not tx.rows("SELECT 1 FROM detectors WHERE version = ?", (row.version,)):
+            tx.insert([row])
+
+    lake.commit(body, message=f"detector {row.version}")
