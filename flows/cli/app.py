@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from flows.cli import annotators, data, demo, generate, inspect, models, serve, stages, store
+from flows.cli import annotators, audit, data, demo, generate, inspect, models, serve, stages, store
 from flows.cli.terminal import err
 from flows.errors import StageError, UsageError
 from storage.errors import NewerStoreError, StorageError, StorageFull
@@ -28,6 +28,7 @@ data.register(app)
 stages.register(app)
 generate.register(app)
 models.register(app)
+audit.register(app)
 annotators.register(app)
 store.register(app)
 inspect.register(app)
