@@ -78,6 +78,6 @@ def _show(found: "AuditReport") -> None:
     ]
     title = (
         f"{found.version}: {found.num_masks} automatic masks on {found.num_images} images, "
-        f"{found.num_rejected} rejected, {found.num_missed} objects missed"
+        f"{found.num_rejected} rejected, {found.num_missed} missed"
     )
     print_table(rows, title=title)
