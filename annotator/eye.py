@@ -1,6 +1,4 @@
-"""What a person sees at a glance: which proposal shows which object, and what stands out."""
-
-from collections.abc import Sequence
+"""What a person sees at a glance: what stands out."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,30 +6,6 @@ import numpy.typing as npt
 from engine import rle
 from engine.geometry import Mask
 from engine.rle import Rle
-
-
-def match(
-    proposals: Sequence[Rle], truth: Sequence[Rle], min_iou: float
-) -> dict[int, tuple[int, float]]:
-    """Proposal index -> (index of the object it shows, IoU), one to one, best pairs first.
-
-    Pairs under `min_iou` are none: such a proposal shows nothing.
-    """
-    if not proposals or not truth:
-        return {}
-    ious = rle.iou_matrix(proposals, truth)
-    pairs: dict[int, tuple[int, float]] = {}
-    taken: set[int] = set()
-    # Stable, so that equal IoUs pair in the same way everywhere.
-    for flat in np.argsort(-ious, axis=None, kind="stable"):
-        proposal, target = (int(index) for index in np.unravel_index(flat, ious.shape))
-        iou = float(ious[proposal, target])
-        if iou < min_iou or iou == 0:
-            break
-        if proposal not in pairs and target not in taken:
-            pairs[proposal] = (target, iou)
-            taken.add(target)
-    return pairs
 
 
 def prominence(pixels: npt.NDArray[np.uint8], mask: Rle) -> float:

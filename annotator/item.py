@@ -23,7 +23,11 @@ class _Stored(BaseModel):
 
 
 class Proposal(_Stored):
-    """A pre-filled mask: `bbox` is XYWH, `point_coords` the (x, y) clicks that made it, if any."""
+    """A pre-filled mask: `bbox` is XYWH, `point_coords` the (x, y) clicks that made it, if any.
+
+    `source` says what found it: `grid`, a grid of points, or `detector`, whose score in [0, 1] is
+    `detection_score`.
+    """
 
     proposal_id: Annotated[str, Field(min_length=1, max_length=200)]
     segmentation: Segmentation
@@ -33,6 +37,8 @@ class Proposal(_Stored):
     predicted_iou: float
     stability_score: float
     point_coords: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []
+    source: str = "grid"
+    detection_score: float | None = None
 
     @classmethod
     def of(
@@ -43,6 +49,8 @@ class Proposal(_Stored):
         predicted_iou: float,
         stability_score: float,
         points: Sequence[tuple[float, float]],
+        source: str = "grid",
+        detection_score: float | None = None,
     ) -> Self:
         """A mask as a proposal; `points` are the (x, y) clicks that made it."""
         x0, y0, x1, y1 = (float(value) for value in rle.box(mask))
@@ -54,17 +62,29 @@ class Proposal(_Stored):
             predicted_iou=predicted_iou,
             stability_score=stability_score,
             point_coords=[list(point) for point in points],
+            source=source,
+            detection_score=detection_score,
         )
+
+    @property
+    def score(self) -> float:
+        """What thresholds go by."""
+        return self.predicted_iou if self.detection_score is None else self.detection_score
 
 
 class ItemPayload(_Stored):
-    """All proposals of an item."""
+    """All proposals of an item, and those `withheld`: nobody is sent them.
+
+    What people make of an image without them shows how good they are.
+    """
 
     proposals: list[Proposal] = []
+    withheld: list[Proposal] = []
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        if len({proposal.proposal_id for proposal in self.proposals}) != len(self.proposals):
+        both = [*self.proposals, *self.withheld]
+        if len({proposal.proposal_id for proposal in both}) != len(both):
             raise ValueError("proposals: must each have a proposal_id of their own")
         return self
 
@@ -82,7 +102,7 @@ class ItemPayload(_Stored):
 
 
 def as_stored(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The proposals of an item as `to_dict` wrote them, without the checks of `from_dict`.
+    """The proposals that are shown, as `to_dict` wrote them, without the checks of `from_dict`.
 
     For each claim and each answer: to check the masks of 40 proposals takes longer than the rest.
     """
@@ -90,5 +110,5 @@ def as_stored(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def proposal_ids(payload: Mapping[str, Any]) -> set[str]:
-    """The ids of an item's proposals."""
+    """The ids of the proposals that are shown, which an answer must decide on."""
     return {proposal["proposal_id"] for proposal in as_stored(payload)}

@@ -51,7 +51,7 @@ QUESTIONS = (
     (
         "What did people do with the model's proposals?",
         "SELECT model_version, action, count(*) AS proposals FROM decisions "
-        "GROUP BY ALL ORDER BY 1, 2",
+        "WHERE action <> 'withheld' GROUP BY ALL ORDER BY 1, 2",
     ),
     (
         "Did the loop learn more than its control? (gold set)",

@@ -12,6 +12,7 @@ from engine.images import ImageError, ImageLimits, decode
 from engine.rle import Rle
 from engine.training.samples import LabelledImage
 from flows.errors import UsageError
+from flows.merge_rows import BRING_MASKS
 from flows.sources import ImageReader
 from flows.workspace import Workspace
 
@@ -22,8 +23,8 @@ _LABELLED = """
     WHERE {split} AND m.stage IN ({stages}) AND NOT m.is_crowd
     ORDER BY i.image_id, m.mask_id
 """
-_SAID_COMPLETE = """
-    SELECT image_id FROM reviews
+_SAID_COMPLETE = f"""
+    SELECT image_id FROM reviews WHERE coalesce(kind, 'assist') IN {BRING_MASKS}
     GROUP BY image_id HAVING arg_max(coalesce(is_complete, false), seq)
 """
 

@@ -45,12 +45,17 @@ class GateConfig:
             raise ValueError(f"margin: must be in [0, 1), but got {self.margin}")
 
 
+# Two answers about one image whose objects overlap by less in the mean are a disagreement.
+DISPUTE_BELOW = 0.7
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that says *what* a loop does; `maskloop.toml` says *where*.
 
     keep_candidates: generation also stores what it saw before filtering, for `replay`; redo: which
-    time images that have masks get them again, 0 for those that have none.
+    time images that have masks get them again, 0 for those that have none; dispute_below: two
+    answers about one image that agree by a lower mean IoU are for a lead to settle.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Recipe:
     redo: int = 0
     shard_size: int = 8
     clicks_per_image: int = 150
+    dispute_below: float = DISPUTE_BELOW
 
     def __post_init__(self) -> None:
         if self.shard_size < 1:
@@ -73,6 +79,8 @@ class Recipe:
             raise ValueError(
                 f"clicks_per_image: must be at least 1, but got {self.clicks_per_image}"
             )
+        if not 0 <= self.dispute_below <= 1:
+            raise ValueError(f"dispute_below: must be in [0, 1], but got {self.dispute_below}")
 
     def computing_in(self, precision: Precision) -> "Recipe":
         """The same with automatic masks of that precision."""

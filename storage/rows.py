@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from storage.review_rows import AgreementRow as AgreementRow
+from storage.review_rows import ClickRow as ClickRow
+from storage.review_rows import DecisionRow as DecisionRow
+from storage.review_rows import RetractionRow as RetractionRow
+from storage.review_rows import ReviewRow as ReviewRow
 from storage.row import Row as Row
 from storage.row import Segmentation as Segmentation
 from storage.row import mask_id as mask_id
@@ -264,73 +269,6 @@ class EmbeddingRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClickRow(Row):
-    """One prompt that a person gave, in order, and the mask that the model answered."""
-
-    table = "clicks"
-
-    mask_id: str
-    submission_id: str
-    image_id: str
-    ordinal: int
-    x: float
-    y: float
-    label: int
-    at_s: float | None = None
-    predicted_iou: float | None = None
-    segmentation: Segmentation | None = None
-    annotator: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReviewRow(Row):
-    """One submission of a person that was merged.
-
-    is_complete: the person said that every object has its mask; None if they were not asked.
-    """
-
-    table = "reviews"
-
-    submission_id: str
-    image_id: str
-    item_id: str
-    annotator: str
-    model_version: str
-    run_id: str
-    iteration: int | None = None
-    seq: int
-    body_sha256: str | None = None
-    seconds: float | None = None
-    num_proposals: int
-    num_accepted: int
-    num_edited: int
-    num_rejected: int
-    num_added: int
-    num_clicks: int
-    submitted_at: datetime
-    is_complete: bool | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecisionRow(Row):
-    """What a person did with one proposal."""
-
-    table = "decisions"
-
-    proposal_id: str
-    submission_id: str
-    image_id: str
-    model_version: str
-    action: str
-    predicted_iou: float | None = None
-    iou_with_result: float | None = None
-    mask_id: str | None = None
-    num_clicks: int = 0
-    run_id: str
-    iteration: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class SuppressionRow(Row):
     """An automatic mask that a person's mask covers."""
 
@@ -379,6 +317,8 @@ ROWS: tuple[type[Row], ...] = (
     ClickRow,
     ReviewRow,
     DecisionRow,
+    AgreementRow,
+    RetractionRow,
     SuppressionRow,
     WatermarkRow,
     SchemaVersionRow,

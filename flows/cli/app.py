@@ -10,6 +10,7 @@ import typer
 
 from flows.cli import (
     annotators,
+    audit,
     data,
     demo,
     follow,
@@ -39,6 +40,7 @@ data.register(app)
 stages.register(app)
 generate.register(app)
 models.register(app)
+audit.register(app)
 annotators.register(app)
 store.register(app)
 inspect.register(app)

@@ -104,9 +104,10 @@ def _review(root: str, recipe: str, config: LoopConfig, turn: Turn, run_id: str)
 
 
 @_stage
-def _merge(root: str, turn: Turn) -> MergeOutcome:
+def _merge(root: str, recipe: str, turn: Turn) -> MergeOutcome:
     workspace, progress = _open(root)
-    return merge_stage(workspace, progress, turn=turn)
+    dispute_below = recipe_named(recipe).dispute_below
+    return merge_stage(workspace, progress, turn=turn, dispute_below=dispute_below)
 
 
 @_stage
@@ -153,9 +154,9 @@ def assist_flow(root: str, recipe: str) -> Result:
 
 
 @flow(name="merge", flow_run_name="merge-{recipe}")
-def merge_flow(root: str, recipe: str) -> Result:  # noqa: ARG001 -- all stages share one signature
+def merge_flow(root: str, recipe: str) -> Result:
     """People's submissions into the store; cheap when there are none."""
-    outcome = _merge(root, ALONE)
+    outcome = _merge(root, recipe, ALONE)
     if outcome.num_submissions:
         _publish(root)
     return asdict(outcome)
@@ -219,7 +220,7 @@ class _PrefectSteps(Steps):
         return _assist.with_options(name=f"assist {turn.iteration}")(self._root, self._recipe, turn)
 
     def merge(self, turn: Turn) -> MergeOutcome:
-        return _merge.with_options(name=f"merge {turn.iteration}")(self._root, turn)
+        return _merge.with_options(name=f"merge {turn.iteration}")(self._root, self._recipe, turn)
 
     def refresh(self, turn: Turn) -> RefreshOutcome:
         return _refresh.with_options(name=f"refresh {turn.iteration}")(

@@ -202,7 +202,7 @@ def _turns(reading: Reading, models: Mapping[str, Model]) -> tuple[dict[str, int
                   CASE WHEN bool_and(seconds IS NOT NULL AND annotator <> '{SIMULATED}'
                                      AND NOT starts_with(annotator, '{SIMULATED}-'))
                        THEN sum(seconds)::DOUBLE END AS seconds
-           FROM reviews GROUP BY run_id"""
+           FROM reviews WHERE coalesce(kind, 'assist') = 'assist' GROUP BY run_id"""
     )
     loops = reading.rows("SELECT run_id, config FROM runs WHERE stage = 'loop'")
     num_turns = {loop["run_id"]: json.loads(loop["config"])["iterations"] for loop in loops}

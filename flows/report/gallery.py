@@ -78,7 +78,7 @@ def pairs(reading: Reading, sources: Sources) -> list[Pair]:
     rows = reading.rows(
         f"""SELECT r.submission_id, r.item_id, r.image_id, r.num_added, i.file_name
             FROM reviews r JOIN images i USING (image_id)
-            WHERE height * width <= {MAX_PIXELS}
+            WHERE height * width <= {MAX_PIXELS} AND coalesce(r.kind, 'assist') = 'assist'
               AND r.num_accepted + r.num_edited + r.num_rejected > 0
             ORDER BY length(r.model_version) DESC, r.model_version DESC, r.image_id
             LIMIT {MAX_PAIRS}"""

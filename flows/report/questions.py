@@ -38,7 +38,7 @@ GROUP BY ALL ORDER BY m.stage, m.model_version""",
         """SELECT model_version, action, count(*) AS proposals,
        round(avg(predicted_iou), 2) AS model_said,
        round(avg(iou_with_result), 2) AS person_left
-FROM decisions GROUP BY ALL ORDER BY model_version, action""",
+FROM decisions WHERE action <> 'withheld' GROUP BY ALL ORDER BY model_version, action""",
     ),
 )
 

@@ -14,9 +14,12 @@ import pyarrow as pa
 from storage.errors import NewerStoreError
 from storage.rows import (
     ROWS,
+    AgreementRow,
     CandidateRow,
+    DecisionRow,
     ImageSetRow,
     MaskRow,
+    RetractionRow,
     ReviewRow,
     Row,
     Segmentation,
@@ -24,7 +27,7 @@ from storage.rows import (
     TrainingStepRow,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 # Python's type -> (DuckDB's, Arrow's).
 _TYPES: dict[Any, tuple[str, pa.DataType]] = {
@@ -47,7 +50,7 @@ CURRENT_MASKS = """
 CREATE VIEW current_masks AS
 WITH superseded AS (SELECT supersedes AS mask_id FROM masks WHERE supersedes IS NOT NULL),
 people AS (
-    SELECT * FROM masks ANTI JOIN superseded USING (mask_id)
+    SELECT * FROM masks ANTI JOIN superseded USING (mask_id) ANTI JOIN retractions USING (mask_id)
     WHERE stage IN ('label', 'manual', 'semi')),
 serving AS (SELECT version AS model_version FROM model_versions WHERE status = 'promoted'),
 newest AS (
@@ -62,6 +65,7 @@ UNION ALL
 SELECT * FROM masks
     SEMI JOIN newest USING (image_id, model_version, config_hash)
     ANTI JOIN superseded USING (mask_id)
+    ANTI JOIN retractions USING (mask_id)
     ANTI JOIN suppressed USING (mask_id)
 WHERE stage = 'auto'
 """
@@ -91,12 +95,17 @@ def upgrade(stored: int) -> list[str]:
             _add_column(MaskRow, "part_of"),
             _add_column(MaskRow, "level"),
             _add_column(ImageSetRow, "savings"),
-            # A view has the columns that its table had.
-            "DROP VIEW current_masks",
-            CURRENT_MASKS,
+        ],
+        6: [
+            *(_add_column(DecisionRow, name) for name in ("area", "source", "score")),
+            _add_column(ReviewRow, "kind"),
+            _create_table(AgreementRow),
+            _create_table(RetractionRow),
         ],
     }
-    return [item for version, items in brought_by.items() if version > stored for item in items]
+    changes = [item for version, items in brought_by.items() if version > stored for item in items]
+    # A view has the columns that its table had, so it is made anew when all tables are right.
+    return [*changes, "DROP VIEW current_masks", CURRENT_MASKS] if changes else []
 
 
 def _create_table(row: type[Row]) -> str:

@@ -130,7 +130,7 @@ def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
     except IntegrityError as error:
         raise ValueError(f"item_id: must not name another image, got: {error.orig}") from error
     if rows:
-        _keep_payloads(connection, {row.item_id: bodies[_key(row)] for row in rows})
+        keep_payloads(connection, {row.item_id: bodies[_key(row)] for row in rows})
         bring_forward_new(connection)
     return len(rows)
 
@@ -204,7 +204,8 @@ def _insert_missing(connection: Connection) -> ReturningInsert[Any]:
     ).returning(items.c.item_id, *(items.c[name] for name in _KEY))
 
 
-def _keep_payloads(connection: Connection, bodies: Mapping[str, str]) -> None:
+def keep_payloads(connection: Connection, bodies: Mapping[str, str]) -> None:
+    """Keep the payloads of items, in place of those that they had."""
     statement = insert_into(connection, payloads)
     connection.execute(
         statement.on_conflict_do_update(

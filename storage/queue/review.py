@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, upd
 
 from storage.failpoints import failpoint
 from storage.queue import leases, pins, submissions
+from storage.queue.anew import ask_anew
 from storage.queue.database import Database, QueueClock
 from storage.queue.documents import check_name
 from storage.queue.errors import UnknownItem
@@ -26,7 +27,7 @@ from storage.queue.items import (
 from storage.queue.leases import Asker, Claim, QueueConfig
 from storage.queue.pins import Pin
 from storage.queue.prepared import Prepared
-from storage.queue.schema import IS_LEASED, IS_READY, STATES, items
+from storage.queue.schema import IS_LEASED, IS_READY, KINDS, STATES, items
 from storage.queue.submissions import Draft, Submission, SubmitResult
 from storage.queue.work import Lease, Work
 
@@ -96,6 +97,14 @@ class ReviewQueue:
             with self.database.write() as connection:
                 num_new += enqueue(connection, batch)
         return num_new
+
+    def ask_anew(self, new: NewItem, *, since: int) -> bool:
+        """Add an item, or make it ready again with this payload if it is done.
+
+        Not if it was answered with a `seq` over `since`. Returns whether it became ready.
+        """
+        with self.database.write() as connection:
+            return ask_anew(connection, new, since)
 
     def claim(self, annotator: str, *, is_lead: bool = False) -> Lease | None:
         """Lease an item to `annotator`; None when there is nothing for them to do.
@@ -277,13 +286,15 @@ class ReviewQueue:
         with self.database.read() as connection:
             return set(connection.execute(statement).scalars())
 
-    def asked_images(self, model_version: str) -> set[str]:
-        """The ids of the images with an item of this model that was not withdrawn.
+    def asked_images(self, model_version: str, kinds: Collection[str] = KINDS) -> set[str]:
+        """The ids of the images with an item of this model and these kinds, not withdrawn.
 
         Enqueueing one of them again changes nothing, even when nobody will answer it any more.
         """
         kept = or_(items.c.dead_reason.is_(None), items.c.dead_reason != WITHDRAWN)
-        statement = select(items.c.image_id).where(items.c.model_version == model_version, kept)
+        statement = select(items.c.image_id).where(
+            items.c.model_version == model_version, items.c.stage.in_(kinds), kept
+        )
         with self.database.read() as connection:
             return set(connection.execute(statement).scalars())
 

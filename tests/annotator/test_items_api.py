@@ -91,6 +91,28 @@ def eventually(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
+def test_withheld_proposals_are_sent_to_nobody(desk: Any) -> None:
+    picture = desk.pictures[0]
+    shown = desk.new_item(picture, picture.masks[:1]).payload
+    [secret] = desk.new_item(picture, picture.masks[1:2]).payload["proposals"]
+    secret["proposal_id"] = "secret"
+    hiding = {**shown, "withheld": [secret]}
+    desk.queue.enqueue([desk.new_item(picture, model_version="v2", priority=9.0, payload=hiding)])
+    with desk.open() as api:
+        ahead = api.post("/api/peek", json={"annotator": "ada"})
+        lease = claim(api)
+        again = api.post("/api/lease", json={"annotator": "ada"})
+        for item in (ahead.json()["item"], lease["item"], again.json()["lease"]["item"]):
+            assert item["model_version"] == "v2"
+            assert [one["proposal_id"] for one in item["proposals"]] == ["p0"]
+        assert secret["segmentation"]["counts"] not in ahead.text + again.text
+        guess = answer_to(lease)
+        guess["decisions"].append({"proposal_id": "secret", "action": "accepted"})
+        message = refused(submit(api, lease, guess), 422, "invalid")
+        assert "must be a proposal of this item" in message
+        assert submit(api, lease, answer_to(lease)).status_code == 201
+
+
 def test_a_lease_brings_the_image_and_its_proposals(api: httpx.Client, desk: Any) -> None:
     answer = api.post("/api/lease", json={"annotator": "ada"}).json()
     item = answer["lease"]["item"]

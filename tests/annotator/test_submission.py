@@ -129,6 +129,23 @@ def test_an_item_of_a_newer_version_may_know_more() -> None:
 def test_proposals_need_ids_of_their_own() -> None:
     with pytest.raises(PayloadError, match="proposal_id of their own"):
         ItemPayload.from_dict({"proposals": [proposal("a").model_dump(mode="json")] * 2})
+    with pytest.raises(PayloadError, match="proposal_id of their own"):
+        ItemPayload.from_dict(
+            {name: [proposal("a").model_dump(mode="json")] for name in ("proposals", "withheld")}
+        )
+
+
+def test_what_is_withheld_is_kept_and_not_to_be_decided_on() -> None:
+    item = ItemPayload(proposals=[proposal("a")], withheld=[proposal("b")])
+    assert ItemPayload.from_dict(item.to_dict()) == item
+    assert proposal_ids(item.to_dict()) == {"a"}
+
+
+def test_thresholds_go_by_a_detectors_score_where_there_is_one() -> None:
+    by_grid = proposal("a")
+    by_detector = by_grid.model_copy(update={"source": "detector", "detection_score": 0.25})
+    assert (by_grid.source, by_grid.score) == ("grid", 0.5)
+    assert by_detector.score == 0.25
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from storage.catalog import models
 from storage.catalog.lake import Lake
-from storage.rows import MaskRow, SuppressionRow, mask_id
+from storage.rows import MaskRow, RetractionRow, SuppressionRow, mask_id
 
 NAMES = {mask_id(name): name for name in ("a", "b", "c", "d", "old", "new", "person", "other")}
 
@@ -99,6 +99,28 @@ def test_a_correction_of_an_automatic_mask_replaces_it(lake: Lake, put: Any, mak
     put(make.model("v1"), auto(make, "a", "1", "v1"), make.image_set("k", "1", 1))
     put(make.mask("new", "1", "semi", supersedes=mask_id("a")))
     assert standing(lake) == {"new"}
+
+
+def test_a_retracted_mask_stands_no_more_and_covers_nothing(
+    lake: Lake, put: Any, make: Any
+) -> None:
+    put(
+        make.model("v1"),
+        auto(make, "a", "1", "v1"),
+        auto(make, "b", "1", "v1"),
+        make.image_set("k", "1", 2),
+        make.mask("person", "1", "semi"),
+        make.mask("other", "1", "label"),
+        SuppressionRow(mask_id=mask_id("a"), by_mask_id=mask_id("person"), iou=0.8, run_id="r"),
+    )
+    before = lake.snapshot()
+    put(*(retraction(make, name) for name in ("person", "b")))
+    assert standing(lake) == {"a", "other"}
+    assert standing(lake, snapshot=before) == {"b", "other", "person"}
+
+
+def retraction(make: Any, name: str) -> RetractionRow:
+    return RetractionRow(mask_id=mask_id(name), submission_id="s", run_id="r", created_at=make.now)
 
 
 def test_the_view_has_the_columns_of_the_table(lake: Lake) -> None:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from storage.catalog.fsck import Breach
 from storage.catalog.lake import Lake
 from storage.objects import FolderObjects
 from storage.rows import (
+    AgreementRow,
     DecisionRow,
     EmbeddingRow,
     MaskLabelRow,
+    RetractionRow,
     ReviewRow,
     SuppressionRow,
     TrainingSetRow,
     WatermarkRow,
+    mask_id,
 )
 
 
@@ -91,6 +94,43 @@ def review(make: Any, seq: int, **changes: Any) -> ReviewRow:
     )
 
 
+def decision(action: str, **changes: Any) -> DecisionRow:
+    return DecisionRow(
+        proposal_id="p",
+        submission_id="s1",
+        image_id="a",
+        model_version="v1",
+        action=action,
+        run_id="run",
+        **changes,
+    )
+
+
+def agreement(make: Any, **changes: Any) -> AgreementRow:
+    row = AgreementRow(
+        submission_id="s1",
+        image_id="a",
+        annotator="ann",
+        kind="second",
+        mean_iou=0.5,
+        f1_50=0.5,
+        num_masks=1,
+        num_reference_masks=2,
+        num_matched=1,
+        is_disputed=True,
+        run_id="run",
+        created_at=make.now,
+    )
+    return replace(row, **changes)
+
+
+def retraction(make: Any, **changes: Any) -> RetractionRow:
+    row = RetractionRow(
+        mask_id=mask_id("label"), submission_id="s1", run_id="run", created_at=make.now
+    )
+    return replace(row, **changes)
+
+
 @pytest.fixture
 def case(lake: Lake, make: Any) -> Case:
     objects = FolderObjects(lake.root)
@@ -106,6 +146,9 @@ def case(lake: Lake, make: Any) -> Case:
         make.model("v1", weights_uri=weights.uri, weights_sha256=weights.sha256),
         make.mask("label", "a"),
         make.mask("gold", "g"),
+        make.mask("retracted", "a"),
+        agreement(make),
+        retraction(make, mask_id=mask_id("retracted")),
         TrainingSetRow(version="v1", image_id="a", num_masks=1),
         EmbeddingRow(
             image_id="a",
@@ -174,17 +217,38 @@ FIRST: dict[str, Break] = {
     "a decision whose mask is gone": (
         "I2",
         "decisions.mask_id z",
-        lambda c: c.put(
-            DecisionRow(
-                proposal_id="p",
-                submission_id="s1",
-                image_id="a",
-                model_version="v1",
-                action="accepted",
-                mask_id="z",
-                run_id="run",
-            )
-        ),
+        lambda c: c.put(decision("accepted", mask_id="z")),
+    ),
+    "a withheld proposal that became a mask": (
+        "withheld",
+        "proposal p",
+        lambda c: c.put(decision("withheld", mask_id=mask_id("label"))),
+    ),
+    "an agreement of no answer": (
+        "I2",
+        "agreements.submission_id s8",
+        lambda c: c.put(agreement(c.make, submission_id="s8")),
+    ),
+    "an agreement with no answer": (
+        "I2",
+        "agreements.reference_submission_id s7",
+        lambda c: c.put(agreement(c.make, reference_submission_id="s7")),
+    ),
+    "an agreement twice": ("I1", "agreements s1", lambda c: c.put(agreement(c.make))),
+    "a retraction by no answer": (
+        "I2",
+        "retractions.submission_id s6",
+        lambda c: c.put(retraction(c.make, submission_id="s6")),
+    ),
+    "a retraction of no mask": (
+        "I2",
+        "retractions.mask_id z",
+        lambda c: c.put(retraction(c.make, mask_id="z")),
+    ),
+    "a retraction twice": (
+        "I1",
+        "retractions " + mask_id("label"),
+        lambda c: c.put(*[retraction(c.make)] * 2),
     ),
     "a submission merged too early": ("I3", "s2", lambda c: c.put(review(c.make, 2))),
     "a submission merged twice": ("I3", "s1", lambda c: c.put(review(c.make, 1))),

@@ -241,7 +241,12 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         tx.execute("ALTER TABLE masks DROP COLUMN part_of")
         tx.execute("ALTER TABLE masks DROP COLUMN level")
         tx.execute("DROP VIEW current_masks")
-        tx.execute(schema.CURRENT_MASKS)
+        tx.execute("CREATE VIEW current_masks AS FROM masks")
+        tx.execute("ALTER TABLE reviews DROP COLUMN kind")
+        for name in ("area", "source", "score"):
+            tx.execute(f"ALTER TABLE decisions DROP COLUMN {name}")
+        tx.execute("DROP TABLE agreements")
+        tx.execute("DROP TABLE retractions")
         tx.execute("ALTER TABLE candidates DROP COLUMN number")
         for what in ("uri", "sha256", "bytes"):
             tx.execute(f"ALTER TABLE shards DROP COLUMN candidate_{what}")
@@ -252,7 +257,10 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
     for _ in range(2):
         again = Lake.open(lake.root)
         assert again.rows("SELECT count(*) AS steps FROM training_steps") == [{"steps": 0}]
-        assert again.rows("SELECT is_complete FROM reviews") == []
+        assert again.rows("SELECT is_complete, kind FROM reviews") == []
+        assert again.rows("SELECT area, source, score FROM decisions") == []
+        assert again.rows("SELECT mean_iou, is_disputed FROM agreements") == []
+        assert again.rows("SELECT mask_id FROM retractions") == []
         assert again.rows("SELECT num_candidates, savings FROM image_sets") == []
         assert again.rows("SELECT part_of, level FROM current_masks") == []
         assert again.rows("SELECT number, crop_layer FROM candidates") == []

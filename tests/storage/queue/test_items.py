@@ -180,7 +180,9 @@ def test_an_item_keeps_whom_it_is_for(queue: ReviewQueue, make: Any) -> None:
     assert (queue.item("a").not_for, queue.item("a").for_role) == (None, "lead")
 
 
-def test_images_that_a_model_asked_about_already(people: Any, queue: ReviewQueue) -> None:
+def test_images_that_a_model_asked_about_already(
+    people: Any, queue: ReviewQueue, make: Any
+) -> None:
     people.enqueue("dead")
     for _ in range(5):
         people.skip(people.claim())
@@ -191,3 +193,28 @@ def test_images_that_a_model_asked_about_already(people: Any, queue: ReviewQueue
     people.enqueue("other", model_version="v2")
     assert queue.asked_images("v1") == {"image-dead", "image-done", "image-held"}
     assert queue.asked_images("v2") == {"image-other"}
+    assert queue.asked_images("v1", ["second", "audit"]) == set()
+    queue.enqueue([make("audited", stage="audit")])
+    assert queue.asked_images("v1", ["second", "audit"]) == {"image-audited"}
+
+
+def test_what_was_settled_is_asked_anew_with_what_is_new(
+    people: Any, queue: ReviewQueue, make: Any
+) -> None:
+    first, again = (
+        make("a", stage="dispute", run_id=run_id, item_id="", payload={"of": run_id})
+        for run_id in ("run-1", "run-2")
+    )
+    assert queue.ask_anew(first, since=0) is True
+    assert queue.ask_anew(again, since=0) is False, "it waits already"
+    lease = people.claim()
+    assert queue.ask_anew(again, since=0) is False, "somebody works on it"
+    people.submit(lease)
+    answered = queue.last_seq()
+    assert queue.ask_anew(again, since=answered - 1) is False, "who answered knew as much"
+    assert queue.ask_anew(again, since=answered) is True
+    item = queue.item(first.item_id)
+    assert (item.state, item.run_id, item.payload) == ("ready", "run-2", {"of": "run-2"})
+    people.submit(people.claim(), key="another")
+    assert [one.item.item_id for one in queue.submissions_after(0)] == [first.item_id] * 2
+    assert check(queue.database) == []
