@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from flows.cli import annotators, data, demo, generate, inspect, models, serve, stages, store
+from flows.cli import annotators, data, demo, generate, inspect, models, pins, serve, stages, store
 from flows.cli.terminal import err
 from flows.errors import StageError, UsageError
 from storage.errors import NewerStoreError, StorageError, StorageFull
@@ -29,6 +29,7 @@ stages.register(app)
 generate.register(app)
 models.register(app)
 annotators.register(app)
+pins.register(app)
 store.register(app)
 inspect.register(app)
 serve.register(app)
