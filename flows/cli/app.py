@@ -17,6 +17,7 @@ from flows.cli import (
     generate,
     inspect,
     models,
+    pins,
     serve,
     stages,
     store,
@@ -42,6 +43,7 @@ generate.register(app)
 models.register(app)
 audit.register(app)
 annotators.register(app)
+pins.register(app)
 store.register(app)
 inspect.register(app)
 serve.register(app)
