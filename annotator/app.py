@@ -19,6 +19,7 @@ from annotator.routers.lead import lead_router
 from annotator.routers.pages import pages_router
 from annotator.routers.peek import peek_router
 from annotator.routers.pictures import pictures_router
+from annotator.routers.pins import pins_router
 from annotator.routers.progress import health_router, progress_router
 from annotator.routers.session import session_router
 from storage.queue.review import ReviewQueue
@@ -66,6 +67,7 @@ def create_app(
         pictures_router(images, subjects, config.images_at_once),
         progress_router(queue),
         lead_router(queue),
+        pins_router(queue),
     ):
         app.include_router(router, dependencies=[Depends(access.admit)], responses=NOT_LET_IN)
     app.include_router(pages_router())

@@ -8,11 +8,12 @@ from pydantic import ConfigDict, Field
 
 from annotator.messages import Counts
 from annotator.wire import Wire
-from storage.queue.oversight import ItemState
+from storage.queue.oversight import ItemState, PinnedImage
 from storage.queue.people import Role
 from storage.queue.statistics import Overview, Proposals, Work
 
 State = Literal["ready", "leased", "done", "dead"]
+Kind = Literal["assist", "gold", "second", "dispute", "audit"]
 
 
 def _example(**values: Any) -> ConfigDict:
@@ -178,6 +179,15 @@ class LeadItem(Wire):
     image_id: str
     file_name: str
     state: State
+    kind: Annotated[
+        str,
+        Field(
+            description="assist: ordinary work; gold: a hidden check; second: a second look at what"
+            " somebody did; dispute: two disagree, and a lead decides; audit: automatic masks."
+            " Whoever works on an item is never told."
+        ),
+    ]
+    is_pinned: bool
     model_version: str
     run_id: str
     iteration: int
@@ -199,6 +209,37 @@ class LeadItems(Wire):
         """At most `limit` of what was found; more than that means that there is a next call."""
         shown = [LeadItem.model_validate(vars(item)) for item in found[:limit]]
         return cls(items=shown, next=shown[-1].item_id if len(found) > limit else None)
+
+
+class PinRequest(Wire):
+    """An image by its id or its file name."""
+
+    model_config = _example(image="plate-07.png")
+
+    image: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class LeadPin(Wire):
+    """An image that somebody wants first; `waits`: people may be given it now."""
+
+    image_id: str
+    file_name: Annotated[
+        str | None, Field(description="Null while the queue has had no item of it.")
+    ]
+    pinned_by: str
+    pinned_at: datetime
+    waits: bool
+
+
+class LeadPins(Wire):
+    """All of them, the oldest wish first."""
+
+    pins: Sequence[LeadPin]
+
+    @classmethod
+    def of(cls, found: Sequence[PinnedImage]) -> Self:
+        """As the queue has them."""
+        return cls(pins=[LeadPin(**vars(pin)) for pin in found])
 
 
 def _ratio(part: float, whole: float) -> float | None:

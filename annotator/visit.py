@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,10 +12,13 @@ from annotator import eye
 from annotator.client import AnnotatorClient, Work
 from annotator.hand import Attempt, Effort, Hand, Skill
 from annotator.messages import PredictAnswer, PredictRequest
+from annotator.slips import Slips
 from annotator.submission import AddedMask, Decision
 from engine import rle
 from engine.metrics.matching import match
 from engine.rle import Rle
+
+_AS_MANY_AS_IT_TAKES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +28,8 @@ class SimulationConfig:
     `num_clicks_per_image` is the budget of an item. A proposal is accepted from IoU `accept_iou`
     on, corrected from `fix_iou` on, else rejected; a clicked mask is good at `target_iou`. After
     `max_clicks_per_mask` a mask is drawn with a brush, which costs `drawing_clicks` clicks.
-    Objects under `min_area` pixels are overlooked. Times are what submissions report; nobody
-    sleeps.
+    Objects under `min_area` pixels are overlooked. A share `slip_rate` of the masks is sent beside
+    its object, or not at all. Times are what submissions report; nobody sleeps.
     """
 
     num_clicks_per_image: int = 60
@@ -35,6 +39,7 @@ class SimulationConfig:
     target_iou: float = 0.85
     min_area: int = 10
     drawing_clicks: int = 8
+    slip_rate: float = 0.0
     jitter_px: float = 1.0
     seconds_per_decision: float = 2.0
     seconds_per_click: float = 1.5
@@ -52,10 +57,18 @@ class SimulationConfig:
             raise ValueError(
                 f"fix_iou: must be in (0, accept_iou], {self.accept_iou}, got {self.fix_iou}"
             )
+        if not 0 <= self.slip_rate <= 1:
+            raise ValueError(f"slip_rate: must be in [0, 1], got {self.slip_rate}")
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name.startswith(("seconds", "jitter", "seed")) and not 0 <= value < math.inf:
                 raise ValueError(f"{item.name}: must be 0 or more, got {value}")
+
+    @classmethod
+    def careful(cls, **changes: Any) -> Self:
+        """Whoever leaves nothing but exact masks: with the brush where clicks do not get there."""
+        exact = {"accept_iou": 1.0, "target_iou": 1.0, "min_area": 1}
+        return cls(**{"num_clicks_per_image": _AS_MANY_AS_IT_TAKES, **exact, **changes})
 
     @property
     def skill(self) -> Skill:
@@ -84,6 +97,8 @@ class Visit:
         # Named by the image, so that the order in which items are claimed changes nothing.
         seed = (config.seed, int(work.item.image_id[:16], 16))
         self._hand = Hand(self._ask, config.skill, self._effort, np.random.default_rng(seed))
+        # Of its own, so that who slips works as steadily in between as who does not.
+        self._slips = Slips(config.slip_rate, np.random.default_rng((*seed, 1)))
         self._next_beat = time.monotonic() + work.heartbeat_s
         pixels = client.pixels(work)
         self._prominence = [eye.prominence(pixels, mask) for mask in truth]
@@ -96,7 +111,7 @@ class Visit:
 
     @property
     def complete(self) -> bool:
-        """Whether every object that a person would see has its mask."""
+        """Whether every object that a person would see has its mask, as far as they know."""
         return not self._missing()
 
     def decide(self) -> tuple[Decision, ...]:
@@ -113,7 +128,9 @@ class Visit:
             if decided[index].action != "rejected":
                 self._done.add(target)
         return tuple(
-            decided.get(index) or Decision(proposal_id=proposal.proposal_id, action="rejected")
+            self._slips.in_decision(decided[index], proposal.segmentation)
+            if index in decided
+            else Decision(proposal_id=proposal.proposal_id, action="rejected")
             for index, proposal in enumerate(proposals)
         )
 
@@ -123,9 +140,9 @@ class Visit:
         for target in sorted(self._missing(), key=lambda target: -self._prominence[target]):
             attempt = self._hand.add(self._truth[target])
             if attempt is not None:
-                added.append(_added(attempt))
+                added.append(self._slips.in_added(_added(attempt)))
                 self._done.add(target)
-        return tuple(added)
+        return tuple(mask for mask in added if mask is not None)
 
     def _missing(self) -> list[int]:
         return [

@@ -115,7 +115,8 @@ def num_answered(workspace: Workspace) -> int:
     """How many ordinary answers no training has seen, whether they were merged or not."""
     [used] = workspace.lake.rows(_USED_UNTIL)
     [merged] = workspace.lake.rows(
-        "SELECT count(*) AS n FROM reviews JOIN runs USING (run_id) WHERE ended_at > ?",
+        "SELECT count(*) AS n FROM reviews r JOIN runs USING (run_id) "
+        "WHERE ended_at > ? AND coalesce(r.kind, 'assist') = 'assist'",
         (used["moment"] or datetime(1970, 1, 1),),
     )
     return int(merged["n"]) + _num_unmerged(workspace)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from annotator.access import CallerNow, lead_only
-from annotator.lead_messages import LeadItems, LeadOverview, State
+from annotator.lead_messages import Kind, LeadItems, LeadOverview, State
 from annotator.problems import ProblemError
 from annotator.routers.items import REFUSALS, UNAVAILABLE, ItemId
 from storage.queue.oversight import Oversight
@@ -38,9 +38,11 @@ def lead_router(queue: ReviewQueue) -> APIRouter:
         return LeadOverview.of(overview(queue.database))
 
     @router.get("/items", responses={422: REFUSALS[422], **UNAVAILABLE})
-    def lead_items(state: State, after: After = "", limit: Limit = 50) -> LeadItems:
-        """Items in one state, by id."""
-        return LeadItems.of(oversight.items(state, after=after, limit=limit + 1), limit)
+    def lead_items(
+        state: State, kind: Kind | None = None, after: After = "", limit: Limit = 50
+    ) -> LeadItems:
+        """Items in one state, of one kind or all, by id."""
+        return LeadItems.of(oversight.items(state, kind, after=after, limit=limit + 1), limit)
 
     @router.post("/items/{item_id}/release", status_code=204, responses=_CONFLICT)
     def release(item_id: ItemId, caller: CallerNow) -> None:

@@ -10,12 +10,14 @@ import typer
 
 from flows.cli import (
     annotators,
+    audit,
     data,
     demo,
     follow,
     generate,
     inspect,
     models,
+    pins,
     serve,
     stages,
     store,
@@ -39,7 +41,9 @@ data.register(app)
 stages.register(app)
 generate.register(app)
 models.register(app)
+audit.register(app)
 annotators.register(app)
+pins.register(app)
 store.register(app)
 inspect.register(app)
 serve.register(app)

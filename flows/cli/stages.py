@@ -11,6 +11,7 @@ from flows.cli.terminal import out, print_json, terminal_progress
 from flows.errors import StageError, UsageError
 
 if TYPE_CHECKING:
+    from annotator.visit import SimulationConfig
     from flows.workspace import Workspace
 
 RecipeOption = Annotated[
@@ -171,7 +172,17 @@ def annotate(
             envvar="MASKLOOP_TOKEN",
         ),
     ] = None,
-    budget: Annotated[int, typer.Option(help="Clicks for each image.")] = 60,
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            help="Clicks for each image; default: 60, or with --careful what it takes.",
+            show_default=False,
+        ),
+    ] = None,
+    careful: Annotated[
+        bool,
+        typer.Option("--careful", help="Leave exact masks only, drawn where clicks fall short."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Work the review queue over HTTP with a simulated annotator.
@@ -182,7 +193,6 @@ def annotate(
     from annotator.signature import simulated_signature
     from annotator.simulated import SignatureError, run_simulated
     from annotator.truth import TruthError
-    from annotator.visit import SimulationConfig
     from flows import workspace
     from flows.doors import local_url
 
@@ -192,8 +202,7 @@ def annotate(
         signature = None if annotator is None else simulated_signature(annotator)
     except ValueError as error:
         raise UsageError(f"--{error}") from error
-    if budget < 1:
-        raise UsageError(f"--budget: must be at least 1, but got {budget}")
+    config = _simulation(budget, careful=careful)
     if url is None:
         settings = workspace.open_workspace().settings.annotator
         url = local_url(settings.host, settings.port)
@@ -204,7 +213,7 @@ def annotate(
                 truth,
                 annotator=signature,
                 token=token or None,
-                config=SimulationConfig(num_clicks_per_image=budget),
+                config=config,
                 on_item=lambda done: progress.step("images annotated", done, done),
             )
     except TruthError as error:
@@ -222,6 +231,19 @@ def annotate(
         f"{summary.num_edited} edited, {summary.num_rejected} rejected, "
         f"{summary.num_added} added, {summary.num_clicks} clicks",
     )
+
+
+def _simulation(budget: int | None, *, careful: bool) -> "SimulationConfig":
+    """How the simulated annotator works; raises UsageError."""
+    from annotator.visit import SimulationConfig
+
+    if budget is None:
+        return SimulationConfig.careful() if careful else SimulationConfig()
+    if careful:
+        raise UsageError("--budget: a careful annotator takes what clicks it needs; leave it out")
+    if budget < 1:
+        raise UsageError(f"--budget: must be at least 1, but got {budget}")
+    return SimulationConfig(num_clicks_per_image=budget)
 
 
 def run(stage: str, recipe: str | None, **parameters: Any) -> dict[str, Any]:

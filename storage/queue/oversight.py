@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, false, or_, select, update
+from sqlalchemy import Connection, Row, and_, case, false, func, or_, select, update
 
 from storage.queue.database import Database, as_utc
 from storage.queue.errors import NotHeld, UnknownItem
@@ -16,6 +16,7 @@ from storage.queue.schema import (
     IS_READY,
     annotations,
     items,
+    pins,
     submissions,
 )
 
@@ -28,6 +29,8 @@ class ItemState:
     image_id: str
     file_name: str
     state: str
+    kind: str
+    is_pinned: bool
     model_version: str
     run_id: str
     iteration: int
@@ -36,6 +39,20 @@ class ItemState:
     dead_reason: str | None
     annotator: str | None
     answered_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinnedImage:
+    """An image that somebody wants first; `waits` says whether people may be given it now.
+
+    `file_name` is None while no item of it was ever enqueued.
+    """
+
+    image_id: str
+    file_name: str | None
+    pinned_by: str
+    pinned_at: datetime
+    waits: bool
 
 
 _IN_STATE = {"ready": IS_READY, "leased": IS_LEASED, "done": IS_DONE, "dead": IS_DEAD}
@@ -59,8 +76,10 @@ class Oversight:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def items(self, state: str, *, after: str = "", limit: int = 50) -> list[ItemState]:
-        """Items in a state behind the id `after`, by id, at most `limit`."""
+    def items(
+        self, state: str, kind: str | None = None, *, after: str = "", limit: int = 50
+    ) -> list[ItemState]:
+        """Items in a state, of one kind or all, behind the id `after`, by id, at most `limit`."""
         # Answers are numbered by the opening that they closed; an open one has none yet.
         newest = and_(
             annotations.c.item_id == items.c.item_id, annotations.c.ordinal == items.c.openings
@@ -69,6 +88,8 @@ class Oversight:
         statement = (
             select(
                 *(items.c[name] for name in _COLUMNS),
+                items.c.stage.label("kind"),
+                items.c.base_priority.is_not(None).label("is_pinned"),
                 items.c.lease_owner,
                 annotations.c.annotator,
                 # Not the annotation's own: that lies behind the body.
@@ -79,6 +100,8 @@ class Oversight:
             .order_by(items.c.item_id)
             .limit(limit)
         )
+        if kind is not None:
+            statement = statement.where(items.c.stage == kind)
         with self._database.read() as connection:
             return [_item_of(row) for row in connection.execute(statement)]
 
@@ -97,6 +120,24 @@ class Oversight:
             if row.lease_owner is None or not _end_lease(connection, item_id, row.lease_token):
                 raise NotHeld(f"item {item_id}: nobody holds it now")
         return str(row.lease_owner)
+
+    def pins(self) -> list[PinnedImage]:
+        """The images that are pinned, the oldest wish first."""
+        waits = func.max(case((items.c.state.in_(("ready", "leased")), 1), else_=0))
+        statement = (
+            select(pins, func.min(items.c.file_name).label("file_name"), waits.label("waits"))
+            .select_from(pins.outerjoin(items, items.c.image_id == pins.c.image_id))
+            .group_by(pins.c.image_id)
+            .order_by(pins.c.pinned_at, pins.c.image_id)
+        )
+        with self._database.read() as connection:
+            return [_pinned_of(row) for row in connection.execute(statement)]
+
+    def images_named(self, name: str) -> set[str]:
+        """The ids of the images that have items in the queue and this id or file name."""
+        which = or_(items.c.image_id == name, items.c.file_name == name)
+        with self._database.read() as connection:
+            return set(connection.execute(select(items.c.image_id).where(which)).scalars())
 
     def may_read(self, item_id: str, annotator: str) -> bool:
         """Whether `annotator`, who is no lead, holds an item, or it waits and may be theirs."""
@@ -125,6 +166,18 @@ def _item_of(row: Row[Any]) -> ItemState:
     values = {name: getattr(row, name) for name in _COLUMNS}
     return ItemState(
         **values,
+        kind=row.kind,
+        is_pinned=bool(row.is_pinned),
         annotator=row.lease_owner or row.annotator,
         answered_at=None if row.at is None else as_utc(row.at),
+    )
+
+
+def _pinned_of(row: Row[Any]) -> PinnedImage:
+    return PinnedImage(
+        image_id=row.image_id,
+        file_name=row.file_name,
+        pinned_by=row.pinned_by,
+        pinned_at=as_utc(row.pinned_at),
+        waits=bool(row.waits),
     )

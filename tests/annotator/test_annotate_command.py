@@ -35,6 +35,19 @@ def test_the_command_works_through_the_queue(desk: Any, tmp_path: Path, annotate
     assert json.loads(output)["num_items"] == 3
 
 
+def test_a_careful_one_draws_what_clicks_do_not_reach(
+    desk: Any, tmp_path: Path, annotate: Annotate
+) -> None:
+    desk.models.stubborn = {0, 1, 2}
+    truth = desk.write_truth(tmp_path / "truth.json")
+    with desk.open():
+        code, output, _ = annotate(
+            "--truth", truth, "--url", desk.server.url, "--careful", "--json"
+        )
+    summary = json.loads(output)
+    assert (code, summary["num_items"], summary["num_drawn"]) == (0, 3, 4)
+
+
 @pytest.mark.parametrize(
     ("name", "signature"), [("bob", "simulated-bob"), ("simulated-2", "simulated-2")]
 )

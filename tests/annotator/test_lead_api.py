@@ -14,6 +14,9 @@ LEAD_CALLS = [
     ("GET", "/api/lead/items?state=done"),
     ("POST", "/api/lead/items/x/release"),
     ("POST", "/api/lead/items/x/reopen"),
+    ("GET", "/api/lead/pins"),
+    ("POST", "/api/lead/pins"),
+    ("DELETE", "/api/lead/pins/y"),
 ]
 
 
@@ -66,8 +69,16 @@ def test_it_is_for_leads_only(ada: httpx.Client, method: str, path: str) -> None
 
 def test_the_test_above_has_every_call(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
-    known = {path.partition("?")[0].replace("/x/", "/{item_id}/") for _, path in LEAD_CALLS}
-    assert {path for path in paths if path.startswith("/api/lead")} == known
+    known = {
+        (method, path.partition("?")[0].replace("/x/", "/{item_id}/").replace("/y", "/{image_id}"))
+        for method, path in LEAD_CALLS
+    }
+    assert {
+        (method.upper(), path)
+        for path, methods in paths.items()
+        for method in methods
+        if path.startswith("/api/lead")
+    } == known
 
 
 def test_the_overview(ada: httpx.Client, lead: httpx.Client) -> None:
@@ -162,6 +173,60 @@ def test_a_finished_item_is_done_once_more(
     again = work(ada)
     assert again["item"]["item_id"] == item_id
     assert finish(ada, again, "two").status_code == 201
+
+
+def test_a_lead_sees_what_items_are_for(ada: httpx.Client, lead: httpx.Client, team: Any) -> None:
+    [picture, *_] = team.desk.pictures
+    dispute = team.desk.new_item(picture, stage="dispute", for_role="lead", priority=9.0)
+    team.desk.queue.enqueue([dispute])
+    ready = lead.get("/api/lead/items?state=ready").json()["items"]
+    assert sorted(item["kind"] for item in ready) == ["assist", "assist", "assist", "dispute"]
+    [found] = lead.get("/api/lead/items?state=ready&kind=dispute").json()["items"]
+    assert (found["item_id"], found["is_pinned"]) == (dispute.item_id, False)
+    assert work(ada)["item"]["item_id"] != dispute.item_id
+    assert work(lead)["item"]["item_id"] == dispute.item_id
+    [found] = lead.get("/api/lead/items?state=leased&kind=dispute").json()["items"]
+    assert found["annotator"] == "dee"
+    assert lead.get("/api/lead/items?state=done&kind=dispute").json()["items"] == []
+
+
+def test_an_image_is_pinned_by_name_and_comes_first(
+    ada: httpx.Client, lead: httpx.Client, team: Any
+) -> None:
+    third = team.desk.pictures[2]
+    for name in (third.file_name, third.image_id):
+        assert lead.post("/api/lead/pins", json={"image": name}).status_code == 204
+    [pin] = lead.get("/api/lead/pins").json()["pins"]
+    assert datetime.fromisoformat(pin.pop("pinned_at")).tzinfo is not None
+    assert pin == {
+        "image_id": third.image_id,
+        "file_name": third.file_name,
+        "pinned_by": "dee",
+        "waits": True,
+    }
+    items = lead.get("/api/lead/items?state=ready").json()["items"]
+    assert [item["file_name"] for item in items if item["is_pinned"]] == [third.file_name]
+    lease = work(ada)
+    assert lease["item"]["image_id"] == third.image_id
+    assert finish(ada, lease).status_code == 201
+    assert lead.get("/api/lead/pins").json() == {"pins": []}
+
+
+def test_an_image_is_pinned_no_more(ada: httpx.Client, lead: httpx.Client, team: Any) -> None:
+    first, _, third = team.desk.pictures
+    lead.post("/api/lead/pins", json={"image": third.file_name})
+    path = f"/api/lead/pins/{third.image_id}"
+    assert lead.delete(path).status_code == 204
+    assert problem(lead.delete(path)) == (404, "unknown")
+    assert work(ada)["item"]["image_id"] == first.image_id
+
+
+def test_a_pin_of_what_was_not_enqueued_yet_is_listed(lead: httpx.Client, team: Any) -> None:
+    assert problem(lead.post("/api/lead/pins", json={"image": "no.png"})) == (404, "unknown")
+    assert problem(lead.post("/api/lead/pins", json={"image": ""})) == (422, "invalid")
+    team.desk.queue.pin(["0123"], "eve")
+    [pin] = lead.get("/api/lead/pins").json()["pins"]
+    assert (pin["file_name"], pin["waits"], pin["pinned_by"]) == (None, False, "eve")
 
 
 def test_what_is_not_so_is_told(ada: httpx.Client, lead: httpx.Client) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from storage.queue.items import NewItem
 from storage.queue.people import People
 
 pytestmark = [pytest.mark.browser, pytest.mark.data]
@@ -96,3 +97,35 @@ def test_a_lead_releases_and_reopens(
         expect(lost).to_be_visible()
         assert grace.troubles == ada.troubles == []
     assert len(place.bodies()) == 1
+
+
+def test_a_lead_says_what_comes_first(
+    place: Any, url: str, visitor: Any, token: Callable[..., str]
+) -> None:
+    queue = place.workspace.queue
+    before = queue.ready_items(["assist"])
+    last = queue.item(before[-1].item_id)
+    shared = ("image_id", "file_name", "height", "width", "model_version", "run_id", "iteration")
+    values = {name: getattr(last, name) for name in shared}
+    queue.enqueue([NewItem(**values, stage="dispute", for_role="lead", priority=-9.0)])
+    with visitor(None) as grace:
+        grace.page.goto(f"{url}/sign-in#{token('grace', 'lead')}")
+        expect(grace.page).to_have_url(f"{url}/lead")
+        pins, disputes = grace.page.locator("#pins"), grace.page.locator("#disputes")
+        expect(disputes).to_contain_text("waits for a lead")
+        grace.page.get_by_label("Picture").fill(last.file_name)
+        grace.press("Enter")
+        expect(pins).to_contain_text(last.file_name)
+        expect(grace.page.get_by_label("Picture")).to_have_value("")
+        assert queue.ready_items(["assist"])[0].item_id == last.item_id
+        disputes.locator("button", has_text="Unpin").click()
+        expect(pins).to_have_text("No picture is pinned.")
+        disputes.locator("button", has_text="Pin").click()
+        expect(pins).to_contain_text("grace")
+        pins.locator("button", has_text="Unpin").click()
+        expect(pins).to_have_text("No picture is pinned.")
+        grace.page.get_by_label("Picture").fill("no such picture")
+        grace.press("Enter")
+        expect(grace.page.locator("#said")).to_contain_text("no item in the queue is of")
+        expect(grace.page.get_by_label("Picture")).to_have_value("no such picture")
+    assert queue.ready_items(["assist"]) == before

@@ -260,6 +260,18 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("annotate", "--simulate", "--truth", "t.json", "--budget", "0"),
         ("--budget: must be at least 1",),
     ),
+    "annotate with care and a budget": (
+        ("annotate", "--simulate", "--truth", "t.json", "--budget", "9", "--careful"),
+        ("--budget: a careful annotator takes what clicks it needs", "leave it out"),
+    ),
+    "audit of no image": (("audit", "--images", "0"), ("--images: must be at least 1, but got 0",)),
+    "audit without a model": (("audit",), ("no model is in service yet", "maskloop generate")),
+    "audit report without a model": (("audit", "--report"), ("no model is in service yet",)),
+    "audit report of some images": (
+        ("audit", "--report", "--images", "5"),
+        ("--report: takes no --images or --seed",),
+    ),
+    "audit of another model": (("audit", "--model", "v2"), ("--model: goes with --report",)),
     "report into no folder": (("report", "no/r.html"), ("no/r.html: no folder no", "make it")),
     "report over a folder": (("report", "."), (".: a folder; name the file to write",)),
     "a negative age": (

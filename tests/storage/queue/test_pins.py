@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from storage.queue.check import check
+from storage.queue.oversight import Oversight
 from storage.queue.pins import PINNED_PRIORITY, pin
 from storage.queue.review import ReviewQueue
 
@@ -47,6 +48,33 @@ def test_pins_are_listed_the_oldest_first(queue: ReviewQueue, clock: Any) -> Non
     assert queue.unpin(["x", "z", "nothing"]) == 2
     assert queue.unpin([]) == queue.pin([], "dee") == 0
     assert [each.image_id for each in queue.pins()] == ["y"]
+
+
+def test_a_lead_sees_what_is_pinned(queue: ReviewQueue, people: Any, clock: Any) -> None:
+    people.enqueue("a", "b")
+    people.enqueue("a too", image_id="image-a", file_name="a.png", model_version="v2", priority=-9)
+    people.submit(people.claim("cy"), "cy", key="of a")
+    people.submit(people.claim("cy"), "cy", key="of b")
+    queue.pin(["image-b", "unknown"], "dee")
+    clock.move(1)
+    queue.pin(["image-a"], "dee")
+    oversight = Oversight(queue.database)
+    found = oversight.pins()
+    assert [(each.image_id, each.file_name, each.waits) for each in found] == [
+        ("image-b", "b.png", False),
+        ("unknown", None, False),
+        ("image-a", "a.png", True),
+    ]
+    [waiting] = oversight.items("ready", "assist")
+    assert (waiting.kind, waiting.is_pinned) == ("assist", True)
+    assert oversight.items("ready", "gold") == []
+    names = ("image-a", "a.png", "b.png", "a")
+    assert [sorted(oversight.images_named(name)) for name in names] == [
+        ["image-a"],
+        ["image-a"],
+        ["image-b"],
+        [],
+    ]
 
 
 def test_pinning_twice_keeps_the_priority_that_it_had(queue: ReviewQueue, people: Any) -> None:

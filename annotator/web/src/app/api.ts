@@ -105,8 +105,12 @@ export class Api {
   }
 
   /** The answer of a lead's call. */
-  lead<T>(method: "GET" | "POST", path: string): Promise<T> {
-    return this.#json(method, `/api/lead/${path}`, method === "POST" ? {} : null);
+  lead<T>(
+    method: "GET" | "POST" | "DELETE",
+    path: string,
+    body: object | null = method === "POST" ? {} : null,
+  ): Promise<T> {
+    return this.#json(method, `/api/lead/${path}`, body);
   }
 
   #who(): object {

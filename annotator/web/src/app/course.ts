@@ -303,10 +303,12 @@ export class Course {
       counts.leased === 1
         ? "1 is in other people's hands"
         : `${counts.leased} are in other people's hands`;
+    // Second looks at one's own work, and what leads decide.
+    const others = counts.ready > 0 ? `, ${counts.ready} for other people` : "";
     const aside = counts.dead > 0 ? `, ${counts.dead} set aside` : "";
     this.hall.close(
-      "Nothing waits",
-      `${counts.done} done, ${hands}${aside}. This page looks again by itself.`,
+      counts.ready > 0 ? "Nothing waits for you" : "Nothing waits",
+      `${counts.done} done, ${hands}${others}${aside}. This page looks again by itself.`,
       false,
     );
     this.#timer = window.setTimeout(() => void this.next(), LOOK_AGAIN_MS);

@@ -6,25 +6,31 @@ import { byId, setText } from "../app/dom";
 import type { Counts } from "../app/messages";
 import { applyTheme, nextTheme, type Theme } from "../app/theme";
 import { throughputChart } from "./charts";
-import type { FinishedItem, FinishedItems, Overview } from "./messages";
+import type { ListedItem, ListedItems, Overview, Pins } from "./messages";
 import {
   asideTable,
+  disputesTable,
   finishedTable,
   holdersTable,
   modelsTable,
   peopleTable,
+  pinsTable,
   throughputTable,
 } from "./tables";
 
 const EVERY_MS = 10_000;
 
 class LeadPage {
-  #finished: FinishedItem[] = [];
+  #finished: ListedItem[] = [];
   #next: string | null = null;
   #shown = new Map<string, string>();
 
   constructor(private readonly api: Api) {
     byId("more").addEventListener("click", () => void this.#more());
+    byId("pin").addEventListener("submit", (event) => {
+      event.preventDefault();
+      void this.#pinTyped();
+    });
   }
 
   /** Reads all anew, now and every ten seconds. */
@@ -35,11 +41,18 @@ class LeadPage {
 
   async #refresh(): Promise<void> {
     try {
-      const [overview, finished] = await Promise.all([
+      const [overview, finished, pins, ...disputes] = await Promise.all([
         this.api.lead<Overview>("GET", "overview"),
-        this.api.lead<FinishedItems>("GET", "items?state=done&limit=50"),
+        this.api.lead<ListedItems>("GET", "items?state=done&limit=50"),
+        this.api.lead<Pins>("GET", "pins"),
+        this.api.lead<ListedItems>("GET", "items?state=leased&kind=dispute"),
+        this.api.lead<ListedItems>("GET", "items?state=ready&kind=dispute"),
       ]);
       this.#show(overview);
+      this.#showWishes(
+        pins,
+        disputes.flatMap(({ items }) => items),
+      );
       if (this.#finished.length <= 50)
         [this.#finished, this.#next] = [[...finished.items], finished.next];
       this.#showFinished();
@@ -61,6 +74,14 @@ class LeadPage {
     this.#put("models", models, () => modelsTable(models));
     this.#put("aside", set_aside, () =>
       asideTable(set_aside, (id, name) => void this.#reopen(id, name)),
+    );
+  }
+
+  #showWishes({ pins }: Pins, disputes: readonly ListedItem[]): void {
+    const unpin = (id: string, name: string): void => void this.#unpin(id, name);
+    this.#put("pins", pins, () => pinsTable(pins, unpin));
+    this.#put("disputes", disputes, () =>
+      disputesTable(disputes, (id, name) => void this.#pin(id, name), unpin),
     );
   }
 
@@ -86,7 +107,7 @@ class LeadPage {
   }
 
   async #more(): Promise<void> {
-    const found = await this.api.lead<FinishedItems>(
+    const found = await this.api.lead<ListedItems>(
       "GET",
       `items?state=done&limit=50&after=${encodeURIComponent(this.#next ?? "")}`,
     );
@@ -102,22 +123,46 @@ class LeadPage {
       { text: "Release", value: true, isMain: true },
       { text: "Leave it", value: false },
     ]);
-    if (sure === true) await this.#post(`items/${itemId}/release`, `${fileName} is released.`);
+    if (sure === true)
+      await this.#do("POST", `items/${itemId}/release`, `${fileName} is released.`);
   }
 
   async #reopen(itemId: string, fileName: string): Promise<void> {
-    await this.#post(`items/${itemId}/reopen`, `${fileName} is open again.`);
+    await this.#do("POST", `items/${itemId}/reopen`, `${fileName} is open again.`);
     this.#finished = this.#finished.filter((item) => item.item_id !== itemId);
   }
 
-  async #post(path: string, done: string): Promise<void> {
+  async #pin(image: string, name: string): Promise<boolean> {
+    return this.#do("POST", "pins", `${name} comes first.`, { image });
+  }
+
+  async #pinTyped(): Promise<void> {
+    const input = byId<HTMLInputElement>("image");
+    const image = input.value.trim();
+    if (image !== "" && (await this.#pin(image, image))) input.value = "";
+  }
+
+  async #unpin(imageId: string, name: string): Promise<void> {
+    await this.#do("DELETE", `pins/${encodeURIComponent(imageId)}`, `${name} is pinned no more.`);
+  }
+
+  /** Whether it was done; tells what came of it either way. */
+  async #do(
+    method: "POST" | "DELETE",
+    path: string,
+    done: string,
+    body?: object,
+  ): Promise<boolean> {
+    let isDone = false;
     try {
-      await this.api.lead("POST", path);
+      await this.api.lead(method, path, body);
+      isDone = true;
       say(done);
     } catch (error) {
       say(problemOf(error));
     }
     await this.#refresh();
+    return isDone;
   }
 }
 

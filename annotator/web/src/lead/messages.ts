@@ -53,15 +53,31 @@ export interface Overview {
   readonly set_aside: readonly SetAside[];
 }
 
-export interface FinishedItem {
+export interface Pin {
+  readonly image_id: string;
+  readonly file_name: string | null;
+  readonly pinned_by: string;
+  readonly pinned_at: string;
+  readonly waits: boolean;
+}
+
+export interface Pins {
+  readonly pins: readonly Pin[];
+}
+
+/** An item of one state; who has an open one is its `annotator`, and who did a done one. */
+export interface ListedItem {
   readonly item_id: string;
+  readonly image_id: string;
   readonly file_name: string;
+  readonly kind: string;
+  readonly is_pinned: boolean;
   readonly model_version: string;
   readonly annotator: string | null;
   readonly answered_at: string | null;
 }
 
-export interface FinishedItems {
-  readonly items: readonly FinishedItem[];
+export interface ListedItems {
+  readonly items: readonly ListedItem[];
   readonly next: string | null;
 }

@@ -2,10 +2,10 @@
 
 import { element } from "../app/dom";
 import { shares } from "./charts";
-import type { FinishedItem, Holder, Hour, Model, Person, SetAside } from "./messages";
+import type { Holder, Hour, ListedItem, Model, Person, Pin, SetAside } from "./messages";
 
-/** What a button of a row does. */
-export type Act = (itemId: string, fileName: string) => void;
+/** What a button of a row does to an item, or to an image. */
+export type Act = (id: string, fileName: string) => void;
 
 type Cell = string | Node;
 
@@ -53,7 +53,7 @@ export function holdersTable(holders: readonly Holder[], release: Act): HTMLElem
     held.file_name,
     duration(held.held_s),
     held.expires_in_s < 0 ? "run out" : duration(held.expires_in_s),
-    button("Release", held, release),
+    button("Release", held.item_id, held.file_name, release),
   ]);
   return table(columns, rows, "Nobody holds anything.");
 }
@@ -113,14 +113,54 @@ export function asideTable(items: readonly SetAside[], reopen: Act): HTMLElement
     item.file_name,
     item.model_version,
     item.reason,
-    button("Reopen", item, reopen),
+    button("Reopen", item.item_id, item.file_name, reopen),
   ]);
   return table(columns, rows, "Nothing is set aside.");
 }
 
-export function finishedTable(items: readonly FinishedItem[], reopen: Act): HTMLElement {
+export function pinsTable(pins: readonly Pin[], unpin: Act): HTMLElement {
   const columns: Column[] = [
     { name: "picture", kind: "file" },
+    { name: "pinned by" },
+    { name: "since", kind: "number" },
+    { name: "now" },
+    { name: "action", kind: "action" },
+  ];
+  const rows = pins.map((pin) => {
+    const name = pin.file_name ?? pin.image_id;
+    return [
+      name,
+      pin.pinned_by,
+      moment(pin.pinned_at),
+      pin.waits ? "waits for people" : "not in the queue yet",
+      button("Unpin", pin.image_id, name, unpin),
+    ];
+  });
+  return table(columns, rows, "No picture is pinned.");
+}
+
+export function disputesTable(items: readonly ListedItem[], pin: Act, unpin: Act): HTMLElement {
+  const columns: Column[] = [
+    { name: "picture", kind: "file" },
+    { name: "model" },
+    { name: "now" },
+    { name: "action", kind: "action" },
+  ];
+  const rows = items.map((item) => [
+    item.file_name,
+    item.model_version,
+    item.annotator === null ? "waits for a lead" : `with ${item.annotator}`,
+    item.is_pinned
+      ? button("Unpin", item.image_id, item.file_name, unpin)
+      : button("Pin", item.image_id, item.file_name, pin),
+  ]);
+  return table(columns, rows, "Nobody disagrees.");
+}
+
+export function finishedTable(items: readonly ListedItem[], reopen: Act): HTMLElement {
+  const columns: Column[] = [
+    { name: "picture", kind: "file" },
+    { name: "kind" },
     { name: "model" },
     { name: "by" },
     { name: "answered", kind: "number" },
@@ -128,10 +168,11 @@ export function finishedTable(items: readonly FinishedItem[], reopen: Act): HTML
   ];
   const rows = items.map((item) => [
     item.file_name,
+    item.kind,
     item.model_version,
     item.annotator ?? "–",
     moment(item.answered_at),
-    button("Reopen", item, reopen),
+    button("Reopen", item.item_id, item.file_name, reopen),
   ]);
   return table(columns, rows, "Nothing is done yet.");
 }
@@ -149,17 +190,13 @@ export function throughputTable(hours: readonly Hour[]): HTMLElement {
   );
 }
 
-function button(
-  text: string,
-  item: { item_id: string; file_name: string },
-  act: Act,
-): HTMLButtonElement {
+function button(text: string, id: string, fileName: string, act: Act): HTMLButtonElement {
   const made = element(
     "button",
-    { type: "button", class: "small", "aria-label": `${text} ${item.file_name}` },
+    { type: "button", class: "small", "aria-label": `${text} ${fileName}` },
     text,
   );
-  made.addEventListener("click", () => act(item.item_id, item.file_name));
+  made.addEventListener("click", () => act(id, fileName));
   return made;
 }
 
