@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from annotator.item import ItemPayload
-from flows import refreshing, serving
+from flows import serving
 from flows.assist import assist_stage
 from flows.checking import fsck
+from flows.looking import Candidate, Looker
 from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.refreshing import RefreshOutcome, refresh_stage
@@ -129,13 +131,13 @@ def test_an_item_that_is_claimed_meanwhile_is_left_alone(
 ) -> None:
     assist_stage(filled, recipe, Silent())
     promoted_anew(filled, "v2")
-    look = refreshing.look
+    look = Looker.look
 
-    def claimed_while_looking(*arguments: object) -> object:
+    def claimed_while_looking(looker: Looker, *arguments: Any) -> list[Candidate]:
         filled.queue.claim("ada")
-        return look(*arguments)  # type: ignore[arg-type]
+        return look(looker, *arguments)
 
-    monkeypatch.setattr(refreshing, "look", claimed_while_looking)
+    monkeypatch.setattr(Looker, "look", claimed_while_looking)
     assert refresh_stage(filled, recipe, Silent()).num_items == 1
     assert filled.queue.counts()["leased"] == 1
     assert outdated(filled) == []
