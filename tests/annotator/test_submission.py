@@ -141,11 +141,12 @@ def test_what_is_withheld_is_kept_and_not_to_be_decided_on() -> None:
     assert proposal_ids(item.to_dict()) == {"a"}
 
 
-def test_thresholds_go_by_a_detectors_score_where_there_is_one() -> None:
+def test_a_detectors_score_counts_where_there_is_one() -> None:
     by_grid = proposal("a")
     by_detector = by_grid.model_copy(update={"source": "detector", "detection_score": 0.25})
-    assert (by_grid.source, by_grid.score) == ("grid", 0.5)
-    assert by_detector.score == 0.25
+    assert by_grid.source == "grid"
+    assert by_grid.score == pytest.approx(by_grid.predicted_iou * by_grid.stability_score)
+    assert by_detector.score == pytest.approx(0.25 * by_grid.score)
 
 
 @pytest.mark.parametrize(

@@ -380,8 +380,8 @@ def test_withheld_proposals_are_compared_with_a_complete_answer(
         hidden, nothing = rows
         assert hidden["iou_with_result"] == pytest.approx(18 * 18 / (800 - 18 * 18))
         assert nothing["iou_with_result"] == 0.0
-        assert (hidden["source"], hidden["score"], hidden["area"]) == ("detector", 0.4, 400)
-        assert (nothing["source"], nothing["score"]) == ("grid", 0.9)
+        assert (hidden["source"], hidden["area"], nothing["source"]) == ("detector", 400, "grid")
+        assert [row["score"] for row in rows] == [each.score for each in WITHHELD]
         assert {row["mask_id"] for row in rows} == {None}
     [review] = office.rows("SELECT num_proposals FROM reviews")
     assert review["num_proposals"] == 2

@@ -247,6 +247,7 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
             tx.execute(f"ALTER TABLE decisions DROP COLUMN {name}")
         tx.execute("DROP TABLE agreements")
         tx.execute("DROP TABLE retractions")
+        tx.execute("DROP TABLE detectors")
         tx.execute("ALTER TABLE candidates DROP COLUMN number")
         for what in ("uri", "sha256", "bytes"):
             tx.execute(f"ALTER TABLE shards DROP COLUMN candidate_{what}")
