@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.orchestration.automations import CRASHED, keep_automations
@@ -63,7 +64,7 @@ def test_workspaces_share_what_marks_crashed_runs(client: SyncPrefectClient) -> 
 def test_what_was_changed_or_doubled_is_put_right(client: SyncPrefectClient) -> None:
     keep_automations(client, HERE, "masks-1", IDS)
     [crashed] = client.read_automations_by_name(CRASHED)
-    client.create_automation(crashed)
+    client.create_automation(AutomationCore.model_validate(crashed.model_dump()))
     keep_automations(client, HERE, "masks-1", {**IDS, "turn": (anew := uuid4())})
     [turn] = [item for name, item in found(client).items() if "turn/masks-1" in name]
     assert turn["actions"][0]["deployment_id"] == str(anew)
