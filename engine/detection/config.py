@@ -16,7 +16,7 @@ class DetectorConfig:
     `nms_thresh`.
     """
 
-    steps: int = 300
+    steps: int = 200
     batch_images: int = 4
     crop_scale: tuple[float, float] = (0.7, 1.8)
     min_seen: float = 0.4
@@ -25,7 +25,7 @@ class DetectorConfig:
     weight_decay: float = 0.05
     clip_norm: float = 5.0
     ema: float = 0.98
-    min_score: float = 0.1
+    min_score: float = 0.25
     nms_thresh: float = 0.6
     max_boxes: int = 300
     seed: int = 0
