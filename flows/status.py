@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from flows.advice import advice
 from flows.due import due, num_answered, rests_until
 from flows.locks import is_locked
 from flows.turns import TurnFacts, last_turns
@@ -20,6 +21,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "started_at FROM runs ORDER BY started_at DESC LIMIT 8"
     )
     current = workspace.pointer.current()
+    told = advice(lake)
     return {
         "workspace": str(workspace.root),
         "snapshot": lake.snapshot(),
@@ -29,6 +31,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "model": current and current[0],
         "turns": [_turn(facts) for facts in last_turns(workspace, _SHOWN_TURNS)],
         "due": _due(workspace),
+        "advice": told and told.words,
         "runs": runs,
     }
 

@@ -33,6 +33,8 @@ def status(as_json: JsonOption = False) -> None:
         out.print(f"{name:9} {parts or 'none'}")
     out.print(f"model     {facts['model'] or 'none yet; the first stage puts one in service'}")
     out.print(f"due       {facts['due']}")
+    if facts["advice"]:
+        out.print(f"advice    {facts['advice']}")
     if facts["turns"]:
         print_table(facts["turns"], title="last turns")
     print_table(facts["runs"], title="last runs")

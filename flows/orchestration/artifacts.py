@@ -16,6 +16,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from flows.advice import advice
 from flows.progress import Progress
 from flows.reporting import sample_picture, training_curves, write_report
 from flows.workspace import Workspace
@@ -24,13 +25,14 @@ from storage.catalog import evaluations, models
 METRICS_KEY = "gold-scores"
 SAMPLE_KEY = "sample-masks"
 CURVES_KEY = "training-curves"
+ADVICE_KEY = "stop-or-go-on"
 REPORT_KEY = "report"
 PROGRESS_KEY = "progress"
 _UPDATE_EVERY_S = 3.0
 
 
 def publish(workspace: Workspace) -> None:
-    """Refresh the metrics table, the curves, the sample picture and the link to the report."""
+    """Refresh the metrics, the advice, the curves, the sample picture, the link to the report."""
     scores = evaluations.by_model(workspace.lake, split="gold")
     rows = [
         {
@@ -49,6 +51,12 @@ def publish(workspace: Workspace) -> None:
         key=SAMPLE_KEY,
         description="Images with their masks, as the store has them now",
     )
+    if told := advice(workspace.lake):
+        create_markdown_artifact(
+            told.words,
+            key=ADVICE_KEY,
+            description="What people's last work bought on the gold set, and what to do next",
+        )
     if curves := training_curves(workspace):
         create_markdown_artifact(
             _curves_page(curves),

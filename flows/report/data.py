@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from annotator.signature import SIMULATED, is_simulated
+from flows.advice import Advice, advice
 from flows.report.courses import Course, read_courses
+from flows.report.quality import Annotator, Checks, Quality, read_checks
 from flows.report.reading import Reading
 
 STAGES = ("label", "manual", "semi", "auto")
@@ -83,6 +85,7 @@ class Turn:
     control: Model | None = None
     made: Mapping[str, int] = field(default_factory=dict)
     effort: Effort | None = None
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,8 @@ class Story:
     models: Sequence[Model]
     courses: Sequence[Course]
     generation: Generation | None
+    checked: Sequence[Annotator]
+    advice: Advice | None
 
     @property
     def in_service(self) -> Model | None:
@@ -146,7 +151,8 @@ def read_story(reading: Reading) -> Story:
     covered = reading.rows("SELECT count(DISTINCT image_id) AS images FROM current_masks")[0]
     people = reading.rows("SELECT DISTINCT annotator FROM reviews ORDER BY annotator")
     last = reading.rows("SELECT max(coalesce(ended_at, started_at)) AS at FROM runs")[0]
-    made_before, turns = _turns(reading, {model.version: model for model in models})
+    checks = read_checks(reading)
+    made_before, turns = _turns(reading, {model.version: model for model in models}, checks)
     return Story(
         snapshot=reading.snapshot,
         as_of=last["at"],
@@ -160,6 +166,8 @@ def read_story(reading: Reading) -> Story:
         models=models,
         courses=read_courses(reading),
         generation=_generation(reading),
+        checked=checks.annotators,
+        advice=advice(reading),
     )
 
 
@@ -186,7 +194,9 @@ def _models(reading: Reading) -> list[Model]:
     return [Model(**row, scores=scores.get(row["version"], {})) for row in rows]
 
 
-def _turns(reading: Reading, models: Mapping[str, Model]) -> tuple[dict[str, int], list[Turn]]:
+def _turns(
+    reading: Reading, models: Mapping[str, Model], checks: Checks
+) -> tuple[dict[str, int], list[Turn]]:
     """Masks made outside any turn (imports), and the turns."""
     runs = reading.rows(
         """SELECT run_id, stage, iteration, parent_run_id, model_version, status
@@ -214,6 +224,7 @@ def _turns(reading: Reading, models: Mapping[str, Model]) -> tuple[dict[str, int
             control=_trained(group, "control", models),
             made=_made(row for row in made if row["run_id"] in run_ids),
             effort=_effort([row for row in efforts if row["run_id"] in run_ids]),
+            quality=checks.of(run_ids),
         )
         for number, (group, run_ids) in enumerate(groups, start=1)
     ]

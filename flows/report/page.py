@@ -100,6 +100,7 @@ def render(reading: Reading, sources: Sources) -> str:
         parts=PARTS,
         has_control=any(turn.control for turn in story.turns),
         timed=any(turn.effort and turn.effort.seconds for turn in story.turns),
+        qualities=[turn for turn in story.turns if turn.quality],
         annotator="simulated annotator" if story.simulated else "person",
         tree=family_tree(story.models),
         gallery=gallery(reading, sources),

@@ -15,7 +15,15 @@ from flows.report.reasons import Reason, parted
 from flows.reporting import write_report
 from flows.workspace import Workspace
 from storage.catalog.lake import Transaction
-from storage.rows import ModelVersionRow, ReviewRow, RunRow, TrainingStepRow, utcnow
+from storage.rows import (
+    AgreementRow,
+    DecisionRow,
+    ModelVersionRow,
+    ReviewRow,
+    RunRow,
+    TrainingStepRow,
+    utcnow,
+)
 
 METRICS = ("iou_1_click", "iou_3_clicks")
 REJECTED = judge(
@@ -133,6 +141,81 @@ def test_a_persons_time_is_told(turned: Callable[[str], Workspace], tmp_path: Pa
     assert "One person made 2 masks on 1 image in 7 minutes and 3 clicks." in text
     assert "seconds a mask" in text
     assert "210.0" in text
+
+
+def agreed(name: str, kind: str, iou: float, *, disputed: bool = False) -> AgreementRow:
+    return AgreementRow(
+        submission_id=f"{name} {kind} {iou}",
+        image_id="i",
+        annotator=name,
+        kind=kind,
+        mean_iou=iou,
+        f1_50=iou,
+        num_masks=2,
+        num_reference_masks=2,
+        num_matched=2,
+        is_disputed=disputed,
+        run_id="merge",
+        created_at=utcnow(),
+    )
+
+
+def audited(number: int, iou: float | None) -> tuple[DecisionRow, ReviewRow]:
+    """One automatic mask that was corrected; without an IoU, rejected."""
+    name = f"audit {number}"
+    decision = DecisionRow(
+        proposal_id=name,
+        submission_id=name,
+        image_id="i",
+        model_version="v2",
+        action="rejected" if iou is None else "edited",
+        iou_with_result=iou,
+        run_id="merge",
+    )
+    review = ReviewRow(
+        submission_id=name,
+        image_id="i",
+        item_id=name,
+        annotator="ada",
+        model_version="v2",
+        run_id="merge",
+        seq=10 + number,
+        num_proposals=1,
+        num_accepted=0,
+        num_edited=1,
+        num_rejected=0,
+        num_added=0,
+        num_clicks=1,
+        submitted_at=utcnow(),
+        kind="audit",
+    )
+    return decision, review
+
+
+def test_what_was_checked_is_told_by_turn_and_by_annotator(
+    turned: Callable[[str], Workspace], tmp_path: Path
+) -> None:
+    workspace = turned("ada")
+    empty = said(write_report(workspace, tmp_path / "before.html").read_text())
+    assert "second looks" not in empty
+    agreements = [
+        agreed("ada", "gold", 0.9),
+        agreed("ada", "gold", 0.7),
+        agreed("bob", "second", 0.6, disputed=True),
+    ]
+    decisions, reviews = zip(
+        *(audited(number, iou) for number, iou in enumerate([0.95, 0.8, 0.5, None])), strict=True
+    )
+    for rows in (agreements, decisions, reviews):
+        workspace.lake.commit(partial(Transaction.insert, rows=rows), message="test")
+    page = write_report(workspace, tmp_path / "r.html").read_text()
+    _, _, section = page.partition("<h2>Checked</h2>")
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", section.partition("</section>")[0])
+    assert cells[:6] == ["1", "2", "0.80", "4", "0.25", "0.50"]
+    assert cells[6:12] == ["ada", "2", "0.80", "–", "–", "–"]
+    assert cells[12:18] == ["bob", "–", "–", "1", "0.60", "1"]
+    # After a training it is said what people's work bought, also where nothing measures it.
+    assert "<h2>Stop or go on?</h2>" in page
 
 
 @pytest.mark.browser

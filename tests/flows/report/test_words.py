@@ -41,6 +41,8 @@ def story(*turns: Turn, **changes: Any) -> Story:
         "models": models,
         "courses": (),
         "generation": None,
+        "checked": (),
+        "advice": None,
     }
     return Story(**(values | changes))
 
