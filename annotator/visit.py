@@ -4,12 +4,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from annotator import eye
-from annotator.client import AnnotatorClient, Work
+from annotator.client import Work
 from annotator.hand import Attempt, Effort, Hand, Skill
 from annotator.messages import PredictAnswer, PredictRequest
 from annotator.slips import Slips
@@ -83,11 +84,24 @@ class SimulationConfig:
         )
 
 
+class Desk(Protocol):
+    """Where an annotator sits: shows an image and answers clicks on it, as `AnnotatorClient`."""
+
+    def pixels(self, work: Work) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB of the item's image."""
+
+    def predict(self, work: Work, request: PredictRequest) -> PredictAnswer:
+        """Masks for one prompt."""
+
+    def heartbeat(self, work: Work) -> float:
+        """Keep the lease alive; returns the seconds that it now has."""
+
+
 class Visit:
     """One item, its truth and its budget; asks the server as the page would."""
 
     def __init__(
-        self, client: AnnotatorClient, work: Work, truth: Sequence[Rle], config: SimulationConfig
+        self, client: Desk, work: Work, truth: Sequence[Rle], config: SimulationConfig
     ) -> None:
         self._client = client
         self._work = work

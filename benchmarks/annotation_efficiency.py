@@ -1,0 +1,420 @@
+"""What proposals and the choice of images save a person, and whether the promise is kept.
+
+`python benchmarks/annotation_efficiency.py [--json] [--quick] [--seeds N] [--parts actions promise
+choice]`. A simulated annotator works on nuclei that a model has not seen, with no budget, until
+each object has a mask. An action is a click, a decision on a proposal, or the key that accepts a
+new mask; a stroke of the brush, where clicks do not get to IoU 0.85, counts as eight.
+
+actions: a model and a detector learn a tenth of the images; actions a mask (a) with clicks only,
+(b) with proposals of the grid, (c) with those of the detector, on the same other images.
+promise: of the proposals over the thresholds for `--promise`, set on half of some other images, the
+share that is accepted on the other half, over ten ways to halve them.
+choice: gold AR against actions, from 20 images on, 20 more a turn, for each way to choose them.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+import torch
+from finetune import Chosen, nuclei
+from real_data import require
+
+from annotator.answers import masks_of, prompt_of
+from annotator.client import Work
+from annotator.item import Proposal
+from annotator.messages import PredictAnswer, PredictRequest, WorkItem
+from annotator.page_messages import Picture
+from annotator.submission import AddedMask, Decision
+from annotator.visit import SimulationConfig, Visit
+from engine.asking import choice
+from engine.asking.choice import Choice, Signals
+from engine.asking.promise import Judged, thresholds
+from engine.asking.proposals import confident
+from engine.detection.fit import fit_detector
+from engine.detection.prompted import BoxFinder, masks_in_boxes
+from engine.generation.generator import MaskGenerator
+from engine.generation.masks import Generated
+from engine.metrics.detection import average_recall, match_image
+from engine.metrics.matching import match
+from engine.model import weights
+from engine.model.embedding import ImageEmbedding
+from engine.model.interactive import InteractivePredictor
+from engine.model.predictor import Predictor
+from engine.model.sam import PromptableSam
+from engine.training.samples import LabelledImage
+from engine.training.trainer import train
+from flows.cli.terminal import terminal_progress
+from flows.labels import TruthFile
+from flows.progress import Progress
+from flows.recipes import NANO
+
+SIMULATION = SimulationConfig(num_clicks_per_image=1_000_000)
+ASSIST = NANO.assist
+HALVES = 10
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done: images and training steps."""
+
+    labelled: int = 40
+    asked: int = 20
+    judged: int = 80
+    steps: int = 160
+    batch: int = 20
+    turns: int = 4
+    pool: int = 120
+    gold: int = 40
+    turn_steps: int = 80
+    most_objects: int | None = None
+
+    def order(self, images: TruthFile, seed: int) -> tuple[int, ...]:
+        """The images that are used, in the order in which they are."""
+        order = np.random.default_rng(seed).permutation(len(images))
+        most = self.most_objects or max(map(len, images.masks))
+        return tuple(int(index) for index in order if len(images.masks[index]) <= most)
+
+
+QUICK = Size(
+    labelled=2,
+    asked=1,
+    judged=2,
+    steps=1,
+    batch=1,
+    turns=2,
+    pool=2,
+    gold=1,
+    turn_steps=1,
+    most_objects=6,
+)
+
+
+class Desk:
+    """One image and a model that answers clicks on it, without a server."""
+
+    def __init__(
+        self, predictor: Predictor, image: LabelledImage, embedding: ImageEmbedding
+    ) -> None:
+        self._image = image
+        self._version = predictor.version
+        self._interactive = InteractivePredictor.on(predictor, image.image, embedding)
+
+    def pixels(self, _work: Work) -> np.ndarray:
+        return self._image.image
+
+    def predict(self, _work: Work, request: PredictRequest) -> PredictAnswer:
+        answers = self._interactive.answer(
+            prompt_of(request), request.window, multimask=request.wants_multimask
+        )
+        return PredictAnswer(model_version=self._version, masks=masks_of(answers))
+
+    def heartbeat(self, _work: Work) -> float:
+        return 60.0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What one image took; `ious` of its masks with the objects that they show."""
+
+    actions: int
+    masks: int
+    objects: int
+    ious: tuple[float, ...]
+
+
+def annotate(predictor: Predictor, image: LabelledImage, proposals: Sequence[Proposal]) -> Effort:
+    """Let the simulated annotator do one image."""
+    height, width = image.image.shape[:2]
+    item = WorkItem(
+        item_id="item",
+        image_id=f"{image.identity:016x}" * 2,
+        file_name="image",
+        height=height,
+        width=width,
+        model_version=predictor.version,
+        run_id="run",
+        iteration=0,
+        proposals=list(proposals),
+        picture=Picture(levels=1, tile=512),
+        decoder=None,
+    )
+    work = Work(item=item, lease_token=1, heartbeat_s=1e9, idempotency_key="benchmark")
+    desk = Desk(predictor, image, predictor.embed(image.image))
+    visit = Visit(desk, work, image.masks, SIMULATION)
+    decisions, added = visit.decide(), visit.add_missing()
+    shown = {proposal.proposal_id: proposal.segmentation for proposal in proposals}
+    masks = [each.segmentation or shown[each.proposal_id] for each in decisions if _left(each)]
+    masks += [each.segmentation for each in added]
+    pairs = match(masks, image.masks, 0.5)
+    return Effort(
+        actions=sum(map(actions_of, (*decisions, *added))),
+        masks=len(masks),
+        objects=len(image.masks),
+        ious=tuple(iou for _, iou in pairs.values()),
+    )
+
+
+def _left(decision: Decision) -> bool:
+    return decision.action != "rejected"
+
+
+def actions_of(part: Decision | AddedMask) -> int:
+    return 1 + len(part.clicks) + SIMULATION.drawing_clicks * part.drawn
+
+
+class Proposer:
+    """A model version that proposes masks, by the grid or by a detector."""
+
+    def __init__(self, model: PromptableSam, finder: BoxFinder | None) -> None:
+        self.predictor = Predictor(model, version="benchmark")
+        self._grid = MaskGenerator(self.predictor, ASSIST.generation)
+        self._finder = finder
+
+    def masks(self, image: LabelledImage) -> Generated:
+        embedding = self.predictor.embed(image.image)
+        if self._finder is None:
+            return self._grid.generate(image.image, embedding)
+        boxes = self._finder.find(image.image)
+        return masks_in_boxes(self.predictor, image.image, embedding, boxes)
+
+    def proposals(self, image: LabelledImage) -> list[Proposal]:
+        found = confident(self.masks(image), ASSIST.proposals)
+        by_grid = self._finder is None
+        return [
+            Proposal.of(
+                mask.rle,
+                proposal_id=str(number),
+                predicted_iou=mask.predicted_iou,
+                stability_score=mask.stability_score,
+                points=[mask.point_xy] if by_grid else [],
+                source="grid" if by_grid else "detector",
+                detection_score=None if by_grid else mask.box_score,
+            )
+            for number, mask in enumerate(found)
+        ]
+
+
+def learnt(images: Chosen, steps: int, start: PromptableSam, progress: Progress) -> PromptableSam:
+    config = replace(NANO.training, steps=steps, warmup_steps=min(20, steps))
+    return train(
+        start,
+        images,
+        config,
+        on_step=lambda report: progress.step("training steps", report.step, report.num_steps),
+    ).model
+
+
+def proposers(
+    images: Chosen, model: PromptableSam, size: Size, progress: Progress
+) -> dict[str, Proposer]:
+    config = replace(ASSIST.detector, steps=min(ASSIST.detector.steps, 10 * size.steps))
+    detector = fit_detector(
+        model,
+        images,
+        config,
+        on_step=lambda done, total: progress.step("detector's training steps", done, total),
+    )
+    return {
+        "grid": Proposer(model, None),
+        "detector": Proposer(model, BoxFinder(detector, model, CPU)),
+    }
+
+
+def actions(
+    ways: dict[str, Proposer], images: Chosen, progress: Progress
+) -> dict[str, dict[str, float]]:
+    """Actions a mask for each way, clicks only among them."""
+    efforts: dict[str, list[Effort]] = {"clicks": [], **{way: [] for way in ways}}
+    predictor = next(iter(ways.values())).predictor
+    for index in range(len(images)):
+        image = images.load(index)
+        efforts["clicks"].append(annotate(predictor, image, []))
+        for way, proposer in ways.items():
+            efforts[way].append(annotate(predictor, image, proposer.proposals(image)))
+        progress.step("images annotated three ways", index + 1, len(images))
+    return {
+        way: {
+            "actions_per_mask": sum(e.actions for e in each) / sum(e.masks for e in each),
+            "masks": sum(e.masks for e in each),
+            "objects": sum(e.objects for e in each),
+            "mean_iou": statistics.mean(iou for e in each for iou in e.ious),
+        }
+        for way, each in efforts.items()
+    }
+
+
+def judged_by(proposer: Proposer, images: Chosen, progress: Progress) -> Judged:
+    """What the simulated annotator would accept of all proposals."""
+    scores, areas, accepted, of_image = [], [], [], []
+    for index in range(len(images)):
+        image = images.load(index)
+        proposals = proposer.proposals(image)
+        pairs = match([each.segmentation for each in proposals], image.masks, SIMULATION.fix_iou)
+        for number, proposal in enumerate(proposals):
+            scores.append(proposal.score)
+            areas.append(proposal.area)
+            accepted.append(pairs.get(number, (0, 0.0))[1] >= SIMULATION.accept_iou)
+            of_image.append(index)
+        progress.step("images judged", index + 1, len(images))
+    return Judged(
+        scores=np.array(scores, dtype=np.float64),
+        areas=np.array(areas, dtype=np.int64),
+        accepted=np.array(accepted, dtype=np.bool_),
+        images=np.array(of_image, dtype=np.int64),
+    )
+
+
+def promise(judged: Judged, share: float) -> dict[str, float]:
+    """How often the promise is kept on the half that did not set the thresholds."""
+    kept, offered, total = 0, 0, 0
+    for seed in range(HALVES):
+        order = np.random.default_rng(seed).permutation(int(judged.images.max(initial=0)) + 1)
+        first = np.isin(judged.images, order[: len(order) // 2])
+        found, rest = thresholds(judged.of(first), share), judged.of(~first)
+        shown = np.array(
+            [
+                found.offers(score, int(area))
+                for score, area in zip(rest.scores, rest.areas, strict=True)
+            ],
+            dtype=bool,
+        )
+        kept += not shown.any() or bool(rest.accepted[shown].mean() >= share)
+        offered += int(shown.sum())
+        total += len(rest)
+    return {
+        "kept_of_10": kept,
+        "offered_share": offered / max(1, total),
+        "accepted_without": float(judged.accepted.mean()) if len(judged) else 0.0,
+    }
+
+
+def recall(proposer: Proposer, gold: Chosen) -> float:
+    """AR of the automatic masks."""
+    found = []
+    for index in range(len(gold)):
+        image = gold.load(index)
+        masks = proposer.masks(image).masks
+        found.append(match_image([m.rle for m in masks], [m.score for m in masks], image.masks))
+    return average_recall(found)
+
+
+def signals_of(
+    proposer: Proposer, before: Proposer | None, images: Sequence[LabelledImage]
+) -> Signals:
+    vectors, doubts, band, uncovered, differ = [], [], [], [], []
+    for image in images:
+        embedding = proposer.predictor.embed(image.image)
+        found = proposer.masks(image)
+        vectors.append(embedding.features.mean(dim=(1, 2)).double().numpy())
+        doubts.append(choice.doubt(found))
+        band.append(choice.doubtful_share(found))
+        uncovered.append(choice.uncovered_share(found, image.image.shape[:2]))
+        if before is not None:
+            differ.append(choice.disagreement(found, before.masks(image)))
+    return Signals(
+        vectors=np.stack(vectors),
+        doubts=np.array(doubts),
+        band=np.array(band),
+        disagreement=np.array(differ) if before is not None else None,
+        uncovered=np.array(uncovered),
+    )
+
+
+def course(
+    how: Choice, seed: int, size: Size, start: PromptableSam, progress: Progress
+) -> list[dict[str, float]]:
+    """Actions so far and AR on gold, turn by turn."""
+    learn, gold = nuclei()
+    order = size.order(learn, seed)
+    known = list(order[: size.batch])
+    free = list(order[size.batch : size.batch + size.pool])
+    measured = Chosen(gold, tuple(range(min(size.gold, len(gold)))))
+    before, points, spent = None, [], 0
+    for turn in range(size.turns):
+        model = learnt(Chosen(learn, tuple(known)), size.turn_steps, start, progress)
+        proposer = Proposer(model, None)
+        points.append({"actions": spent, "ar": recall(proposer, measured)})
+        progress.note(f"{how} {seed}: {points[-1]}")
+        if turn + 1 < size.turns:
+            pool = [learn.load(index) for index in free]
+            needs = before if how == "uncertainty" else None
+            random = np.random.default_rng([seed, turn])
+            if how == "random":
+                picked = [int(i) for i in random.permutation(len(free))[: size.batch]]
+            else:
+                found = signals_of(proposer, needs, pool)
+                picked = choice.choose(how, found, size.batch, random=random)
+            for number in picked:
+                image = pool[number]
+                spent += annotate(proposer.predictor, image, proposer.proposals(image)).actions
+            known += [free[number] for number in picked]
+            free = [index for number, index in enumerate(free) if number not in set(picked)]
+            before = proposer
+    return points
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--promise", type=float, default=0.95)
+    parser.add_argument("--parts", nargs="*", default=["actions", "promise", "choice"])
+    options = parser.parse_args()
+    require("nuclei", quick=options.quick)
+    size, seeds = (QUICK, 1) if options.quick else (Size(), options.seeds)
+    start, _ = weights.load(weights.shipped())
+    learn, _ = nuclei()
+    result: dict[str, object] = {"seeds": seeds}
+    with terminal_progress() as progress:
+        if {"actions", "promise"} & set(options.parts):
+            result |= on_proposals(learn, start, size, seeds, options, progress)
+        if "choice" in options.parts:
+            ways = get_args(Choice)[:2] if options.quick else get_args(Choice)
+            result["choice"] = {
+                how: [course(how, seed, size, start, progress) for seed in range(seeds)]
+                for how in ways
+            }
+    print(json.dumps(result) if options.json else json.dumps(result, indent=1))
+
+
+def on_proposals(
+    learn: TruthFile,
+    start: PromptableSam,
+    size: Size,
+    seeds: int,
+    options: argparse.Namespace,
+    progress: Progress,
+) -> dict[str, object]:
+    """The parts that need a detector: it is trained once a seed."""
+    found: dict[str, object] = {"actions": [], "promise": []}
+    for seed in range(seeds):
+        order = size.order(learn, seed)
+        labelled = Chosen(learn, order[: size.labelled])
+        model = learnt(labelled, size.steps, start, progress)
+        ways = proposers(labelled, model, size, progress)
+        rest = order[size.labelled :]
+        if "actions" in options.parts:
+            done = actions(ways, Chosen(learn, rest[: size.asked]), progress)
+            progress.note(f"seed {seed}: {done}")
+            found["actions"].append(done)
+        if "promise" in options.parts:
+            judged = {
+                way: judged_by(each, Chosen(learn, rest[: size.judged]), progress)
+                for way, each in ways.items()
+            }
+            found["promise"].append(
+                {way: promise(each, options.promise) for way, each in judged.items()}
+            )
+            progress.note(f"seed {seed}: {found['promise'][-1]}")
+    return found
+
+
+if __name__ == "__main__":
+    main()
