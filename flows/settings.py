@@ -21,7 +21,7 @@ TEMPLATE = """\
 # A maskloop workspace. Everything in this folder belongs together and moves together.
 version = {version}
 recipe = "nano"          # one of:
-# nano, quick, demo, demo-quick, vit_t, vit_b, vit_l, vit_h, paper, resnet18, resnet50
+# nano, quick, detector, demo, demo-quick, vit_t, vit_b, vit_l, vit_h, paper, resnet18, resnet50
 
 [workers]
 kind = "ray"             # "ray": one model load per actor; "local": in this process

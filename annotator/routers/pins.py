@@ -14,7 +14,11 @@ from storage.queue.review import ReviewQueue
 ImageId = Annotated[str, Path(pattern=r"^[0-9A-Za-z._:-]{1,200}$", examples=["7c9e6679e7f04cd3"])]
 # Whose wish it is where nobody signs in.
 _SOMEBODY = "a lead"
-_REFUSED = {404: {**REFUSALS[404], "description": "The queue has no such image."}, **UNAVAILABLE}
+_REFUSED = {
+    404: {**REFUSALS[404], "description": "The queue has no such image."},
+    422: REFUSALS[422],
+    **UNAVAILABLE,
+}
 
 
 def pins_router(queue: ReviewQueue) -> APIRouter:
@@ -27,7 +31,7 @@ def pins_router(queue: ReviewQueue) -> APIRouter:
         """The images that are pinned, the oldest wish first."""
         return LeadPins.of(oversight.pins())
 
-    @router.post("", status_code=204, responses={**_REFUSED, 422: REFUSALS[422]})
+    @router.post("", status_code=204, responses=_REFUSED)
     def pin(request: PinRequest, caller: CallerNow) -> None:
         """Have an image come first, by its id or its file name."""
         images = oversight.images_named(request.image)

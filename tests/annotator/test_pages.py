@@ -132,6 +132,8 @@ def test_the_description_names_every_call(api: httpx.Client) -> None:
         "/api/lead/items",
         "/api/lead/items/{item_id}/release",
         "/api/lead/items/{item_id}/reopen",
+        "/api/lead/pins",
+        "/api/lead/pins/{image_id}",
     }
 
 
@@ -177,7 +179,7 @@ def test_the_reference_shows_the_calls(desk: Any, chromium: Browser) -> None:
     page.on("console", lambda message: troubles.append(message.text))
     page.goto(f"{desk.server.url}/docs")
     expect(page.locator("#title")).to_contain_text("maskloop annotator")
-    expect(page.locator("details.operation")).to_have_count(20)
+    expect(page.locator("details.operation")).to_have_count(23)
     page.locator("summary", has_text="/api/lease").click()
     expect(page.locator("details[open]")).to_contain_text("LeaseRequest")
     assert troubles == []

@@ -22,7 +22,9 @@ from flows.workspace import Workspace
 from storage.queue.items import Item
 from storage.queue.work import Lease
 
-DETECTOR = DetectorConfig(steps=3, batch_images=1, warmup_steps=1, ema=0.1, min_score=0.0)
+DETECTOR = DetectorConfig(
+    steps=3, batch_images=1, warmup_steps=1, ema=0.1, min_score=0.0, max_boxes=12
+)
 Change = Callable[..., Recipe]
 
 

@@ -17,7 +17,9 @@ def test_a_recipe_is_found_by_its_name(name: str) -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="recipe 'huge': unknown; there are: nano, quick, demo"):
+    with pytest.raises(
+        UsageError, match="recipe 'huge': unknown; there are: nano, quick, detector"
+    ):
         recipe_named("huge")
 
 
