@@ -56,7 +56,7 @@ def assist_stage(
             items = [looker.item(seen, run_id, turn) for seen in chosen]
             checks = [
                 *gold_items(looker, len(items), run_id, turn),
-                *second_items(workspace, recipe.assist.second, run_id, turn),
+                *second_items(workspace, recipe.assist.second, turn),
             ]
             workspace.queue.enqueue([*items, *checks])
             workspace.lake.commit(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from annotator.item import ItemPayload
+from flows.embeddings import EmbeddingStore
+from flows.lent_tokens import LOOP
 from flows.looking import Looker
 from flows.progress import Silent
 from flows.runs import Turn
@@ -26,7 +28,8 @@ _GOLD = """
 """
 # Since people were asked last; before, others were drawn.
 _NEW_ANSWERS = """
-    SELECT r.submission_id, r.item_id, r.annotator FROM reviews r JOIN runs m USING (run_id)
+    SELECT r.submission_id, r.item_id, r.annotator, r.run_id
+    FROM reviews r JOIN runs m USING (run_id)
     WHERE coalesce(r.kind, 'assist') = 'assist' AND m.started_at > coalesce(
         (SELECT max(started_at) FROM runs WHERE stage = 'assist' AND status = 'done'),
         TIMESTAMP '1970-01-01')
@@ -49,13 +52,15 @@ def gold_items(looker: Looker, num_items: int, run_id: str, turn: Turn) -> list[
     free.sort(key=lambda row: (row["times"], unit_hash(0, f"gold {run_id} {row['image_id']}")))
     rows: Sequence[Row] = free[:wanted]
     seen = looker.look(rows, Silent())
+    EmbeddingStore(looker.workspace).keep([(each.image_id, each.embedding) for each in seen])
     return [replace(looker.item(each, run_id, turn), item_id="", stage="gold") for each in seen]
 
 
-def second_items(workspace: Workspace, share: float, run_id: str, turn: Turn) -> list[NewItem]:
+def second_items(workspace: Workspace, share: float, turn: Turn) -> list[NewItem]:
     """Answers that somebody else is asked for again: the `share` of those that are new.
 
-    None where fewer than two people can sign in: there is nobody else.
+    They are of the run that merged the answer, so that nobody who waits for a batch waits for them:
+    who may do them may be away. None where fewer than two people can sign in: there is nobody else.
     """
     if not share or _num_people(workspace) < _FEWEST_PEOPLE:
         return []
@@ -64,11 +69,11 @@ def second_items(workspace: Workspace, share: float, run_id: str, turn: Turn) ->
         for row in workspace.lake.rows(_NEW_ANSWERS)
         if unit_hash(0, f"second {row['submission_id']}") < share
     ]
-    return [_second(workspace, row["item_id"], row["annotator"], run_id, turn) for row in drawn]
+    return [_second(workspace, row, turn) for row in drawn]
 
 
-def _second(workspace: Workspace, item_id: str, annotator: str, run_id: str, turn: Turn) -> NewItem:
-    first = workspace.queue.item(item_id)
+def _second(workspace: Workspace, answer: Row, turn: Turn) -> NewItem:
+    first = workspace.queue.item(str(answer["item_id"]))
     # What was withheld once was judged by the first answer.
     payload = ItemPayload(proposals=ItemPayload.from_dict(first.payload).proposals)
     return NewItem(
@@ -77,18 +82,18 @@ def _second(workspace: Workspace, item_id: str, annotator: str, run_id: str, tur
         height=first.height,
         width=first.width,
         model_version=first.model_version,
-        run_id=run_id,
+        run_id=str(answer["run_id"]),
         iteration=turn.iteration or 0,
         priority=first.priority,
         payload=payload.to_dict(),
         stage="second",
-        not_for=annotator,
+        not_for=str(answer["annotator"]),
     )
 
 
 def _num_people(workspace: Workspace) -> int:
     everybody = People(workspace.queue.database).everybody()
-    return sum(person.revoked_at is None for person in everybody)
+    return sum(person.revoked_at is None and person.name != LOOP for person in everybody)
 
 
 def _rounded(number: float, name: str) -> int:

@@ -10,6 +10,8 @@ from storage.queue.people import People
 from storage.queue.sessions import Sessions
 
 VARIABLE = "MASKLOOP_TOKEN"
+# What the loop itself signs with; it only looks.
+LOOP = "loop"
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from flows.doors import (
     public_url,
 )
 from flows.errors import StageError
-from flows.lent_tokens import VARIABLE, lent_token
+from flows.lent_tokens import LOOP, VARIABLE, lent_token
 from flows.pictures import Pictures
 from flows.progress import Progress
 from flows.workspace import Workspace
@@ -41,8 +41,6 @@ _START_TIMEOUT_S = 30.0
 # One try: whoever is there answers, or is not what we look for.
 _ASK_ONCE = Patience(timeout_s=5.0, give_up_after_s=0.01)
 _ASK_ONCE_S = 10.0
-# What the loop itself signs with; it only looks.
-_LOOP = "loop"
 # A lent token outlives the deadline by what ending a process may take, and no more.
 _SPARE_S = 60.0
 
@@ -235,8 +233,8 @@ def _knows(workspace: Workspace, batch: Batch) -> bool:
     settings = workspace.settings.annotator
     url = local_url(settings.host, settings.port)
     with (
-        lent_token(workspace, _LOOP, seconds=_ASK_ONCE_S) as token,
-        AnnotatorClient(url, _LOOP, token=token, patience=_ASK_ONCE) as client,
+        lent_token(workspace, LOOP, seconds=_ASK_ONCE_S) as token,
+        AnnotatorClient(url, LOOP, token=token, patience=_ASK_ONCE) as client,
     ):
         try:
             return client.progress(batch.run_ids[0]).run is not None

@@ -84,6 +84,9 @@ def test_an_answer_is_asked_of_somebody_else(
     heads = filled.queue.ready_items(("second",))
     assert {head.image_id for head in heads} == {item.image_id for item in first}
     assert {head.not_for for head in heads} == {"ada"}
+    # Nobody waits for them with the batch that they came with.
+    merges = {row["run_id"] for row in filled.lake.rows("SELECT run_id FROM reviews")}
+    assert {head.run_id for head in heads} <= merges
     kinds = [item.stage for item in work("ada")]
     assert "second" not in kinds
     seconds = [item for item in work("bob") if item.stage == "second"]
@@ -101,6 +104,8 @@ def test_nobody_is_asked_again_where_there_is_nobody_else(
     people.add("ada")
     people.add("bob")
     people.revoke("bob")
+    # The loop looks at the queue under this name, and does nothing.
+    people.add("loop")
     every = recipe.asking({"second": 1.0})
     assist_stage(filled, every, Silent())
     work("ada")
