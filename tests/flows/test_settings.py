@@ -90,6 +90,8 @@ WRONG = {
         '[annotator]\nallowed_hosts = ["labels.example:80"]',
         r"annotator\.allowed_hosts: must be names without port.*'labels\.example:80'",
     ),
+    "no way to choose": ('[assist]\nchoose = "best"', r"assist\.choose: must be one of .*coverage"),
+    "a promise of everything": ("[assist]\npromise = 1.0", r"assist\.promise: must be from 0 to"),
     "nan": ("[annotator]\ndeadline_h = nan", r"annotator\.deadline_h: must be from"),
 }
 
@@ -101,6 +103,16 @@ def test_a_wrong_setting_is_named(root: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         read_settings(root)
     assert str(caught.value).startswith(str(path))
+
+
+def test_how_people_are_asked_changes_the_recipe_only_where_it_is_set(root: Path) -> None:
+    path = root / settings.FILE_NAME
+    path.write_text('[assist]\npropose = "detector"\npromise = 0.9')
+    changes = settings.read_settings(root).assist.changes()
+    assert changes == {"propose": "detector", "promise": 0.9}
+    asked = RECIPES["nano"].asking(changes).assist
+    assert (asked.propose, asked.promise) == ("detector", 0.9)
+    assert asked.choose == RECIPES["nano"].assist.choose
 
 
 def test_a_file_that_is_not_text_is_no_toml(root: Path) -> None:

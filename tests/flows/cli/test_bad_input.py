@@ -260,6 +260,15 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("annotate", "--simulate", "--truth", "t.json", "--budget", "0"),
         ("--budget: must be at least 1",),
     ),
+    "no way to choose": (
+        ("assist", "--choose", "best"),
+        ("--choose: must be one of random, uncertainty", "'best'"),
+    ),
+    "no way to propose": (("assist", "--propose", "magic"), ("--propose: must be one of grid",)),
+    "a promise of everything": (
+        ("assist", "--promise", "1"),
+        ("--promise: must be between 0 and 1", "1.0"),
+    ),
     "annotate with care and a budget": (
         ("annotate", "--simulate", "--truth", "t.json", "--budget", "9", "--careful"),
         ("--budget: a careful annotator takes what clicks it needs", "leave it out"),
