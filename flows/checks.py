@@ -26,6 +26,10 @@ _GOLD = """
     LEFT JOIN agreements a ON a.image_id = i.image_id AND a.kind = 'gold'
     WHERE i.split = 'gold' GROUP BY ALL ORDER BY times, i.image_id
 """
+_ASKED = """
+    SELECT coalesce(sum(num_images), 0)::BIGINT AS num_images FROM runs
+    WHERE stage = 'assist' AND status = 'done'
+"""
 # Since people were asked last; before, others were drawn.
 _NEW_ANSWERS = """
     SELECT r.submission_id, r.item_id, r.annotator, r.run_id
@@ -42,9 +46,11 @@ _FEWEST_PEOPLE = 2
 def gold_items(looker: Looker, num_items: int, run_id: str, turn: Turn) -> list[NewItem]:
     """Hidden checks to go with `num_items` ordinary items, as many as the recipe's rate says.
 
-    What is left of the rate after rounding is drawn by the run, so that small batches have some.
+    The rate is that of all items so far, so that small batches have one now and then.
     """
-    wanted = _rounded(num_items * looker.config.gold, run_id)
+    [before] = looker.workspace.lake.rows(_ASKED)
+    rate, asked_before = looker.config.gold, int(before["num_images"])
+    wanted = int((asked_before + num_items) * rate) - int(asked_before * rate)
     if not wanted:
         return []
     asked = looker.workspace.queue.asked_images(looker.version)
@@ -94,8 +100,3 @@ def _second(workspace: Workspace, answer: Row, turn: Turn) -> NewItem:
 def _num_people(workspace: Workspace) -> int:
     everybody = People(workspace.queue.database).everybody()
     return sum(person.revoked_at is None and person.name != LOOP for person in everybody)
-
-
-def _rounded(number: float, name: str) -> int:
-    whole = int(number)
-    return whole + (unit_hash(0, f"gold {name}") < number - whole)

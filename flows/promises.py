@@ -2,15 +2,13 @@
 
 import numpy as np
 
-from engine.asking.promise import Judged, Thresholds, thresholds
+from engine.asking.promise import WOULD_BE_ACCEPTED, Judged, Thresholds, thresholds
 from flows.recipes import AssistConfig
 from flows.workspace import Workspace, placeholders
 from storage.catalog import models
 
 # Scores of older models mean other things.
 _GENERATIONS = 3
-# What nobody was shown counts as accepted where it is as near to what people made themselves.
-WOULD_BE_ACCEPTED = 0.85
 
 
 def thresholds_for(workspace: Workspace, config: AssistConfig, version: str) -> Thresholds | None:

@@ -15,6 +15,8 @@ from scipy.stats import beta
 # Sides of squares whose areas part the classes of size, in pixels; 32 and 96 are COCO's.
 _SIDES = (16, 32, 96)
 SIZES = ("tiny", "small", "medium", "large")
+# What nobody was shown counts as accepted where its IoU with what people made is as high.
+WOULD_BE_ACCEPTED = 0.85
 # Of being wrong about a threshold.
 _RISK = 0.05
 # How many thresholds are looked at, as quantiles of the scores that were judged.

@@ -4,7 +4,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.asking.promise import WOULD_BE_ACCEPTED
 from flows.report.reading import Reading
+
+_SUMS = (
+    *("num_checks", "checked", "num_audited", "over_90", "over_75"),
+    *("num_withheld", "unaided"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +18,9 @@ class Quality:
     """What was checked in one turn; each share and mean is None where nothing was.
 
     check_iou: mean IoU of people's masks with known ones, over hidden checks; over_90, over_75: the
-    share of audited automatic masks that have a higher IoU with what people left of them.
+    share of audited automatic masks that have a higher IoU with what people left of them; unaided:
+    the share of withheld proposals that are as near to what people made without seeing them as one
+    that would be accepted.
     """
 
     num_checks: int
@@ -20,6 +28,8 @@ class Quality:
     num_audited: int
     over_90: float | None
     over_75: float | None
+    num_withheld: int
+    unaided: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +56,15 @@ class Checks:
         own = [row for row in self.rows if row["run_id"] in run_ids]
         if not own:
             return None
-        total = {
-            name: sum(row[name] or 0 for row in own)
-            for name in ("num_checks", "checked", "num_audited", "over_90", "over_75")
-        }
+        total = {name: sum(row[name] or 0 for row in own) for name in _SUMS}
         return Quality(
             num_checks=total["num_checks"],
             check_iou=_ratio(total["checked"], total["num_checks"]),
             num_audited=total["num_audited"],
             over_90=_ratio(total["over_90"], total["num_audited"]),
             over_75=_ratio(total["over_75"], total["num_audited"]),
+            num_withheld=total["num_withheld"],
+            unaided=_ratio(total["unaided"], total["num_withheld"]),
         )
 
 
@@ -63,14 +72,18 @@ def read_checks(reading: Reading) -> Checks:
     """Read what was checked."""
     by_run = reading.rows(
         """SELECT run_id, count(*) AS num_checks, sum(mean_iou) AS checked,
-                  0 AS num_audited, 0 AS over_90, 0 AS over_75
+                  0 AS num_audited, 0 AS over_90, 0 AS over_75, 0 AS num_withheld, 0 AS unaided
            FROM agreements WHERE kind = 'gold' GROUP BY run_id
            UNION ALL
            SELECT d.run_id, 0, 0, count(*),
                   count(*) FILTER (coalesce(d.iou_with_result, 0) > 0.9),
-                  count(*) FILTER (coalesce(d.iou_with_result, 0) > 0.75)
+                  count(*) FILTER (coalesce(d.iou_with_result, 0) > 0.75), 0, 0
            FROM decisions d JOIN reviews r USING (submission_id)
-           WHERE r.kind = 'audit' AND d.action <> 'withheld' GROUP BY d.run_id"""
+           WHERE r.kind = 'audit' AND d.action <> 'withheld' GROUP BY d.run_id
+           UNION ALL
+           SELECT run_id, 0, 0, 0, 0, 0, count(*), count(*) FILTER (iou_with_result >= ?)
+           FROM decisions WHERE action = 'withheld' GROUP BY run_id""",
+        (WOULD_BE_ACCEPTED,),
     )
     annotators = reading.rows(
         """SELECT annotator AS name, count(*) FILTER (kind = 'gold') AS num_checks,

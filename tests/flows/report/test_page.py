@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -206,14 +207,18 @@ def test_what_was_checked_is_told_by_turn_and_by_annotator(
     decisions, reviews = zip(
         *(audited(number, iou) for number, iou in enumerate([0.95, 0.8, 0.5, None])), strict=True
     )
-    for rows in (agreements, decisions, reviews):
+    hidden = [
+        replace(decisions[0], proposal_id=str(iou), action="withheld", iou_with_result=iou)
+        for iou in (0.9, 0.3)
+    ]
+    for rows in (agreements, decisions, reviews, hidden):
         workspace.lake.commit(partial(Transaction.insert, rows=rows), message="test")
     page = write_report(workspace, tmp_path / "r.html").read_text()
     _, _, section = page.partition("<h2>Checked</h2>")
     cells = re.findall(r"<td[^>]*>(.*?)</td>", section.partition("</section>")[0])
-    assert cells[:6] == ["1", "2", "0.80", "4", "0.25", "0.50"]
-    assert cells[6:12] == ["ada", "2", "0.80", "–", "–", "–"]
-    assert cells[12:18] == ["bob", "–", "–", "1", "0.60", "1"]
+    assert cells[:8] == ["1", "2", "0.80", "4", "0.25", "0.50", "2", "0.50"]
+    assert cells[8:14] == ["ada", "2", "0.80", "–", "–", "–"]
+    assert cells[14:20] == ["bob", "–", "–", "1", "0.60", "1"]
     # After a training it is said what people's work bought, also where nothing measures it.
     assert "<h2>Stop or go on?</h2>" in page
 
