@@ -1,6 +1,6 @@
 """What `maskloop serve` sets up at a Prefect server: once each, whoever starts it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -90,11 +90,20 @@ class Told(Silent):
         self._client.delete_global_concurrency_limit_by_name(self._name)
 
 
-def test_one_training_a_device(client: SyncPrefectClient, workspace: Workspace) -> None:
+def test_one_training_a_device(
+    client: SyncPrefectClient, workspace: Workspace, until: Callable[..., None]
+) -> None:
     name = training_limit(device(workspace))
+
+    def is_held() -> bool:
+        with training_slot(workspace, Silent()):
+            return client.read_global_concurrency_limit_by_name(name).active_slots == 1
+
     with training_slot(workspace, Silent()):
         """No limit is no obstacle."""
     make_training_limit(client, workspace, nobody_trains=False)
+    # A busy server was seen to deny a limit that it had just made.
+    until(is_held, "the slot of a training", 30)
     with training_slot(workspace, Silent()):
         assert client.read_global_concurrency_limit_by_name(name).active_slots == 1
         make_training_limit(client, workspace, nobody_trains=False)
