@@ -180,7 +180,7 @@ def signals_of(
     for image in images:
         embedding = proposer.predictor.embed(image.image)
         found = proposer.masks(image)
-        vectors.append(embedding.features.mean(dim=(1, 2)).double().numpy())
+        vectors.append(embedding.vector)
         doubts.append(choice.doubt(found))
         band.append(choice.doubtful_share(found))
         uncovered.append(choice.uncovered_share(found, image.image.shape[:2]))

@@ -29,7 +29,7 @@ def choose(
     # Only where it decides: it takes as long as the look did.
     disagreement = _disagreements(looker, seen, progress) if how == "uncertainty" else None
     signals = Signals(
-        vectors=np.stack([vector(each) for each in seen]),
+        vectors=np.stack([each.embedding.vector for each in seen]),
         doubts=np.array([choice.doubt(each.generated) for each in seen]),
         band=np.array([choice.doubtful_share(each.generated) for each in seen]),
         disagreement=disagreement,
@@ -37,11 +37,6 @@ def choose(
     )
     random = np.random.default_rng(int(unit_hash(0, seed) * 2**53))
     return [seen[index] for index in choice.choose(how, signals, k, random=random)]
-
-
-def vector(seen: Candidate) -> npt.NDArray[np.float64]:
-    """(C,) the mean embedding of an image."""
-    return np.asarray(seen.embedding.features.mean(dim=(1, 2)).double().numpy())
 
 
 def _disagreements(

@@ -57,6 +57,6 @@ def _vectors(
     vectors = []
     for done, row in enumerate(rows, start=1):
         pixels = workspace.reader.pixels(str(row["uri"]), str(row["image_id"]))
-        vectors.append(predictor.embed(pixels).features.mean(dim=(1, 2)).double().numpy())
+        vectors.append(predictor.embed(pixels).vector)
         progress.step("images surveyed", done, len(rows))
     return np.stack(vectors)

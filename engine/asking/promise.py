@@ -165,7 +165,8 @@ def overdispersion(accepted: npt.NDArray[np.bool_], images: npt.NDArray[np.int64
     of_image, share = np.bincount(rows), accepted.mean()
     expected = len(accepted) * share * (1 - share)
     if expected == 0:
-        return 1.0
+        # How alike they are cannot be seen yet: an image counts as one.
+        return len(accepted) / len(numbers)
     off = np.bincount(rows, weights=accepted) - share * of_image
     found = len(numbers) / (len(numbers) - 1) * float((off**2).sum())
     return max(1.0, float(found / expected))

@@ -93,7 +93,7 @@ def _descend(
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call] # torch has none
     torch.nn.utils.clip_grad_norm_(detector.parameters(), clip)
     optimiser.step()
 

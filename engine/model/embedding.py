@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
@@ -25,6 +27,11 @@ class ImageEmbedding:
     skips: tuple[Tensor, Tensor] | None
     frame: Frame
     encoder_id: str
+
+    @property
+    def vector(self) -> npt.NDArray[np.float64]:
+        """(C,) the mean of the features: what the image is like as a whole."""
+        return np.asarray(self.features.mean(dim=(1, 2)).double().numpy())
 
     def batch(self) -> Features:
         """As a batch of one image."""

@@ -90,6 +90,13 @@ def test_masks_of_one_image_that_go_together_count_as_few() -> None:
     assert overdispersion(apart, images) == pytest.approx(1, abs=0.6)
 
 
+def test_while_all_are_accepted_an_image_counts_as_one() -> None:
+    for num_images, kept in ((58, False), (59, True)):
+        num = 5 * num_images
+        found = thresholds(judged(np.linspace(0, 1, num), np.ones(num), per_image=5), 0.95)
+        assert (found.of_sizes[1].least is not None) == kept
+
+
 def test_one_image_is_one_judgement() -> None:
     assert overdispersion(np.ones(50, dtype=bool), np.zeros(50, dtype=np.int64)) == 50
     found = thresholds(judged(np.linspace(0, 1, 80), np.ones(80), per_image=80), 0.95)
