@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from storage.objects import part_of, put_in_place
+from storage.durable import part_of, put_in_place
 
 # Nobody writes one file for so long: it was left by a process that died.
 _ABANDONED_S = 3600.0

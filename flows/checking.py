@@ -23,7 +23,6 @@ def fsck(workspace: Workspace) -> list[Breach]:
     """Every breach of an invariant; empty when the store is sound."""
     breaches = lake_fsck.check(
         workspace.lake,
-        workspace.objects,
         current=workspace.pointer.current(),
         submissions=workspace.queue.submissions_after(0, limit=None),
         inspect=RleInspector(),

@@ -10,7 +10,7 @@ from engine.coco import CocoImage, CocoMask
 from engine.rle import Rle
 from flows.errors import UsageError
 from flows.workspace import Workspace
-from storage.objects import write_durably
+from storage.durable import write_durably
 
 STAGES = ("label", "manual", "semi", "auto")
 

@@ -12,8 +12,8 @@ from engine import coco
 from engine.coco import CocoImage, CocoMask
 from engine.rle import Rle
 from flows.errors import UsageError
+from storage.durable import write_durably
 from storage.mask_files import FileMaskRow, read_mask_file, write_mask_file
-from storage.objects import write_durably
 
 # File systems take 255 bytes; a file that is being written has a longer name than it will have.
 _LONGEST_NAME = 180

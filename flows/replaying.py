@@ -155,7 +155,7 @@ class _Source:
             counts = dict(+rejections.counts)
             generated = Generated(masks=masks, num_proposed=proposed, rejections=counts)
             rows.add(image.image_id, generated)
-        return rows.written(self._workspace.root)
+        return rows.written(self._workspace.objects)
 
     def _candidates(
         self, image_ids: list[str], recipe: Recipe

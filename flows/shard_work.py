@@ -5,7 +5,6 @@ Or, to keep a GPU busy, its parts in pools of their own: `read_pixels`, `propose
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from engine.model.predictor import Predictor
 from flows.sources import ImageReader
 from storage.catalog.shards import ShardReceipt, write_shard_files
 from storage.errors import StorageError
-from storage.objects import FolderObjects
+from storage.objects import Objects
 from storage.rows import CandidateRow, ImageSetRow, MaskRow, mask_id, utcnow
 
 
@@ -68,10 +67,10 @@ Result = ShardReceipt | ShardFailure
 
 @dataclass(frozen=True, kw_only=True)
 class LabellerSpec:
-    """Everything a worker needs, picklable; paths are this machine's."""
+    """Everything a worker needs, picklable."""
 
-    root: Path
-    weights_path: Path
+    objects: Objects
+    weights_uri: str
     weights_sha256: str
     model_version: str
     generation: GenerationConfig
@@ -97,19 +96,19 @@ def finish_shard(
     rows = ShardRows(order, spec.model_version, spec.config_hash, spec.generation_depth)
     for ref, each in zip(order.images, proposed, strict=True):
         rows.add(ref.image_id, finish(each, spec.generation))
-    return rows.written(spec.root)
+    return rows.written(spec.objects)
 
 
 class ShardLabeller:
     """One model load, many shards. Stateless between shards, so a shard may run twice."""
 
     def __init__(self, spec: LabellerSpec) -> None:
-        model, _ = weights.load(spec.weights_path, sha256=spec.weights_sha256)
+        data = spec.objects.get(spec.weights_uri, sha256=spec.weights_sha256)
+        model, _ = weights.load(data, sha256=spec.weights_sha256)
         self._predictor = Predictor(
             model, version=spec.model_version, device=device_named(spec.device)
         )
         self._generator = MaskGenerator(self._predictor, spec.generation)
-        self._objects = FolderObjects(spec.root)
         self._spec = spec
 
     def propose(self, pixels: npt.NDArray[np.uint8], ref: ImageRef) -> Proposed:
@@ -123,7 +122,7 @@ class ShardLabeller:
         for kept in ref.embeddings:
             if kept.encoder_id == self._predictor.encoder_id:
                 try:
-                    data = self._objects.get(kept.uri, sha256=kept.sha256)
+                    data = self._spec.objects.get(kept.uri, sha256=kept.sha256)
                 except StorageError:
                     continue
                 return ImageEmbedding.from_bytes(data)
@@ -174,10 +173,10 @@ class ShardRows:
             )
         )
 
-    def written(self, root: Path) -> ShardReceipt:
-        """Write them below the store at `root`."""
+    def written(self, objects: Objects) -> ShardReceipt:
+        """Write them among the objects of the store."""
         return write_shard_files(
-            root, self._order.shard_key, self._masks, self._sets, self._candidates
+            objects, self._order.shard_key, self._masks, self._sets, self._candidates
         )
 
     def _id_of(self, mask: GeneratedMask, image_id: str) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from engine import images
 from flows.errors import StageError, UsageError
-from storage.objects import write_durably
+from storage.durable import write_durably
 
 FILE_NAME = "sources.toml"
 SCHEME = "source:"

@@ -29,8 +29,8 @@ def executor(
 def _spec(workspace: Workspace, recipe: Recipe, version: str, device: str) -> LabellerSpec:
     row = serving.model_row(workspace, version)
     return LabellerSpec(
-        root=workspace.root,
-        weights_path=workspace.objects.path(row.weights_uri),
+        objects=workspace.objects,
+        weights_uri=row.weights_uri,
         weights_sha256=row.weights_sha256,
         model_version=version,
         generation=recipe.generation,

@@ -15,7 +15,7 @@ from flows.errors import StageError, UsageError
 from flows.settings import Settings
 from flows.sources import ImageReader, Sources, read_sources, write_sources
 from storage.catalog.lake import Lake
-from storage.objects import FolderObjects
+from storage.objects import Objects
 from storage.queue.pointer import ModelPointer
 from storage.queue.review import ReviewQueue
 
@@ -29,7 +29,11 @@ class Workspace:
     lake: Lake
     queue: ReviewQueue
     pointer: ModelPointer
-    objects: FolderObjects
+
+    @property
+    def objects(self) -> Objects:
+        """Weights, embeddings and other files of the store."""
+        return self.lake.objects
 
     @property
     def reader(self) -> ImageReader:
@@ -89,7 +93,6 @@ def open_workspace(root: Path | None = None) -> Workspace:
         lake=Lake.open(root),
         queue=queue,
         pointer=ModelPointer(queue.database),
-        objects=FolderObjects(root),
     )
 
 

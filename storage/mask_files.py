@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.catalog.schema import arrow_table
-from storage.objects import write_durably
+from storage.durable import write_durably
 from storage.rows import Row, Segmentation
 
 _NOTE = b"maskloop"

@@ -1,97 +1,83 @@
-"""Weights, embeddings and other byte strings in a folder, each checked against its SHA-256."""
+"""Weights, embeddings, Parquet files: byte strings under names, each checked by its SHA-256.
+
+A name, `uri`, is relative to the place where the store's data lie, with `/` between its parts, so
+that the data can be moved. `storage.folder_objects` keeps them in a folder.
+"""
 
 import hashlib
-import os
-import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from typing import Protocol
 
 from storage.errors import ChecksumMismatchError, NotFoundError
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """Where an object lies, relative to the store's root, and what it must hash to."""
+    """Where an object lies, and what it must hash to."""
 
     uri: str
     sha256: str
     bytes: int
 
 
-class FolderObjects:
-    """Objects in the folder `root`; uris are relative to it, so that it can be moved."""
+@dataclass(frozen=True, kw_only=True)
+class FoundObject:
+    """An object that is there, whatever it holds; `age_s`: since it was written."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    uri: str
+    bytes: int
+    age_s: float
 
-    def put(self, key: str, data: bytes) -> StoredObject:
-        """Store `data` under `key`; storing the same again changes nothing.
 
-        Raises ValueError for a key that leads out of the folder.
-        """
-        target = self.path(key)
-        stored = StoredObject(uri=key, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-        if not (target.is_file() and file_sha256(target) == stored.sha256):
-            write_durably(target, data)
-        return stored
+class Objects(Protocol):
+    """A place for objects. Picklable, so that workers can have one; threads may share one.
+
+    All methods raise ValueError for a name that leads out of the place.
+    """
+
+    def put(self, uri: str, data: bytes) -> StoredObject:
+        """Store `data`, whole or not at all; storing the same again changes nothing."""
 
     def get(self, uri: str, *, sha256: str) -> bytes:
         """The bytes at `uri`; raises NotFoundError, ChecksumMismatchError."""
-        try:
-            data = self.path(uri).read_bytes()
-        except FileNotFoundError as error:
-            raise NotFoundError(f"{uri}: no such object; restore it from a backup") from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise ChecksumMismatchError(
-                f"{uri}: its SHA-256 is {found}, expected {sha256}; restore it from a backup"
-            )
-        return data
 
-    def path(self, uri: str) -> Path:
-        """The file of `uri`; raises ValueError when it leads out of the folder."""
-        parts = PurePosixPath(uri).parts
-        plain = uri and not uri.startswith("/") and "\\" not in uri and "\0" not in uri
-        if not plain or ".." in parts:
-            raise ValueError(f"key: must be a path below the store, but got {uri!r}")
-        path = self.root.joinpath(*parts)
-        # A link somewhere below could still lead out.
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            raise ValueError(f"key: must be a path below the store, but got {uri!r}")
-        return path
+    def find(self, uri: str) -> FoundObject | None:
+        """What lies at `uri`; None when nothing does."""
+
+    def sha256(self, uri: str) -> str:
+        """The SHA-256 of what lies at `uri`, of any size; raises NotFoundError."""
+
+    def below(self, folder: str) -> Iterator[FoundObject]:
+        """All objects whose name begins with `folder/`, in no order, half-written ones too."""
+
+    def remove(self, uri: str) -> None:
+        """Remove an object; one that is gone already is no error."""
+
+    def address(self, uri: str) -> str:
+        """Where DuckDB reads it: a path, or `s3://bucket/key`."""
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def parts_of(uri: str) -> tuple[str, ...]:
+    """The parts of a name; raises ValueError for one that leads out of its place."""
+    parts = PurePosixPath(uri).parts
+    plain = uri and not uri.startswith("/") and "\\" not in uri and "\0" not in uri
+    if not plain or ".." in parts:
+        raise ValueError(f"key: must be a path below the store, but got {uri!r}")
+    return parts
 
 
-def write_durably(target: Path, data: bytes) -> None:
-    """Write beside, flush, rename: after a crash `target` holds all of `data`, or what it held."""
-    part = part_of(target)
-    try:
-        with part.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        put_in_place(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+def gone(uri: str) -> NotFoundError:
+    """The error for an object that is not there."""
+    return NotFoundError(f"{uri}: no such object; restore it from a backup")
 
 
-def part_of(target: Path) -> Path:
-    """A fresh name beside `target`, which no reader takes for a finished file."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
-
-
-def put_in_place(part: Path, target: Path) -> None:
-    """Rename a finished, flushed file and flush the folder that names it."""
-    part.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def checked(uri: str, data: bytes, sha256: str) -> bytes:
+    """`data` as it is; raises ChecksumMismatchError unless it is what was stored."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ChecksumMismatchError(
+            f"{uri}: its SHA-256 is {found}, expected {sha256}; restore it from a backup"
+        )
+    return data

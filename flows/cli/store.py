@@ -105,7 +105,7 @@ def collect(
     if not min_age_h >= 0:
         raise UsageError(f"--min-age-h: must be at least 0 hours, but got {min_age_h:g}")
     opened = workspace.open_workspace()
-    found = gc.collect(opened.lake, opened.objects, min_age_s=min_age_h * 3600, delete=delete)
+    found = gc.collect(opened.lake, min_age_s=min_age_h * 3600, delete=delete)
     rows: list[dict[str, Any]] = [{"file": item.uri, "bytes": item.bytes} for item in found]
     if as_json:
         print_json({"deleted": delete, "files": rows})

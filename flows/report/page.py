@@ -16,7 +16,7 @@ from flows.report.lineage import family_tree
 from flows.report.pictures import ACTION_COLOURS, STAGE_COLOURS
 from flows.report.reading import Reading, Store
 from flows.report.reasons import parted
-from storage.objects import write_durably
+from storage.durable import write_durably
 
 
 @dataclass(frozen=True)

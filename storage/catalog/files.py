@@ -1,13 +1,8 @@
 """Which files of the store something names, and which nothing does."""
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
 from storage.catalog.connection import DATA_FOLDER
 from storage.catalog.lake import Lake
-from storage.objects import FolderObjects
+from storage.objects import FoundObject
 
 FOLDERS = (DATA_FOLDER, "models", "embeddings")
 
@@ -30,40 +25,22 @@ UNION ALL SELECT candidate_uri FROM shards WHERE candidate_uri IS NOT NULL
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Orphan:
-    """A file that nothing names; `uri` is relative to the store's root."""
-
-    uri: str
-    bytes: int
-    age_s: float
-
-
-def lake_files(lake: Lake) -> set[Path]:
-    """Every Parquet file that any snapshot needs."""
-    data = lake.root / DATA_FOLDER
+def lake_files(lake: Lake) -> set[str]:
+    """Every Parquet file that any snapshot needs, by uri; one outside the store by its path."""
+    here = lake.objects.address(DATA_FOLDER).removesuffix(DATA_FOLDER)
     return {
-        data / row["folder"] / row["path"] if row["path_is_relative"] else Path(row["path"])
+        f"{DATA_FOLDER}/{row['folder']}{row['path']}"
+        if row["path_is_relative"]
+        else row["path"].removeprefix(here)
         for row in lake.rows(_LAKE_FILES.format(meta="__ducklake_metadata_lake"))
     }
 
 
-def orphans(lake: Lake, objects: FolderObjects) -> list[Orphan]:
-    """Every file in the store's folders that no snapshot and no row names, by uri.
+def orphans(lake: Lake) -> list[FoundObject]:
+    """Every object of the store that no snapshot and no row names, by uri.
 
-    Look under the commit lock: a file may be named by the next commit.
+    Look under the lake's lock: an object may be named by the next commit.
     """
-    named = {path.resolve() for path in lake_files(lake)}
-    named |= {objects.path(row["uri"]).resolve() for row in lake.rows(_OBJECTS)}
-    return sorted(_others(lake.root, named), key=lambda orphan: orphan.uri)
-
-
-def _others(root: Path, named: set[Path]) -> Iterator[Orphan]:
-    now = time.time()
-    for path in (path for folder in FOLDERS for path in (root / folder).rglob("*")):
-        if path.is_symlink() or path.resolve() in named or not path.is_file():
-            continue
-        stat = path.stat()
-        yield Orphan(
-            uri=path.relative_to(root).as_posix(), bytes=stat.st_size, age_s=now - stat.st_mtime
-        )
+    named = lake_files(lake) | {row["uri"] for row in lake.rows(_OBJECTS)}
+    found = (each for folder in FOLDERS for each in lake.objects.below(folder))
+    return sorted((each for each in found if each.uri not in named), key=lambda each: each.uri)

@@ -13,12 +13,11 @@ from typing import Any, Protocol
 
 import duckdb
 
-from storage.catalog.commit_lock import commit_lock
+from storage.catalog.connection import DATA_FOLDER
 from storage.catalog.files import lake_files, orphans
 from storage.catalog.fsck_queries import RULES, Rule
 from storage.catalog.lake import Lake
 from storage.errors import StorageError
-from storage.objects import FolderObjects, file_sha256
 
 ORPHANS_MAY_BE_S = 3 * 24 * 3600.0
 _BATCH = 5_000
@@ -63,7 +62,6 @@ class Breach:
 @dataclass(frozen=True)
 class _Subject:
     lake: Lake
-    objects: FolderObjects
     current: tuple[str, int] | None
     submissions: Iterable[Submitted]
     inspect: Inspector
@@ -71,7 +69,6 @@ class _Subject:
 
 def check(
     lake: Lake,
-    objects: FolderObjects,
     *,
     current: tuple[str, int] | None,
     submissions: Iterable[Submitted],
@@ -82,7 +79,7 @@ def check(
     `current` is what the pointer says serves, with its generation, and `submissions` are all that
     the review queue has accepted. A rule that cannot be asked because a file is gone is a breach.
     """
-    subject = _Subject(lake, objects, current, submissions, inspect)
+    subject = _Subject(lake, current, submissions, inspect)
     breaches: list[Breach] = []
     for rule in _RULES:
         try:
@@ -93,10 +90,9 @@ def check(
 
 
 def _lake_files(subject: _Subject) -> Iterator[Breach]:
-    for path in sorted(lake_files(subject.lake)):
-        if not path.is_file():
-            where = path.relative_to(subject.lake.root) if path.is_absolute() else path
-            yield Breach("I7", f"file {where}", "a snapshot needs it and it is gone")
+    there = {each.uri for each in subject.lake.objects.below(DATA_FOLDER)}
+    for uri in sorted(lake_files(subject.lake) - there):
+        yield Breach("I7", f"file {uri}", "a snapshot needs it and it is gone")
 
 
 def _shard_files(subject: _Subject) -> Iterator[Breach]:
@@ -131,12 +127,13 @@ def _weights(subject: _Subject) -> Iterator[Breach]:
 def _file_problem(
     subject: _Subject, uri: str, sha256: str | None, num_bytes: int | None
 ) -> str | None:
-    path = subject.objects.path(uri)
-    if not path.is_file():
+    objects = subject.lake.objects
+    found = objects.find(uri)
+    if found is None:
         return f"{uri} is gone"
-    if num_bytes is not None and path.stat().st_size != num_bytes:
-        return f"{uri} has {path.stat().st_size} bytes, not {num_bytes}"
-    if sha256 is not None and file_sha256(path) != sha256:
+    if num_bytes is not None and found.bytes != num_bytes:
+        return f"{uri} has {found.bytes} bytes, not {num_bytes}"
+    if sha256 is not None and objects.sha256(uri) != sha256:
         return f"{uri} is not the file that was stored: its SHA-256 differs"
     return None
 
@@ -203,8 +200,8 @@ def _mask_problem(row: dict[str, Any], inspect: Inspector) -> str | None:
 
 
 def _orphans(subject: _Subject) -> Iterator[Breach]:
-    with commit_lock(subject.lake.root):
-        found = orphans(subject.lake, subject.objects)
+    with subject.lake.lock():
+        found = orphans(subject.lake)
     oldest = max((orphan.age_s for orphan in found), default=0.0)
     if oldest > ORPHANS_MAY_BE_S:
         message = f"{len(found)} files that nothing names, the oldest {oldest / 86400:.0f} days old"

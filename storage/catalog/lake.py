@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -22,6 +22,8 @@ from duckdb import DuckDBPyConnection
 from storage.catalog import connection, schema
 from storage.catalog.commit_lock import commit_lock
 from storage.errors import NotFoundError, TransientStorageError
+from storage.folder_objects import FolderObjects
+from storage.objects import Objects
 from storage.rows import Row, SchemaVersionRow, utcnow
 
 T = TypeVar("T")
@@ -66,7 +68,7 @@ class Lake:
     def create(cls, root: Path) -> Self:
         """The store at `root`, made if there is none, whatever an interrupted try has left."""
         lake = cls(root)
-        with commit_lock(root):
+        with lake.lock():
             connection.initialise(root)
             if lake._version() is None:
                 lake._retrying(lambda: lake._transact(_create_tables, "new store", "maskloop"))
@@ -87,6 +89,15 @@ class Lake:
         if stored < schema.SCHEMA_VERSION:
             lake._upgrade()
         return lake
+
+    @property
+    def objects(self) -> Objects:
+        """The files of this store, with those of the lake below `lake/`."""
+        return FolderObjects(self.root)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """The lock that every commit holds: under it nothing changes what snapshots name."""
+        return commit_lock(self.root)
 
     def close(self) -> None:
         """Let go of the catalog; the next call connects again."""
@@ -122,7 +133,7 @@ class Lake:
         `body` may run several times, each time on an untouched store: it must not change anything
         outside the transaction. Raises TransientStorageError after ATTEMPTS failures.
         """
-        with commit_lock(self.root):
+        with self.lock():
             return self._retrying(lambda: self._transact(body, message, author))
 
     def _transact(self, body: Callable[[Transaction], T], message: str, author: str) -> T:

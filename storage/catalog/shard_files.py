@@ -1,19 +1,17 @@
 """The Parquet files of a shard: written under a name never used twice, read back whole."""
 
-import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.catalog.connection import DATA_FOLDER
 from storage.catalog.schema import arrow_schema, arrow_table
-from storage.errors import ChecksumMismatchError
+from storage.errors import ChecksumMismatchError, NotFoundError
 from storage.failpoints import failpoint
-from storage.objects import file_sha256, part_of, put_in_place
+from storage.objects import Objects
 from storage.rows import CandidateRow, ImageSetRow, MaskRow, Row
 
 
@@ -49,13 +47,13 @@ class ShardReceipt:
 
 
 def write_shard_files(
-    root: Path,
+    objects: Objects,
     shard_key: str,
     masks: Sequence[MaskRow],
     sets: Sequence[ImageSetRow],
     candidates: Sequence[CandidateRow] = (),
 ) -> ShardReceipt:
-    """Write a shard's masks and sets below the store at `root`, and say where they lie.
+    """Write a shard's masks and sets among the `objects` of a store, and say where they lie.
 
     Without `candidates` there is no file of them. Raises ValueError for rows of another shard: they
     could never be taken back.
@@ -69,38 +67,30 @@ def write_shard_files(
     receipt = ShardReceipt(
         shard_key=shard_key,
         attempt=attempt,
-        masks=_write(root, MaskRow, masks, name),
-        sets=_write(root, ImageSetRow, sets, name),
-        candidates=_write(root, CandidateRow, candidates, name) if candidates else None,
+        masks=_write(objects, MaskRow, masks, name),
+        sets=_write(objects, ImageSetRow, sets, name),
+        candidates=_write(objects, CandidateRow, candidates, name) if candidates else None,
     )
     failpoint("shard.after_write")
     return receipt
 
 
-def _write(root: Path, kind: type[Row], rows: Sequence[Row], name: str) -> ShardFile:
+def _write(objects: Objects, kind: type[Row], rows: Sequence[Row], name: str) -> ShardFile:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(arrow_table(kind, rows), buffer, write_page_checksum=True)
     # In the table's own folder: DuckLake then keeps the path relative to it.
-    uri = f"{DATA_FOLDER}/main/{kind.table}/{name}"
-    target = root / uri
-    part = part_of(target)
-    with part.open("wb") as stream:
-        pq.write_table(arrow_table(kind, rows), stream, write_page_checksum=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-    stored = ShardFile(
-        uri=uri, sha256=file_sha256(part), bytes=part.stat().st_size, num_rows=len(rows)
-    )
-    put_in_place(part, target)
-    return stored
+    stored = objects.put(f"{DATA_FOLDER}/main/{kind.table}/{name}", buffer.getvalue().to_pybytes())
+    return ShardFile(uri=stored.uri, sha256=stored.sha256, bytes=stored.bytes, num_rows=len(rows))
 
 
-def verify(root: Path, receipt: ShardReceipt) -> None:
+def verify(objects: Objects, receipt: ShardReceipt) -> None:
     """Read everything back; raises ChecksumMismatchError unless it is what the worker wrote.
 
     A file with a good footer and a broken body would be accepted by DuckLake, and then every scan
     of the table would fail.
     """
-    masks = _verified(root, receipt, receipt.masks, MaskRow)
-    sets = _verified(root, receipt, receipt.sets, ImageSetRow)
+    masks = _verified(objects, receipt, receipt.masks, MaskRow)
+    sets = _verified(objects, receipt, receipt.sets, ImageSetRow)
     counted: dict[str, int] = dict.fromkeys(sets.column("image_id").to_pylist(), 0)
     if len(counted) != sets.num_rows:
         raise _mismatch(receipt, receipt.sets, "names an image twice")
@@ -111,17 +101,20 @@ def verify(root: Path, receipt: ShardReceipt) -> None:
     if list(counted.values()) != sets.column("num_masks").to_pylist():
         raise _mismatch(receipt, receipt.sets, "counts other masks than there are")
     if receipt.candidates is not None:
-        _verified(root, receipt, receipt.candidates, CandidateRow)
+        _verified(objects, receipt, receipt.candidates, CandidateRow)
 
 
-def _verified(root: Path, receipt: ShardReceipt, file: ShardFile, kind: type[Row]) -> pa.Table:
-    path = root / file.uri
-    if not path.is_file():
-        raise _mismatch(receipt, file, "is gone")
-    if path.stat().st_size != file.bytes or file_sha256(path) != file.sha256:
-        raise _mismatch(receipt, file, "is not the file that was written")
+def _verified(
+    objects: Objects, receipt: ShardReceipt, file: ShardFile, kind: type[Row]
+) -> pa.Table:
     try:
-        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        data = objects.get(file.uri, sha256=file.sha256)
+    except NotFoundError as error:
+        raise _mismatch(receipt, file, "is gone") from error
+    except ChecksumMismatchError as error:
+        raise _mismatch(receipt, file, "is not the file that was written") from error
+    try:
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise _mismatch(receipt, file, f"cannot be read: {error}") from error
     if table.num_rows != file.num_rows or not table.schema.equals(arrow_schema(kind)):

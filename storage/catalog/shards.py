@@ -6,12 +6,12 @@ before anyone works on it; the transaction that adds its files also turns the ro
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from storage.catalog.lake import Lake, Transaction
 from storage.catalog.shard_files import ShardFile, ShardReceipt, verify, write_shard_files
 from storage.errors import ChecksumMismatchError
 from storage.failpoints import failpoint
+from storage.objects import Objects
 from storage.rows import CandidateRow, ImageSetRow, MaskRow, Row, ShardRow, utcnow
 
 __all__ = [
@@ -82,7 +82,7 @@ def commit_shards(
     `extra_rows` gives the rows that belong to a receipt, with its masks already in sight. Raises
     ChecksumMismatchError for a damaged file, after all others have been committed.
     """
-    sound, damage = _sound(lake.root, receipts)
+    sound, damage = _sound(lake.objects, receipts)
     taken: list[ShardReceipt] = []
     if sound:
         taken = lake.commit(
@@ -96,12 +96,12 @@ def commit_shards(
 
 
 def _sound(
-    root: Path, receipts: Sequence[ShardReceipt]
+    objects: Objects, receipts: Sequence[ShardReceipt]
 ) -> tuple[list[ShardReceipt], list[ChecksumMismatchError]]:
     sound, damage = [], []
     for receipt in receipts:
         try:
-            verify(root, receipt)
+            verify(objects, receipt)
         except ChecksumMismatchError as error:
             damage.append(error)
         else:
@@ -119,7 +119,7 @@ def _take(tx: Transaction, lake: Lake, receipt: ShardReceipt, extra_rows: ExtraR
         (CandidateRow, receipt.candidates),
     ):
         if file is not None:
-            _add(tx, lake.root, kind.table, file)
+            _add(tx, lake.objects, kind.table, file)
     failpoint("commit.after_add")
     if extra_rows is not None:
         tx.insert(extra_rows(tx, receipt))
@@ -155,10 +155,10 @@ def _named(file: ShardFile | None) -> tuple[str | None, str | None, int | None]:
     return (None, None, None) if file is None else (file.uri, file.sha256, file.bytes)
 
 
-def _add(tx: Transaction, root: Path, table: str, file: ShardFile) -> None:
+def _add(tx: Transaction, objects: Objects, table: str, file: ShardFile) -> None:
     # The sweep takes only old files, but it may have run since this one was verified.
-    path = root / file.uri
-    if not path.is_file() or path.stat().st_size != file.bytes:
+    found = objects.find(file.uri)
+    if found is None or found.bytes != file.bytes:
         raise ChecksumMismatchError(f"{file.uri}: gone or changed; run the same command again")
     if file.num_rows:
-        tx.execute("CALL ducklake_add_data_files('lake', ?, ?)", (table, str(path)))
+        tx.execute("CALL ducklake_add_data_files('lake', ?, ?)", (table, objects.address(file.uri)))

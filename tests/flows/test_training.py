@@ -26,7 +26,7 @@ from flows.settings import ModelSettings
 from flows.start_weights import start_weights
 from flows.training import TrainRequest, train_stage
 from flows.workspace import Workspace
-from storage.objects import file_sha256
+from storage.durable import file_sha256
 
 # The tiny recipe learns nothing: here the gate lets everything pass that is not broken.
 LENIENT = GateConfig(margin=0.99)

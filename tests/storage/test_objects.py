@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage.errors import ChecksumMismatchError, NotFoundError, TerminalStorageError
-from storage.objects import FolderObjects
+from storage.folder_objects import FolderObjects
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ class Make:
         return replace(row, **changes)
 
     @staticmethod
-    def work(root: Path, row: ShardRow, masks_per_image: int = 2) -> ShardReceipt:
+    def work(lake: Lake, row: ShardRow, masks_per_image: int = 2) -> ShardReceipt:
         """Do a shard's work as a worker would."""
         masks = [
             Make.auto_mask(row.shard_key, image_id, number)
@@ -173,7 +173,7 @@ class Make:
         sets = [
             Make.image_set(row.shard_key, image_id, masks_per_image) for image_id in row.image_ids
         ]
-        return write_shard_files(root, row.shard_key, masks, sets)
+        return write_shard_files(lake.objects, row.shard_key, masks, sets)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from storage.rows import ImageSetRow, MaskRow, RunRow, ShardRow, mask_id, utcnow
 MASKS_PER_IMAGE = 3
 
 
-def work(root: Path, row: ShardRow) -> shards.ShardReceipt:
+def work(lake: Lake, row: ShardRow) -> shards.ShardReceipt:
     masks = [mask(row, image_id, n) for image_id in row.image_ids for n in range(MASKS_PER_IMAGE)]
     sets = [
         ImageSetRow(
@@ -31,7 +31,7 @@ def work(root: Path, row: ShardRow) -> shards.ShardReceipt:
         )
         for image_id in row.image_ids
     ]
-    return shards.write_shard_files(root, row.shard_key, masks, sets)
+    return shards.write_shard_files(lake.objects, row.shard_key, masks, sets)
 
 
 def mask(row: ShardRow, image_id: str, number: int) -> MaskRow:
@@ -55,7 +55,7 @@ def label_shards(root: Path) -> None:
     while waiting := shards.pending(lake, "v1", "config"):
         # In any order, so that drivers meet over the same shards now and then.
         row = random.choice(waiting)
-        shards.commit_shards(lake, [work(root, row)])
+        shards.commit_shards(lake, [work(lake, row)])
 
 
 def commit_runs(root: Path, name: str, number: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from storage.catalog import fsck, shards
 from storage.catalog.fsck import Breach
 from storage.catalog.lake import Lake
-from storage.objects import FolderObjects
+from storage.folder_objects import FolderObjects
 from storage.rows import (
     AgreementRow,
     DecisionRow,
@@ -63,7 +63,6 @@ class Case:
     def check(self) -> list[Breach]:
         return fsck.check(
             self.lake,
-            self.objects,
             current=self.current,
             submissions=self.submissions,
             inspect=Inspector(),
@@ -163,7 +162,7 @@ def case(lake: Lake, make: Any) -> Case:
         row,
         make.shard("waits", ["c"]),
     )
-    shards.commit_shards(lake, [make.work(lake.root, row)])
+    shards.commit_shards(lake, [make.work(lake, row)])
     return case
 
 

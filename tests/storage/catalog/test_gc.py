@@ -10,15 +10,9 @@ import pytest
 from storage.catalog import gc, shards
 from storage.catalog.lake import Lake
 from storage.errors import ChecksumMismatchError
-from storage.objects import FolderObjects
 from storage.rows import EmbeddingRow
 
 HOUR = 3600.0
-
-
-@pytest.fixture
-def objects(lake: Lake) -> FolderObjects:
-    return FolderObjects(lake.root)
 
 
 def age(path: Path, seconds: float) -> None:
@@ -30,12 +24,10 @@ def uris(found: list[Any]) -> list[str]:
     return [orphan.uri for orphan in found]
 
 
-def test_what_snapshots_and_rows_name_stays(
-    lake: Lake, objects: FolderObjects, put: Any, make: Any
-) -> None:
+def test_what_snapshots_and_rows_name_stays(lake: Lake, put: Any, make: Any) -> None:
     row = make.shard("k", ["a"])
-    weights = objects.put("models/w.safetensors", b"weights")
-    embedding = objects.put("embeddings/e/a.safetensors", b"embedding")
+    weights = lake.objects.put("models/w.safetensors", b"weights")
+    embedding = lake.objects.put("embeddings/e/a.safetensors", b"embedding")
     put(
         row,
         make.model("v1", weights_uri=weights.uri, weights_sha256=weights.sha256),
@@ -49,23 +41,21 @@ def test_what_snapshots_and_rows_name_stays(
             created_at=make.now,
         ),
     )
-    shards.commit_shards(lake, [make.work(lake.root, row)])
+    shards.commit_shards(lake, [make.work(lake, row)])
     before = lake.snapshot()
     # Both an old file and the list of its deleted rows are still needed to read `before`.
     lake.commit(lambda tx: tx.execute("DELETE FROM masks WHERE stage = 'label'"), message="test")
-    assert gc.collect(lake, objects, min_age_s=0, delete=True) == []
+    assert gc.collect(lake, min_age_s=0, delete=True) == []
     assert lake.rows("SELECT count(*) AS n FROM masks") == [{"n": 2}]
     assert lake.rows("SELECT count(*) AS n FROM masks", snapshot=before) == [{"n": 52}]
 
 
-def test_what_nothing_names_goes_once_it_is_old(
-    lake: Lake, objects: FolderObjects, make: Any
-) -> None:
+def test_what_nothing_names_goes_once_it_is_old(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
-    dropped, taken = make.work(lake.root, row), make.work(lake.root, row)
+    dropped, taken = make.work(lake, row), make.work(lake, row)
     shards.commit_shards(lake, [taken])
-    objects.put("models/x.safetensors", b"12345")
+    lake.objects.put("models/x.safetensors", b"12345")
     half = lake.root / "lake" / "main" / "masks" / "k.parquet.abc.tmp"
     half.write_bytes(b"half")
     expected = sorted(
@@ -76,51 +66,49 @@ def test_what_nothing_names_goes_once_it_is_old(
             f"{half.relative_to(lake.root)}",
         ]
     )
-    assert gc.collect(lake, objects, min_age_s=HOUR, delete=True) == []
+    assert gc.collect(lake, min_age_s=HOUR, delete=True) == []
     for uri in expected:
         age(lake.root / uri, 2 * HOUR)
-    found = gc.collect(lake, objects, min_age_s=HOUR)
+    found = gc.collect(lake, min_age_s=HOUR)
     assert uris(found) == expected
     assert {item.uri: item.bytes for item in found}["models/x.safetensors"] == 5
     assert all((lake.root / uri).exists() for uri in expected), "a dry run deletes nothing"
-    assert uris(gc.collect(lake, objects, min_age_s=HOUR, delete=True)) == expected
+    assert uris(gc.collect(lake, min_age_s=HOUR, delete=True)) == expected
     assert not any((lake.root / uri).exists() for uri in expected)
-    assert gc.collect(lake, objects, min_age_s=0) == []
+    assert gc.collect(lake, min_age_s=0) == []
     assert lake.rows("SELECT count(*) AS n FROM masks") == [{"n": 2}]
 
 
-def test_a_shard_whose_files_were_swept_is_not_committed(
-    lake: Lake, objects: FolderObjects, make: Any
-) -> None:
+def test_a_shard_whose_files_were_swept_is_not_committed(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
-    receipt = make.work(lake.root, row)
-    gc.collect(lake, objects, min_age_s=0, delete=True)
+    receipt = make.work(lake, row)
+    gc.collect(lake, min_age_s=0, delete=True)
     with pytest.raises(ChecksumMismatchError, match="is gone"):
         shards.commit_shards(lake, [receipt])
     assert lake.rows("SELECT state FROM shards") == [{"state": "pending"}]
-    assert len(shards.commit_shards(lake, [make.work(lake.root, row)])) == 1
+    assert len(shards.commit_shards(lake, [make.work(lake, row)])) == 1
 
 
-def test_files_outside_its_folders_are_not_its_business(lake: Lake, objects: FolderObjects) -> None:
+def test_files_outside_its_folders_are_not_its_business(lake: Lake) -> None:
     (lake.root / "queue.sqlite").write_bytes(b"queue")
     (lake.root / "checkpoints").mkdir()
     (lake.root / "checkpoints" / "c.safetensors").write_bytes(b"checkpoint")
-    assert gc.collect(lake, objects, min_age_s=0, delete=True) == []
+    assert gc.collect(lake, min_age_s=0, delete=True) == []
     assert (lake.root / "checkpoints" / "c.safetensors").exists()
 
 
 def test_a_link_is_neither_followed_nor_taken(
-    lake: Lake, objects: FolderObjects, tmp_path_factory: pytest.TempPathFactory
+    lake: Lake, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "precious"
     elsewhere.write_bytes(b"mine")
     (lake.root / "models").mkdir()
     (lake.root / "models" / "link").symlink_to(elsewhere)
-    assert gc.collect(lake, objects, min_age_s=0, delete=True) == []
+    assert gc.collect(lake, min_age_s=0, delete=True) == []
     assert elsewhere.exists()
 
 
-def test_a_negative_age_is_refused(lake: Lake, objects: FolderObjects) -> None:
+def test_a_negative_age_is_refused(lake: Lake) -> None:
     with pytest.raises(ValueError, match="min_age_s: must not be negative, but got -1"):
-        gc.collect(lake, objects, min_age_s=-1)
+        gc.collect(lake, min_age_s=-1)

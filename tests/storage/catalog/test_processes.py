@@ -13,7 +13,6 @@ import pytest
 from storage.catalog import gc, shards
 from storage.catalog.lake import Lake
 from storage.failpoints import EXIT_CODE, VARIABLE
-from storage.objects import FolderObjects
 
 DRIVER = Path(__file__).with_name("driver.py")
 MASKS_PER_IMAGE = 3
@@ -75,11 +74,11 @@ def test_a_driver_killed_at_a_failpoint(
     assert finish(start("shards", lake.root)) == 0
     assert num_committed(lake) == 2
     assert breaches(lake) == []
-    orphans = gc.collect(lake, FolderObjects(lake.root), min_age_s=0, delete=True)
+    orphans = gc.collect(lake, min_age_s=0, delete=True)
     # DuckLake's own files of the lost transaction may be among them.
     attempts = [item for item in orphans if "ducklake-" not in item.uri]
     assert len(attempts) == (0 if committed else 2)
-    assert gc.collect(lake, FolderObjects(lake.root), min_age_s=0, delete=False) == []
+    assert gc.collect(lake, min_age_s=0, delete=False) == []
     assert breaches(lake) == []
 
 
@@ -121,7 +120,7 @@ def test_chaos_of_three_drivers_without_a_lease(lake: Lake, make: Any) -> None:
         kills += finish(victim) == -9
         running.remove(victim)
         assert breaches(lake) == []
-        gc.collect(lake, FolderObjects(lake.root), min_age_s=30, delete=True)
+        gc.collect(lake, min_age_s=30, delete=True)
     for process in running:
         finish(process)
     assert finish(start("shards", lake.root)) == 0

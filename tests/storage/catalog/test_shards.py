@@ -12,8 +12,8 @@ import pytest
 from storage.catalog import shards
 from storage.catalog.lake import Lake, Transaction
 from storage.catalog.shard_files import ShardReceipt
+from storage.durable import file_sha256
 from storage.errors import ChecksumMismatchError
-from storage.objects import file_sha256
 from storage.rows import SuppressionRow
 
 
@@ -32,7 +32,7 @@ def test_a_shard_is_planned_worked_and_committed(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a", "b"])
     shards.plan(lake, [row])
     assert shards.pending(lake, "v1", "config") == [row]
-    receipt = pickle.loads(pickle.dumps(make.work(lake.root, row)))
+    receipt = pickle.loads(pickle.dumps(make.work(lake, row)))
     assert (receipt.shard_key, receipt.num_images, receipt.num_masks) == ("k", 2, 4)
     assert counts(lake) == (0, 0)
     assert shards.commit_shards(lake, [receipt]) == [receipt]
@@ -60,14 +60,14 @@ def test_only_pending_shards_of_that_model_and_config_are_pending(lake: Lake, ma
 def test_a_shard_without_a_mask_still_has_its_sets(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
-    assert len(shards.commit_shards(lake, [make.work(lake.root, row, 0)])) == 1
+    assert len(shards.commit_shards(lake, [make.work(lake, row, 0)])) == 1
     assert counts(lake) == (0, 1)
 
 
 def test_a_second_attempt_of_a_shard_is_dropped(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
-    first, second = make.work(lake.root, row), make.work(lake.root, row)
+    first, second = make.work(lake, row), make.work(lake, row)
     assert first.masks.uri != second.masks.uri
     assert shards.commit_shards(lake, [first]) == [first]
     assert shards.commit_shards(lake, [second]) == []
@@ -78,20 +78,20 @@ def test_a_second_attempt_of_a_shard_is_dropped(lake: Lake, make: Any) -> None:
 def test_two_attempts_in_one_batch_are_one(lake: Lake, make: Any) -> None:
     row, other = make.shard("k", ["a"]), make.shard("l", ["b"])
     shards.plan(lake, [row, other])
-    receipts = [make.work(lake.root, item) for item in (row, row, other)]
+    receipts = [make.work(lake, item) for item in (row, row, other)]
     assert shards.commit_shards(lake, receipts) == [receipts[0], receipts[2]]
     assert counts(lake) == (4, 2)
 
 
 def test_a_shard_that_nobody_planned_is_dropped(lake: Lake, make: Any) -> None:
-    assert shards.commit_shards(lake, [make.work(lake.root, make.shard("k", ["a"]))]) == []
+    assert shards.commit_shards(lake, [make.work(lake, make.shard("k", ["a"]))]) == []
     assert counts(lake) == (0, 0)
 
 
 def test_planning_again_leaves_what_is_there(lake: Lake, make: Any) -> None:
     done, waits, dead = (make.shard(key, [key]) for key in ("done", "waits", "dead"))
     shards.plan(lake, [done, waits, dead])
-    shards.commit_shards(lake, [make.work(lake.root, done)])
+    shards.commit_shards(lake, [make.work(lake, done)])
     shards.mark_dead(lake, "dead", "it crashes")
     assert states(lake) == {"done": "committed", "waits": "pending", "dead": "dead"}
     shards.plan(lake, [done, waits])
@@ -112,7 +112,7 @@ def test_a_dead_shard_keeps_its_reason_and_a_committed_one_cannot_die(
     shards.plan(lake, [row, other])
     shards.mark_dead(lake, "k", "it crashes")
     assert lake.rows("SELECT reason FROM shards WHERE state = 'dead'") == [{"reason": "it crashes"}]
-    shards.commit_shards(lake, [make.work(lake.root, other)])
+    shards.commit_shards(lake, [make.work(lake, other)])
     shards.mark_dead(lake, "l", "too late")
     assert states(lake) == {"k": "dead", "l": "committed"}
 
@@ -128,7 +128,7 @@ def test_rows_that_belong_to_a_shard_land_with_it(lake: Lake, make: Any) -> None
             for mask in found
         ]
 
-    receipt = make.work(lake.root, row)
+    receipt = make.work(lake, row)
     shards.commit_shards(lake, [receipt], extra_rows=extra)
     assert lake.rows("SELECT count(*) AS n FROM suppressions") == [{"n": 2}]
     shards.commit_shards(lake, [receipt], extra_rows=extra)
@@ -159,19 +159,19 @@ def test_a_damaged_file_is_not_committed_and_the_others_are(
 ) -> None:
     row, other = make.shard("k", ["a"]), make.shard("l", ["b"])
     shards.plan(lake, [row, other])
-    receipts = [make.work(lake.root, item) for item in (row, other)]
+    receipts = [make.work(lake, item) for item in (row, other)]
     damage(lake.root / getattr(receipts[0], which).uri)
     with pytest.raises(ChecksumMismatchError, match=r"shard k: .* run the same command again"):
         shards.commit_shards(lake, receipts)
     assert states(lake) == {"k": "pending", "l": "committed"}
     assert counts(lake) == (2, 1)
-    assert len(shards.commit_shards(lake, [make.work(lake.root, row)])) == 1
+    assert len(shards.commit_shards(lake, [make.work(lake, row)])) == 1
 
 
 def test_every_bit_flip_is_seen(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
-    receipt = make.work(lake.root, row)
+    receipt = make.work(lake, row)
     path = lake.root / receipt.masks.uri
     data = path.read_bytes()
     for place in range(0, len(data), max(1, len(data) // 200)):
@@ -196,7 +196,7 @@ def test_a_worker_that_miscounts_is_refused(
 ) -> None:
     shards.plan(lake, [make.shard("k", ["a"])])
     receipt = shards.write_shard_files(
-        lake.root,
+        lake.objects,
         "k",
         [make.auto_mask("k", image_id, n) for n, image_id in enumerate(masks)],
         [make.image_set("k", image_id, n) for image_id, n in sets],
@@ -209,7 +209,7 @@ def test_a_worker_that_miscounts_is_refused(
 def test_other_columns_are_refused(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
-    receipt = make.work(lake.root, row)
+    receipt = make.work(lake, row)
     path = lake.root / receipt.masks.uri
     pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["annotator"]), path)
     honest = replace(receipt.masks, sha256=file_sha256(path), bytes=path.stat().st_size)
@@ -219,11 +219,11 @@ def test_other_columns_are_refused(lake: Lake, make: Any) -> None:
 
 def test_rows_of_another_shard_are_the_workers_mistake(lake: Lake, make: Any) -> None:
     with pytest.raises(ValueError, match="shard_key: must be k, but a row has l"):
-        shards.write_shard_files(lake.root, "k", [make.auto_mask("l", "a", 1)], [])
+        shards.write_shard_files(lake.objects, "k", [make.auto_mask("l", "a", 1)], [])
 
 
 def test_no_half_written_file_stays(lake: Lake, make: Any) -> None:
-    make.work(lake.root, make.shard("k", ["a"]))
+    make.work(lake, make.shard("k", ["a"]))
     names = [path.name for path in (lake.root / "lake").rglob("*") if path.name.startswith("k.")]
     assert len(names) == 2
     assert all(name.endswith(".parquet") for name in names)
@@ -232,7 +232,7 @@ def test_no_half_written_file_stays(lake: Lake, make: Any) -> None:
 def test_the_files_of_a_shard_move_with_the_workspace(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
-    shards.commit_shards(lake, [make.work(lake.root, row)])
+    shards.commit_shards(lake, [make.work(lake, row)])
     lake.close()
     moved = lake.root.with_name(lake.root.name + "-moved")
     lake.root.rename(moved)
