@@ -49,7 +49,7 @@ class Proposal(_Stored):
         proposal_id: str,
         predicted_iou: float,
         stability_score: float,
-        points: Sequence[tuple[float, float]],
+        points: Sequence[tuple[float, float]] = (),
         source: str = "grid",
         detection_score: float | None = None,
         detector_version: str | None = None,

@@ -2,11 +2,13 @@
 
 `python benchmarks/annotation_efficiency.py [--json] [--quick] [--seeds N] [--parts actions promise
 choice]`. A simulated annotator works on nuclei that a model has not seen, with no budget, until
-each object has a mask. An action is a click, a decision on a proposal, or the key that accepts a
-new mask; a stroke of the brush, where clicks do not get to IoU 0.85, counts as eight.
+each object has a mask of a stated IoU. An action is a click, the rejection of a proposal, the key
+that accepts a mask which was clicked, or the one that accepts all proposals that are left; where
+five clicks do not get there, drawing with the brush counts as eight.
 
 actions: a model and a detector learn a tenth of the images; actions a mask (a) with clicks only,
-(b) with proposals of the grid, (c) with those of the detector, on the same other images.
+(b) with proposals of the grid, (c) with those of the detector, on the same other images, for each
+of `--ious`.
 promise: of the proposals over the thresholds for `--promise`, set on half of some other images, the
 share that is accepted on the other half, over ten ways to halve them.
 choice: gold AR against actions, from 20 images on, 20 more a turn, for each way to choose them.
@@ -17,13 +19,14 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import get_args
 
 import numpy as np
 import torch
 from finetune import Chosen, nuclei
 from real_data import require
-from simulated_work import ASSIST, SIMULATION, Effort, Proposer, annotate, learnt
+from simulated_work import ASSIST, Effort, Proposer, annotate, content_with, learnt
 
 from engine.asking import choice
 from engine.asking.choice import Choice, Signals
@@ -40,6 +43,9 @@ from flows.labels import TruthFile
 from flows.progress import Progress
 
 HALVES = 10
+IOUS = (0.75, 0.85)
+# Between turns of the part `choice`.
+WORK = content_with(0.75)
 CPU = torch.device("cpu")
 
 
@@ -52,9 +58,9 @@ class Size:
     judged: int = 80
     steps: int = 160
     batch: int = 20
-    turns: int = 4
-    pool: int = 120
-    gold: int = 40
+    turns: int = 3
+    pool: int = 60
+    gold: int = 24
     turn_steps: int = 80
     most_objects: int | None = None
 
@@ -96,68 +102,79 @@ def proposers(
 
 
 def actions(
-    ways: dict[str, Proposer], images: Chosen, progress: Progress
-) -> dict[str, dict[str, float]]:
-    """Actions a mask for each way, clicks only among them."""
-    efforts: dict[str, list[Effort]] = {"clicks": [], **{way: [] for way in ways}}
+    ways: dict[str, Proposer], images: Chosen, ious: Sequence[float], progress: Progress
+) -> dict[str, dict[str, dict[str, float]]]:
+    """For each IoU the actions a mask of each way, clicks only among them, and against those."""
+    efforts: dict[float, dict[str, list[Effort]]] = {
+        iou: {way: [] for way in ("clicks", *ways)} for iou in ious
+    }
     predictor = next(iter(ways.values())).predictor
     for index in range(len(images)):
         image = images.load(index)
-        efforts["clicks"].append(annotate(predictor, image, []))
-        for way, proposer in ways.items():
-            efforts[way].append(annotate(predictor, image, proposer.proposals(image)))
-        progress.step("images annotated three ways", index + 1, len(images))
+        offered = {way: proposer.proposals(image) for way, proposer in ways.items()}
+        for iou, (way, proposals) in product(ious, [("clicks", []), *offered.items()]):
+            efforts[iou][way].append(annotate(predictor, image, proposals, content_with(iou)))
+        progress.step("images annotated", index + 1, len(images))
     return {
-        way: {
-            "actions_per_mask": sum(e.actions for e in each) / sum(e.masks for e in each),
-            "masks": sum(e.masks for e in each),
-            "objects": sum(e.objects for e in each),
-            "mean_iou": statistics.mean(iou for e in each for iou in e.ious),
-        }
-        for way, each in efforts.items()
+        str(iou): {way: _summary(each, of_ways["clicks"]) for way, each in of_ways.items()}
+        for iou, of_ways in efforts.items()
     }
 
 
-def judged_by(proposer: Proposer, images: Chosen, progress: Progress) -> Judged:
-    """What the simulated annotator would accept of all proposals."""
-    scores, areas, accepted, of_image = [], [], [], []
+def _summary(efforts: Sequence[Effort], by_clicks: Sequence[Effort]) -> dict[str, float]:
+    return {
+        "actions_per_mask": _per_mask(efforts),
+        "ratio": _per_mask(efforts) / _per_mask(by_clicks),
+        "masks": sum(each.masks for each in efforts),
+        "objects": sum(each.objects for each in efforts),
+        "mean_iou": statistics.mean(iou for each in efforts for iou in each.ious),
+    }
+
+
+def _per_mask(efforts: Sequence[Effort]) -> float:
+    return sum(e.actions for e in efforts) / sum(e.masks for e in efforts)
+
+
+def judged_by(
+    proposer: Proposer, images: Chosen, ious: Sequence[float], progress: Progress
+) -> dict[float, Judged]:
+    """What an annotator content with each IoU would accept of all proposals."""
+    rows: list[tuple[float, int, float, int]] = []
     for index in range(len(images)):
         image = images.load(index)
         proposals = proposer.proposals(image)
-        pairs = match([each.segmentation for each in proposals], image.masks, SIMULATION.fix_iou)
-        for number, proposal in enumerate(proposals):
-            scores.append(proposal.score)
-            areas.append(proposal.area)
-            accepted.append(pairs.get(number, (0, 0.0))[1] >= SIMULATION.accept_iou)
-            of_image.append(index)
+        pairs = match([each.segmentation for each in proposals], image.masks, 0.5)
+        for number, each in enumerate(proposals):
+            rows.append((each.score, each.area, pairs.get(number, (0, 0.0))[1], index))
         progress.step("images judged", index + 1, len(images))
-    return Judged(
-        scores=np.array(scores, dtype=np.float64),
-        areas=np.array(areas, dtype=np.int64),
-        accepted=np.array(accepted, dtype=np.bool_),
-        images=np.array(of_image, dtype=np.int64),
-    )
+    scores, areas, reached, of_image = np.array(rows, dtype=np.float64).reshape(-1, 4).T
+    return {
+        iou: Judged(
+            scores=scores,
+            areas=areas.astype(np.int64),
+            accepted=reached >= iou,
+            images=of_image.astype(np.int64),
+        )
+        for iou in ious
+    }
 
 
 def promise(judged: Judged, share: float) -> dict[str, float]:
     """How often the promise is kept on the half that did not set the thresholds."""
-    kept, offered, total = 0, 0, 0
+    kept, offering, offered, total = 0, 0, 0, 0
     for seed in range(HALVES):
         order = np.random.default_rng(seed).permutation(int(judged.images.max(initial=0)) + 1)
         first = np.isin(judged.images, order[: len(order) // 2])
         found, rest = thresholds(judged.of(first), share), judged.of(~first)
-        shown = np.array(
-            [
-                found.offers(score, int(area))
-                for score, area in zip(rest.scores, rest.areas, strict=True)
-            ],
-            dtype=bool,
-        )
+        pairs = zip(rest.scores, rest.areas, strict=True)
+        shown = np.array([found.offers(score, int(area)) for score, area in pairs], dtype=bool)
         kept += not shown.any() or bool(rest.accepted[shown].mean() >= share)
+        offering += bool(shown.any())
         offered += int(shown.sum())
         total += len(rest)
     return {
         "kept_of_10": kept,
+        "offering_of_10": offering,
         "offered_share": offered / max(1, total),
         "accepted_without": float(judged.accepted.mean()) if len(judged) else 0.0,
     }
@@ -221,7 +238,8 @@ def course(
                 picked = choice.choose(how, found, size.batch, random=random)
             for number in picked:
                 image = pool[number]
-                spent += annotate(proposer.predictor, image, proposer.proposals(image)).actions
+                proposals = proposer.proposals(image)
+                spent += annotate(proposer.predictor, image, proposals, WORK).actions
             known += [free[number] for number in picked]
             free = [index for number, index in enumerate(free) if number not in set(picked)]
             before = proposer
@@ -233,22 +251,25 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--ious", type=float, nargs="*", default=IOUS)
+    parser.add_argument("--ways", nargs="*", choices=get_args(Choice), default=get_args(Choice))
     parser.add_argument("--promise", type=float, default=0.95)
     parser.add_argument("--parts", nargs="*", default=["actions", "promise", "choice"])
     options = parser.parse_args()
     require("nuclei", quick=options.quick)
-    size, seeds = (QUICK, 1) if options.quick else (Size(), options.seeds)
+    size, num_seeds = (QUICK, 1) if options.quick else (Size(), options.seeds)
+    seeds = range(options.first_seed, options.first_seed + num_seeds)
     start, _ = weights.load(weights.shipped())
     learn, _ = nuclei()
-    result: dict[str, object] = {"seeds": seeds}
+    result: dict[str, object] = {"seeds": list(seeds)}
     with terminal_progress() as progress:
         if {"actions", "promise"} & set(options.parts):
             result |= on_proposals(learn, start, size, seeds, options, progress)
         if "choice" in options.parts:
-            ways = get_args(Choice)[:2] if options.quick else get_args(Choice)
+            ways = options.ways[:2] if options.quick else options.ways
             result["choice"] = {
-                how: [course(how, seed, size, start, progress) for seed in range(seeds)]
-                for how in ways
+                how: [course(how, seed, size, start, progress) for seed in seeds] for how in ways
             }
     print(json.dumps(result) if options.json else json.dumps(result, indent=1))
 
@@ -257,29 +278,33 @@ def on_proposals(
     learn: TruthFile,
     start: PromptableSam,
     size: Size,
-    seeds: int,
+    seeds: range,
     options: argparse.Namespace,
     progress: Progress,
 ) -> dict[str, object]:
     """The parts that need a detector: it is trained once a seed."""
     found: dict[str, object] = {"actions": [], "promise": []}
-    for seed in range(seeds):
+    for seed in seeds:
         order = size.order(learn, seed)
         labelled = Chosen(learn, order[: size.labelled])
         model = learnt(labelled, size.steps, start, progress)
         ways = proposers(labelled, model, size, progress)
         rest = order[size.labelled :]
         if "actions" in options.parts:
-            done = actions(ways, Chosen(learn, rest[: size.asked]), progress)
+            asked = Chosen(learn, rest[: size.asked])
+            done = actions(ways, asked, options.ious, progress)
             progress.note(f"seed {seed}: {done}")
             found["actions"].append(done)
         if "promise" in options.parts:
-            judged = {
-                way: judged_by(each, Chosen(learn, rest[: size.judged]), progress)
-                for way, each in ways.items()
-            }
+            shown = Chosen(learn, rest[: size.judged])
             found["promise"].append(
-                {way: promise(each, options.promise) for way, each in judged.items()}
+                {
+                    way: {
+                        str(iou): promise(judged, options.promise)
+                        for iou, judged in judged_by(each, shown, options.ious, progress).items()
+                    }
+                    for way, each in ways.items()
+                }
             )
             progress.note(f"seed {seed}: {found['promise'][-1]}")
     return found

@@ -1,7 +1,8 @@
 """A simulated annotator at work on images in memory, with a model and its proposals, no server.
 
-What `annotation_efficiency.py` counts: an action is a click, a decision on a proposal, or the key
-that accepts a new mask; a stroke of the brush counts as several.
+What `annotation_efficiency.py` counts: an action is a click, the rejection of a proposal, or a key:
+one that accepts a mask that was clicked, one that accepts all proposals that are left. A mask that
+clicks do not get right is drawn with the brush, and that counts as several.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from annotator.messages import PredictAnswer, PredictRequest, WorkItem
 from annotator.page_messages import Picture
 from annotator.submission import AddedMask, Decision
 from annotator.visit import SimulationConfig, Visit
-from engine.asking.proposals import confident
+from engine.asking.proposals import confident, looked_at_closely
 from engine.detection.prompted import BoxFinder, masks_in_boxes
 from engine.generation.generator import MaskGenerator
 from engine.generation.masks import Generated
@@ -31,7 +32,6 @@ from engine.training.trainer import train
 from flows.progress import Progress
 from flows.recipes import NANO
 
-SIMULATION = SimulationConfig(num_clicks_per_image=1_000_000)
 ASSIST = NANO.assist
 
 
@@ -68,7 +68,17 @@ class Effort:
     ious: tuple[float, ...]
 
 
-def annotate(predictor: Predictor, image: LabelledImage, proposals: Sequence[Proposal]) -> Effort:
+def content_with(iou: float) -> SimulationConfig:
+    """An annotator without a budget who leaves no mask of a lower IoU."""
+    return SimulationConfig(num_clicks_per_image=1_000_000, accept_iou=iou, target_iou=iou)
+
+
+def annotate(
+    predictor: Predictor,
+    image: LabelledImage,
+    proposals: Sequence[Proposal],
+    simulation: SimulationConfig,
+) -> Effort:
     """Let the simulated annotator do one image."""
     height, width = image.image.shape[:2]
     item = WorkItem(
@@ -86,14 +96,15 @@ def annotate(predictor: Predictor, image: LabelledImage, proposals: Sequence[Pro
     )
     work = Work(item=item, lease_token=1, heartbeat_s=1e9, idempotency_key="benchmark")
     desk = Desk(predictor, image, predictor.embed(image.image))
-    visit = Visit(desk, work, image.masks, SIMULATION)
+    visit = Visit(desk, work, image.masks, simulation)
     decisions, added = visit.decide(), visit.add_missing()
     shown = {proposal.proposal_id: proposal.segmentation for proposal in proposals}
     masks = [each.segmentation or shown[each.proposal_id] for each in decisions if _left(each)]
     masks += [each.segmentation for each in added]
     pairs = match(masks, image.masks, 0.5)
     return Effort(
-        actions=sum(map(actions_of, (*decisions, *added))),
+        actions=sum(_actions_of(part, simulation) for part in (*decisions, *added))
+        + any(map(_taken, decisions)),
         masks=len(masks),
         objects=len(image.masks),
         ious=tuple(iou for _, iou in pairs.values()),
@@ -104,8 +115,14 @@ def _left(decision: Decision) -> bool:
     return decision.action != "rejected"
 
 
-def actions_of(part: Decision | AddedMask) -> int:
-    return 1 + len(part.clicks) + SIMULATION.drawing_clicks * part.drawn
+def _taken(decision: Decision) -> bool:
+    return decision.action == "accepted"
+
+
+def _actions_of(part: Decision | AddedMask, simulation: SimulationConfig) -> int:
+    if isinstance(part, Decision) and _taken(part):
+        return 0  # "Accept all shown" takes them together.
+    return 1 + len(part.clicks) + simulation.drawing_clicks * part.drawn
 
 
 class Proposer:
@@ -126,13 +143,16 @@ class Proposer:
     def proposals(self, image: LabelledImage) -> list[Proposal]:
         found = confident(self.masks(image), ASSIST.proposals)
         by_grid = self._finder is None
+        if by_grid:
+            embedding = self.predictor.embed(image.image)
+            closer = looked_at_closely(self.predictor, image.image, embedding, found)
+            found = confident(closer, ASSIST.proposals)
         return [
             Proposal.of(
                 mask.rle,
                 proposal_id=str(number),
                 predicted_iou=mask.predicted_iou,
                 stability_score=mask.stability_score,
-                points=[mask.point_xy] if by_grid else [],
                 source="grid" if by_grid else "detector",
                 detection_score=None if by_grid else mask.box_score,
             )

@@ -121,8 +121,7 @@ class Looker:
 
     def item(self, seen: Candidate, run_id: str, turn: Turn) -> NewItem:
         """An ordinary item, with the proposals that are sure enough, but for those withheld."""
-        good = proposals.confident(seen.generated, self.config.proposals)
-        made = [self._proposal(mask, seen.image_id) for mask in good]
+        made = [self._proposal(mask, seen.image_id) for mask in self._confident(seen)]
         shown = [proposal for proposal in made if self._shows(proposal)]
         names = {proposal.proposal_id for proposal in shown}
         withheld = [proposal for proposal in made if proposal.proposal_id not in names]
@@ -138,21 +137,26 @@ class Looker:
             payload=ItemPayload(proposals=shown, withheld=withheld).to_dict(),
         )
 
+    def _confident(self, seen: Candidate) -> list[GeneratedMask]:
+        good = proposals.confident(seen.generated, self.config.proposals)
+        if self.detector is not None:
+            return good
+        pixels = self.pixels(seen.image_id)
+        closer = proposals.looked_at_closely(self.predictor, pixels, seen.embedding, good)
+        return proposals.confident(closer, self.config.proposals)
+
     def _shows(self, proposal: Proposal) -> bool:
         if self.thresholds and not self.thresholds.offers(proposal.score, proposal.area):
             return False
         return unit_hash(0, f"withhold {proposal.proposal_id}") >= self.config.withhold
 
     def _proposal(self, mask: GeneratedMask, image_id: str) -> Proposal:
-        by_grid = self.detector is None
         return Proposal.of(
             mask.rle,
             proposal_id=mask_id("proposal", image_id, self.version, mask.rle.counts),
             predicted_iou=mask.predicted_iou,
             stability_score=mask.stability_score,
-            # A box is no click: whoever corrects its mask starts from the box.
-            points=[mask.point_xy] if by_grid else [],
             source=self.config.propose,
-            detection_score=None if by_grid else mask.box_score,
+            detection_score=None if self.detector is None else mask.box_score,
             detector_version=None if self.detector is None else self.detector.version,
         )

@@ -1,9 +1,17 @@
 """Which masks to offer a person."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from engine.detection.detector import Detections
+from engine.detection.prompted import masks_in_boxes
 from engine.generation.masks import Generated, GeneratedMask
 from engine.generation.nms import mask_nms
+from engine.model.embedding import ImageEmbedding
+from engine.model.predictor import Predictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +58,18 @@ def confident(generated: Generated, config: ProposalConfig) -> list[GeneratedMas
         containment_threshold=config.max_overlap,
     )
     return [good[index] for index in apart.kept[: config.max_proposals]]
+
+
+def looked_at_closely(
+    predictor: Predictor,
+    pixels: npt.NDArray[np.uint8],
+    embedding: ImageEmbedding,
+    masks: Sequence[GeneratedMask],
+) -> Generated:
+    """The masks that the boxes of a grid's `masks` give: small objects are seen enlarged for them.
+
+    A grid sees an image whole, a person's prompt has a closer look. pixels: (H, W, 3) uint8 RGB.
+    """
+    boxes = np.array([mask.box_xyxy for mask in masks], dtype=np.float32).reshape(-1, 4)
+    found = Detections(boxes, np.ones(len(boxes), dtype=np.float32))
+    return masks_in_boxes(predictor, pixels, embedding, found)
