@@ -28,7 +28,7 @@ def agreements(
 
 def _compared(tx: Transaction, answer: AnswerRows, dispute_below: float) -> AgreementRow | None:
     if answer.kind == "gold":
-        return _row(answer, _known(tx, answer.item.image_id))
+        return _row(answer, *_known(tx, answer.item.image_id))
     if answer.kind == "second" and (first := _first(tx, answer)):
         return _row(answer, _made_by(tx, first), first=first, dispute_below=dispute_below)
     return None
@@ -37,11 +37,12 @@ def _compared(tx: Transaction, answer: AnswerRows, dispute_below: float) -> Agre
 def _row(
     answer: AnswerRows,
     reference: Sequence[Rle],
+    crowds: Sequence[Rle] = (),
     *,
     first: dict[str, Any] | None = None,
     dispute_below: float = 0.0,
 ) -> AgreementRow:
-    found = agreement(answer.shapes, reference)
+    found = agreement(answer.shapes, reference, crowds)
     review = answer.review
     return AgreementRow(
         submission_id=review.submission_id,
@@ -62,14 +63,18 @@ def _row(
     )
 
 
-def _known(tx: Transaction, image_id: str) -> list[Rle]:
-    """The labels of an image, without regions of many objects."""
+def _known(tx: Transaction, image_id: str) -> tuple[list[Rle], list[Rle]]:
+    """The labels of an image, and apart from them the regions of many objects."""
     rows = tx.rows(
-        """SELECT segmentation FROM current_masks
-           WHERE image_id = ? AND stage = 'label' AND NOT is_crowd ORDER BY mask_id""",
+        """SELECT segmentation, is_crowd FROM current_masks
+           WHERE image_id = ? AND stage = 'label' ORDER BY mask_id""",
         (image_id,),
     )
-    return [as_rle(row["segmentation"]) for row in rows]
+    objects, crowds = (
+        [as_rle(row["segmentation"]) for row in rows if row["is_crowd"] is side]
+        for side in (False, True)
+    )
+    return objects, crowds
 
 
 def _first(tx: Transaction, answer: AnswerRows) -> dict[str, Any] | None:

@@ -3,10 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from engine import rle
 from engine.metrics.matching import match
 from engine.rle import Rle
 
 MATCH_IOU = 0.5
+# As COCO counts it: so much of a mask's own area lies in a region of many objects.
+_IN_CROWD = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +31,20 @@ class Agreement:
     num_matched: int
 
 
-def agreement(masks: Sequence[Rle], reference: Sequence[Rle]) -> Agreement:
+def agreement(
+    masks: Sequence[Rle], reference: Sequence[Rle], crowds: Sequence[Rle] = ()
+) -> Agreement:
     """Match the masks one to one from IoU MATCH_IOU on, best pairs first.
 
-    Raises ValueError for masks of different sizes.
+    A mask without a partner of which half or more lies in `crowds`, regions of many objects, is
+    left out, as whether it is right is not known. Raises ValueError for masks of different sizes.
     """
     pairs = match(masks, reference, MATCH_IOU)
+    if crowds and len(pairs) < len(masks):
+        crowd = rle.union(crowds, masks[0].size)
+        masks = [
+            mask for number, mask in enumerate(masks) if number in pairs or not _inside(mask, crowd)
+        ]
     both = len(masks) + len(reference)
     shared = sum(iou for _, iou in pairs.values())
     return Agreement(
@@ -40,3 +54,10 @@ def agreement(masks: Sequence[Rle], reference: Sequence[Rle]) -> Agreement:
         num_reference_masks=len(reference),
         num_matched=len(pairs),
     )
+
+
+def _inside(mask: Rle, crowd: npt.NDArray[np.bool_]) -> bool:
+    pixels, left, top = rle.decode_box(mask)
+    height, width = pixels.shape
+    shared = pixels & crowd[top : top + height, left : left + width]
+    return bool(pixels.any() and shared.sum() >= _IN_CROWD * pixels.sum())

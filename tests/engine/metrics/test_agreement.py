@@ -43,6 +43,23 @@ CASES = {
 }  # fmt: skip
 
 
+IN_CROWD = {
+    "what lies in it is not held against anyone": ([block(0), block(22, 4)], 1.0, 1),
+    "half of it suffices": ([block(0), block(16, 8)], 1.0, 1),
+    "less does not": ([block(0), block(14, 8)], 0.5, 2),
+    "a partner counts, wherever it is": ([block(0)], 1.0, 1),
+    "nothing at all": ([], 0.0, 0),
+}
+
+
+@pytest.mark.parametrize(("masks", "mean_iou", "num_masks"), IN_CROWD.values(), ids=IN_CROWD)
+def test_a_region_of_many_objects_forgives(
+    masks: list[Rle], mean_iou: float, num_masks: int
+) -> None:
+    found = agreement(masks, [block(0)], [block(20, 12)])
+    assert (found.mean_iou, found.num_masks) == (mean_iou, num_masks)
+
+
 @pytest.mark.parametrize(("masks", "reference", "wanted"), CASES.values(), ids=CASES)
 def test_agreement_by_hand(masks: list[Rle], reference: list[Rle], wanted: Agreement) -> None:
     assert agreement(masks, reference) == wanted
