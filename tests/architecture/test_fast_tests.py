@@ -1,4 +1,4 @@
-"""`make test` runs the tests of the engine, all others, the page's; `make test-slow` the slow ones."""
+"""`make test`: tests of the engine, all others, the page's; `make test-slow`: the slow ones."""
 
 import os
 import subprocess
