@@ -59,7 +59,7 @@ def rows_of(shard: int, masks: DrawnMasks) -> tuple[list[MaskRow], list[ImageSet
     rows = [
         MaskRow(
             **made,
-            mask_id=_name(f"{shard} {number}"),
+            mask_id=mask_id(shard, number),
             image_id=images[number // MASKS_PER_IMAGE],
             stage="auto",
             prompt="grid",
@@ -93,7 +93,13 @@ def rows_of(shard: int, masks: DrawnMasks) -> tuple[list[MaskRow], list[ImageSet
 
 
 def image_id(shard: int, number: int) -> str:
-    return _name(f"image {shard} {number}")
+    """Shards hold images by their ids, in order."""
+    return f"{(shard * IMAGES_PER_SHARD + number) * 99:08x}" + _name(f"image {shard} {number}")[8:]
+
+
+def mask_id(shard: int, number: int) -> str:
+    """It begins as its image's."""
+    return image_id(shard, number // MASKS_PER_IMAGE)[:8] + _name(f"{shard} {number}")[8:]
 
 
 def _name(text: str) -> str:
@@ -138,7 +144,7 @@ def _parameters(num_masks: int) -> dict[str, list[tuple[str]]]:
     masks, images = [], []
     for number in random.integers(0, num_masks, TIMES).tolist():
         shard, place = divmod(number, most)
-        masks.append((_name(f"{shard} {place}"),))
+        masks.append((mask_id(shard, place),))
         images.append((image_id(shard, place // MASKS_PER_IMAGE),))
     return {"one mask": masks, "masks of an image": images}
 

@@ -26,6 +26,9 @@ from storage.errors import StorageError
 from storage.objects import Objects
 from storage.rows import CandidateRow, ImageSetRow, MaskRow, mask_id, utcnow
 
+# Hexadecimal digits that an automatic mask's id has from its image's.
+_SHARED = 8
+
 
 @dataclass(frozen=True)
 class KeptEmbedding:
@@ -183,7 +186,9 @@ class ShardRows:
         made = self._made
         # With its number: without thresholds two masks of an image may be equal.
         content = f"{mask.number} {mask.rle.counts}"
-        return mask_id("auto", image_id, made["model_version"], made["config_hash"], content)
+        name = mask_id("auto", image_id, made["model_version"], made["config_hash"], content)
+        # Shards hold images by their ids: so masks lie by theirs, and one is found in one file.
+        return image_id[:_SHARED] + name[_SHARED:]
 
     def _mask(self, mask: GeneratedMask, image_id: str, ids: Mapping[int, str]) -> MaskRow:
         return MaskRow(
