@@ -6,6 +6,7 @@ started it, by whatever that one ends.
 
 import ctypes
 import json
+import os
 import secrets
 import shutil
 import signal
@@ -89,6 +90,8 @@ class LocalS3:
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
+                # One volume file at a time instead of seven: a bucket is made in no time.
+                env={**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
                 preexec_fn=partial(_die_with_parent, signal.SIGKILL),
             )
         self._wait_ready()

@@ -168,7 +168,7 @@ def _translation(name: str, error: Exception) -> StorageError:
         return TerminalStorageError(f"{name}: no credentials ({error}); {_CREDENTIALS}")
     if isinstance(error, _CUT):
         return TransientStorageError(
-            f"{name}: the server does not answer or was cut off ({error}); check store.endpoint "
+            f"{name}: the server does not answer or was cut off ({error}); check the endpoint "
             "and the network, and run the command again"
         )
     return TerminalStorageError(f"{name}: {error}; correct the settings of AWS")
