@@ -1,4 +1,4 @@
-"""What every test shares: real data, Chromium, a Postgres, seeds; and no hidden gap in CI."""
+"""What every test shares: real data, Chromium, servers of its own, seeds; no hidden gap in CI."""
 
 import importlib.util
 import os
@@ -62,7 +62,7 @@ def _hides_a_gap(item: pytest.Item, report: pytest.TestReport) -> bool:
     needs_data_only = "data_dir" in getattr(item, "fixturenames", ()) and NO_DATA in str(
         report.longrepr
     )
-    needs = any(item.get_closest_marker(name) for name in ("browser", "data", "postgres"))
+    needs = any(item.get_closest_marker(name) for name in ("browser", "data", "postgres", "s3"))
     return needs and not needs_data_only
 
 
@@ -97,13 +97,7 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def local_postgres() -> ModuleType:
     """The module of that name, which the benchmarks use too."""
-    path = PROJECT / "benchmarks" / "local_postgres.py"
-    spec = importlib.util.spec_from_file_location("local_postgres", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _benchmarks_module("local_postgres")
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +110,34 @@ def postgres(local_postgres: ModuleType) -> Iterator[Any]:
         pytest.skip(f"no Postgres: {error}")
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """A real server for all tests of this process, `endpoint_url`; mark the test `s3`.
+
+    Credentials for it are in the environment, for this process and those that it starts.
+    """
+    local_s3 = _benchmarks_module("local_s3")
+    try:
+        server = local_s3.LocalS3()
+    except local_s3.NoS3Error as error:
+        pytest.skip(f"no S3: {error}")
+    with server, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_PROFILE", raising=False)
+        patch.delenv("AWS_SESSION_TOKEN", raising=False)
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+def _benchmarks_module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, PROJECT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass
