@@ -71,6 +71,15 @@ precision = "float32"    # of automatic masks; "bfloat16" is quicker on GPUs and
 [images]
 max_pixels = 200_000_000
 intensity = "range"      # 16-bit images: "range" divides by 257, "percentile" stretches 0.1 to 99.9
+endpoint = ""            # of images at s3://, http://HOST:PORT; empty: AWS_ENDPOINT_URL, else AWS
+region = ""              # the same; credentials come from AWS's usual places, never from here
+profile = ""
+allow_https = false      # true: lists of https addresses may be added; docs/settings.md
+private_hosts = []       # hosts of such addresses that may lie in a private network
+ca_file = ""             # a PEM file of certificates to trust besides the system's
+max_mb = 1000            # of one image that is fetched
+cache_gb = 4.0           # of fetched images, in the folder cache; oldest go first
+fetch_threads = 16       # how many images are fetched at once
 """
 
 
@@ -182,10 +191,25 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings:
-    """What an image file may be."""
+    """What an image file may be, and how those are reached that lie elsewhere.
+
+    endpoint, region, profile: of S3, empty for AWS's own settings; private_hosts: hosts of https
+    addresses that may lie in a private network; ca_file: certificates to trust besides the
+    system's; max_mb: megabytes of one image that is fetched; cache_gb: gigabytes of fetched images,
+    kept in the workspace's folder `cache`.
+    """
 
     max_pixels: int = 200_000_000
     intensity: Literal["range", "percentile"] = "range"
+    endpoint: str = ""
+    region: str = ""
+    profile: str = ""
+    allow_https: bool = False
+    private_hosts: tuple[str, ...] = ()
+    ca_file: str = ""
+    max_mb: int = 1000
+    cache_gb: float = 4.0
+    fetch_threads: int = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +291,7 @@ def _value(hint: Any, value: Any, path: str, name: str) -> Any:
             raise UsageError(f"{path}: {name}: must be one of {choices}, but got {value!r}")
         return value
     accepted = (int, float) if hint is float else (hint,)
-    if not isinstance(value, accepted) or isinstance(value, bool):
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{path}: {name}: must be {hint.__name__}, but got {value!r}")
     return hint(value)
 
@@ -285,6 +309,9 @@ def _check(settings: Settings, path: str) -> None:
         ("annotator.cache_gb", settings.annotator.cache_gb, 0, 100_000),
         ("prefect.port", settings.prefect.port, 1, 65_535),
         ("images.max_pixels", settings.images.max_pixels, 1, 10**10),
+        ("images.max_mb", settings.images.max_mb, 1, 100_000),
+        ("images.cache_gb", settings.images.cache_gb, 0, 100_000),
+        ("images.fetch_threads", settings.images.fetch_threads, 1, 256),
     )
     for name, value, low, high in rules:
         if not low <= value <= high:
@@ -304,6 +331,7 @@ def _check(settings: Settings, path: str) -> None:
         )
     _check_categories(f"{path}: project.categories", settings.project.categories)
     _check_hosts(f"{path}: annotator", settings.annotator)
+    _check_images(f"{path}: images", settings.images)
     for name, line in asdict(settings.schedules).items():
         _check_cron(f"{path}: schedules.{name}", line)
 
@@ -332,6 +360,21 @@ def _check_hosts(name: str, annotator: AnnotatorSettings) -> None:
             raise UsageError(
                 f"{name}.allowed_hosts: must be names without port, such as labels.example or "
                 f"[::1], but got {host!a}"
+            )
+
+
+def _check_images(name: str, images: ImageSettings) -> None:
+    if images.endpoint and not re.fullmatch(r"https?://[^/?#@\s]+/?", images.endpoint):
+        # Not shown: it may hold a password.
+        raise UsageError(
+            f"{name}.endpoint: must be http://HOST:PORT or https://HOST without credentials, or "
+            "empty for AWS"
+        )
+    for host in images.private_hosts:
+        if not re.fullmatch(r"[0-9a-z._-]+|[0-9a-f:]+", host):
+            raise UsageError(
+                f"{name}.private_hosts: must be names in small letters, without port, such as "
+                f"images.lan, but got {host!a}"
             )
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from engine.images import ImageLimits
 from flows import settings as settings_module
 from flows.errors import StageError, UsageError
+from flows.remote_images import RemoteImages, remote_images
 from flows.settings import Settings
 from flows.sources import ImageReader, Sources, read_sources, write_sources
 from storage.catalog.lake import Lake
@@ -40,7 +41,12 @@ class Workspace:
         """Reads the images of this workspace, also those of folders added a moment ago."""
         images = self.settings.images
         limits = ImageLimits(max_pixels=images.max_pixels, intensity=images.intensity)
-        return ImageReader(read_sources(self.root), limits)
+        return ImageReader(read_sources(self.root), limits, self.remote)
+
+    @property
+    def remote(self) -> RemoteImages:
+        """How images at `s3://` and `https://` are reached."""
+        return remote_images(self.settings.images, self.root / "cache" / "images")
 
     def on_ray(self, address: str) -> "Workspace":
         """The same workspace, whose shards go to the Ray cluster at `address`."""

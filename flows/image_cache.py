@@ -1,0 +1,62 @@
+"""Images that were fetched from elsewhere, on this disk for a while, by what their bytes say."""
+
+import logging
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+from engine import images
+from flows.cache_folder import CacheFolder
+
+_log = logging.getLogger(__name__)
+# Two images that share a lock only wait for each other.
+_NUM_LOCKS = 64
+# So much of the cache may be written between two looks at all that is in it.
+_SLACK = 1 / 32
+
+
+class ImageCache:
+    """Files by image id, of `max_bytes` together; safe to share by threads and processes.
+
+    What cannot be kept, on a full disk or one that may not be written, is fetched again.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._kept = CacheFolder(path, max_bytes, slack=_SLACK)
+        self._fetching = [Lock() for _ in range(_NUM_LOCKS)]
+
+    def get(self, image_id: str, fetch: Callable[[], bytes]) -> bytes:
+        """The bytes of an image, checked, or else whatever `fetch` gives, which is kept if right.
+
+        Threads that want the same image at once fetch it once.
+        """
+        with self._fetching[hash(image_id) % _NUM_LOCKS]:
+            data = self._find(image_id)
+            if data is None:
+                data = fetch()
+                if images.image_id(data) == image_id:
+                    self.keep(image_id, data)
+            return data
+
+    def keep(self, image_id: str, data: bytes) -> None:
+        """Have the bytes of an image at hand."""
+        try:
+            self._kept.keep(image_id, lambda stream: stream.write(data))
+        except OSError as error:
+            _log.debug("image %s: cannot be kept: %s", image_id, error)
+
+    def _find(self, image_id: str) -> bytes | None:
+        try:
+            path = self._kept.find(image_id)
+            data = None if path is None else path.read_bytes()
+        except OSError:
+            return None  # dropped in between, or not to be read here
+        # Damaged: it is fetched again, and takes the place of this one.
+        return data if data is not None and images.image_id(data) == image_id else None
+
+
+@cache
+def image_cache(path: Path, max_bytes: int) -> ImageCache:
+    """The cache of this process in a folder."""
+    return ImageCache(path, max_bytes)
