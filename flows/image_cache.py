@@ -17,12 +17,13 @@ _SLACK = 1 / 32
 
 
 class ImageCache:
-    """Files by image id, of `max_bytes` together; safe to share by threads and processes.
+    """Files by image id, of `max_bytes` together, 0: none; threads and processes may share it.
 
     What cannot be kept, on a full disk or one that may not be written, is fetched again.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
+        self._keeps = max_bytes > 0
         self._kept = CacheFolder(path, max_bytes, slack=_SLACK)
         self._fetching = [Lock() for _ in range(_NUM_LOCKS)]
 
@@ -41,6 +42,8 @@ class ImageCache:
 
     def keep(self, image_id: str, data: bytes) -> None:
         """Have the bytes of an image at hand."""
+        if not self._keeps:
+            return
         try:
             self._kept.keep(image_id, lambda stream: stream.write(data))
         except OSError as error:

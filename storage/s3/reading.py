@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ class S3Reader:
 
     def _received(self, address: str, answer: Any) -> bytes:
         received = bytearray()
-        with answer["Body"] as body, translated(address):
+        with closing(answer["Body"]) as body, translated(address):
             if answer["ContentLength"] > self.max_bytes:
                 raise _too_large(address, answer["ContentLength"], self.max_bytes)
             for chunk in body.iter_chunks(_CHUNK_BYTES):
