@@ -60,7 +60,6 @@ def connect(place: Place) -> DuckDBPyConnection:
 def initialise(place: Place) -> None:
     """Make the catalog of an empty lake, if there is none."""
     with translated():
-        place.database.prepare()
         connection = _bare()
         secrets.keep(connection, place)
         options = (f"DATA_PATH '{DATA_FOLDER}/'", *place.database.options)

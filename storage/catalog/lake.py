@@ -74,6 +74,7 @@ class Lake:
         lake = cls(place)
         # Whoever may not look into the place hears of it before anything is made.
         any(lake.objects.below(connection.DATA_FOLDER))
+        lake.place.database.prepare()
         with lake.lock() as still_held:
             connection.initialise(lake.place)
             if lake._version() is None:

@@ -58,7 +58,10 @@ class Place:
 
     def __post_init__(self) -> None:
         if self.data.startswith(_S3):
-            _, prefix = s3.parse(self.data)
+            try:
+                _, prefix = s3.parse(self.data)
+            except ValueError as error:
+                raise ValueError(f"data: {error}") from error
             # DuckDB reads some others as patterns or as the end of a path.
             if not re.fullmatch(r"[\w.=/-]*", prefix, re.ASCII):
                 raise ValueError(
@@ -96,7 +99,7 @@ class Place:
             path = Path(self.catalog.removeprefix(_SQLITE))
             if path.is_absolute():
                 return SqliteCatalog(path)
-        elif self.catalog.startswith(("postgresql://", "postgres://")):
+        elif self.catalog.startswith("postgresql://"):
             return PostgresCatalog(self.catalog)
         # Not shown: it may hold a password.
         raise ValueError("catalog: must be sqlite:///FILE or postgresql://USER@HOST/DATABASE")

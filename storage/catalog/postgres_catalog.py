@@ -18,7 +18,7 @@ from storage.errors import StorageError, TerminalStorageError, TransientStorageE
 
 SCHEMA = "maskloop_lake"
 SECRET = "maskloop_catalog"
-_PREFIXES = ("postgresql://", "postgres://")
+_PREFIX = "postgresql://"
 # A server that went away is noticed; what the url says of a connection counts.
 _CONNECTION = {
     "application_name": "maskloop",
@@ -59,7 +59,7 @@ class PostgresCatalog:
     )
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(_PREFIXES) or not self._parsed().get("dbname"):
+        if not self.url.startswith(_PREFIX) or not self._parsed().get("dbname"):
             raise _not_a_url()
 
     @property
