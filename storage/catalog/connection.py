@@ -150,7 +150,7 @@ def translated() -> Iterator[None]:
 
 
 def _translation(error: duckdb.Error) -> StorageError | None:
-    text = str(error)
+    text = " ".join(str(error).partition("\n\nLINE")[0].split())
     lower = text.lower()
     if any(word in lower for word in _FULL):
         return StorageFull(
@@ -166,7 +166,7 @@ def _translation(error: duckdb.Error) -> StorageError | None:
     if any(word in lower for word in _DAMAGED):
         return TerminalStorageError(f"store: damaged: {text}; restore it from a backup")
     if _NO_POSTGRES in lower:
-        return postgres_catalog.failure(text.partition("\n\nLINE")[0])
+        return postgres_catalog.failure(text)
     if any(word in lower for word in _LOST):
         return TransientStorageError(f"store: the connection to the catalog was lost: {text}")
     if isinstance(error, duckdb.HTTPException) or any(word in lower for word in _HTTP):
