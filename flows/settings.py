@@ -13,6 +13,7 @@ from cronsim import CronSim, CronSimError
 
 from engine.precision import Precision
 from flows.errors import UsageError
+from flows.store_settings import StoreSettings
 
 WORKSPACE_VERSION = 1
 FILE_NAME = "maskloop.toml"
@@ -46,8 +47,15 @@ propose = ""             # "grid" of points, or "detector": its boxes prompt the
 choose = ""              # "random", "uncertainty", "diversity", "coverage" or "mixture"
 promise = 0.0            # of proposals, accepted as they are: 0.95 shows only those; 0: recipe's
 
+[store]                  # where masks and models lie; maskloop store move carries them elsewhere
+data = ""                # a folder, or "s3://bucket/prefix"; empty: lake, models, embeddings here
+catalog = ""             # "postgresql://USER@HOST/DATABASE" for a team; empty: a file here
+endpoint = ""            # of an S3 server that is not AWS's, such as "http://10.0.0.1:8333"
+region = ""              # of the bucket; empty: as AWS's own settings have it
+profile = ""             # of ~/.aws; empty: as AWS's own settings have it
+
 [queue]
-url = ""                 # postgresql://USER@HOST/DATABASE for a team; empty: a file of this folder
+url = ""                 # postgresql://USER@HOST/DATABASE; empty: with the catalog, see docs
 
 [prefect]
 api_url = ""             # empty: PREFECT_API_URL, else a running `maskloop serve`, else none
@@ -143,7 +151,8 @@ class AssistSettings:
 class QueueSettings:
     """The database of the review queue and of the pointer to the model in service.
 
-    url: `postgresql://USER@HOST/DATABASE`; empty for `queue.sqlite` in the workspace.
+    url: `postgresql://USER@HOST/DATABASE`; empty for the database of the catalog where that is a
+    Postgres, else for `queue.sqlite` in the workspace.
     """
 
     url: str = ""
@@ -222,6 +231,7 @@ class Settings:
     project: ProjectSettings = field(default_factory=ProjectSettings)
     annotator: AnnotatorSettings = field(default_factory=AnnotatorSettings)
     assist: AssistSettings = field(default_factory=AssistSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     prefect: PrefectSettings = field(default_factory=PrefectSettings)
     schedules: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -261,6 +271,7 @@ def read_settings(root: Path) -> Settings:
         )
     settings: Settings = _build(Settings, table, str(path), "")
     _check(settings, str(path))
+    _check_store(settings.store, root, str(path))
     return settings
 
 
@@ -334,6 +345,13 @@ def _check(settings: Settings, path: str) -> None:
     _check_images(f"{path}: images", settings.images)
     for name, line in asdict(settings.schedules).items():
         _check_cron(f"{path}: schedules.{name}", line)
+
+
+def _check_store(store: StoreSettings, root: Path, path: str) -> None:
+    try:
+        store.place(root)
+    except ValueError as error:
+        raise UsageError(f"{path}: store.{error}") from error
 
 
 def _check_categories(name: str, categories: tuple[str, ...]) -> None:
