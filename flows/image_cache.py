@@ -1,7 +1,8 @@
 """Images that were fetched from elsewhere, on this disk for a while, by what their bytes say."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -10,8 +11,6 @@ from engine import images
 from flows.cache_folder import CacheFolder
 
 _log = logging.getLogger(__name__)
-# Two images that share a lock only wait for each other.
-_NUM_LOCKS = 64
 # So much of the cache may be written between two looks at all that is in it.
 _SLACK = 1 / 32
 
@@ -25,14 +24,16 @@ class ImageCache:
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._keeps = max_bytes > 0
         self._kept = CacheFolder(path, max_bytes, slack=_SLACK)
-        self._fetching = [Lock() for _ in range(_NUM_LOCKS)]
+        self._lock = Lock()
+        # Image id -> its lock, and how many threads have to do with it.
+        self._busy: dict[str, tuple[Lock, int]] = {}
 
     def get(self, image_id: str, fetch: Callable[[], bytes]) -> bytes:
         """The bytes of an image, checked, or else whatever `fetch` gives, which is kept if right.
 
         Threads that want the same image at once fetch it once.
         """
-        with self._fetching[hash(image_id) % _NUM_LOCKS]:
+        with self._alone(image_id):
             data = self._find(image_id)
             if data is None:
                 data = fetch()
@@ -48,6 +49,20 @@ class ImageCache:
             self._kept.keep(image_id, lambda stream: stream.write(data))
         except OSError as error:
             _log.debug("image %s: cannot be kept: %s", image_id, error)
+
+    @contextmanager
+    def _alone(self, image_id: str) -> Iterator[None]:
+        with self._lock:
+            own, count = self._busy.get(image_id, (Lock(), 0))
+            self._busy[image_id] = own, count + 1
+        try:
+            with own:
+                yield
+        finally:
+            with self._lock:
+                own, count = self._busy.pop(image_id)
+                if count > 1:
+                    self._busy[image_id] = own, count - 1
 
     def _find(self, image_id: str) -> bytes | None:
         try:

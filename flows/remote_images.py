@@ -3,18 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows.image_cache import ImageCache, image_cache
-from flows.settings import ImageSettings
+from flows.image_settings import ImageSettings
+from flows.store_settings import StoreSettings
 from storage.errors import TerminalStorageError
 from storage.https.addresses import SCHEME as HTTPS
 from storage.https.reading import HttpsReader
+from storage.s3.client import S3Config
+from storage.s3.reading import SCHEME as S3
+from storage.s3.reading import S3Reader
 
-if TYPE_CHECKING:
-    from storage.s3.reading import S3Reader
-
-S3 = "s3://"
 _MB, _GB = 10**6, 10**9
 HTTPS_IS_OFF = (
     "images are read from https addresses only where images.allow_https = true stands in "
@@ -31,14 +30,11 @@ def is_remote(place: str) -> bool:
 class RemoteImages:
     """How images at addresses are reached; picklable.
 
-    endpoint, region, profile: of S3, empty where AWS's own settings say it; https: None where that
-    is not allowed; max_bytes: of one image; cache_bytes: of the folder
+    https: None where that is not allowed; max_bytes: of one image; cache_bytes: of the folder
     `cache`; num_threads: how many are fetched at once.
     """
 
-    endpoint: str
-    region: str
-    profile: str
+    s3: S3Config
     https: HttpsReader | None
     max_bytes: int
     cache: Path
@@ -66,20 +62,15 @@ class RemoteImages:
         return self._s3.below(address)
 
     @property
-    def _s3(self) -> "S3Reader":
-        # boto3 takes a third of a second, which most commands need not wait for.
-        from storage.s3.client import S3Config
-        from storage.s3.reading import S3Reader
-
-        config = S3Config(endpoint_url=self.endpoint, region=self.region, profile=self.profile)
-        return S3Reader(config=config, max_bytes=self.max_bytes)
+    def _s3(self) -> S3Reader:
+        return S3Reader(config=self.s3, max_bytes=self.max_bytes)
 
     @property
     def _cache(self) -> ImageCache:
         return image_cache(self.cache, self.cache_bytes)
 
 
-def remote_images(settings: ImageSettings, cache: Path) -> RemoteImages:
+def remote_images(settings: ImageSettings, store: StoreSettings, cache: Path) -> RemoteImages:
     """How the settings say that images are reached, with a folder to keep them in."""
     max_bytes = settings.max_mb * _MB
     https = HttpsReader(
@@ -87,10 +78,9 @@ def remote_images(settings: ImageSettings, cache: Path) -> RemoteImages:
         private_hosts=settings.private_hosts,
         ca_file=Path(settings.ca_file).expanduser() if settings.ca_file else None,
     )
+    as_store = S3Config(endpoint_url=store.endpoint, region=store.region, profile=store.profile)
     return RemoteImages(
-        endpoint=settings.endpoint,
-        region=settings.region,
-        profile=settings.profile,
+        s3=settings.s3 or as_store,
         https=https if settings.allow_https else None,
         max_bytes=max_bytes,
         cache=cache,

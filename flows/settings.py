@@ -13,6 +13,7 @@ from cronsim import CronSim, CronSimError
 
 from engine.precision import Precision
 from flows.errors import UsageError
+from flows.image_settings import ImageSettings
 from flows.store_settings import StoreSettings
 
 WORKSPACE_VERSION = 1
@@ -79,8 +80,8 @@ precision = "float32"    # of automatic masks; "bfloat16" is quicker on GPUs and
 [images]
 max_pixels = 200_000_000
 intensity = "range"      # 16-bit images: "range" divides by 257, "percentile" stretches 0.1 to 99.9
-endpoint = ""            # of images at s3://, http://HOST:PORT; empty: AWS_ENDPOINT_URL, else AWS
-region = ""              # the same; credentials come from AWS's usual places, never from here
+endpoint = ""            # of images at s3://; without any of these three: as in [store]
+region = ""
 profile = ""
 allow_https = false      # true: lists of https addresses may be added; docs/settings.md
 private_hosts = []       # hosts of such addresses that may lie in a private network
@@ -196,29 +197,6 @@ class ModelSettings:
     def source(self) -> Path | str:
         """The checkpoint's file, or its URL."""
         return self.checkpoint if "://" in self.checkpoint else Path(self.checkpoint).expanduser()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageSettings:
-    """What an image file may be, and how those are reached that lie elsewhere.
-
-    endpoint, region, profile: of S3, empty for AWS's own settings; private_hosts: hosts of https
-    addresses that may lie in a private network; ca_file: certificates to trust besides the
-    system's; max_mb: megabytes of one image that is fetched; cache_gb: gigabytes of fetched images,
-    kept in the workspace's folder `cache`.
-    """
-
-    max_pixels: int = 200_000_000
-    intensity: Literal["range", "percentile"] = "range"
-    endpoint: str = ""
-    region: str = ""
-    profile: str = ""
-    allow_https: bool = False
-    private_hosts: tuple[str, ...] = ()
-    ca_file: str = ""
-    max_mb: int = 1000
-    cache_gb: float = 4.0
-    fetch_threads: int = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,7 +320,10 @@ def _check(settings: Settings, path: str) -> None:
         )
     _check_categories(f"{path}: project.categories", settings.project.categories)
     _check_hosts(f"{path}: annotator", settings.annotator)
-    _check_images(f"{path}: images", settings.images)
+    try:
+        settings.images.check()
+    except ValueError as error:
+        raise UsageError(f"{path}: images.{error}") from error
     for name, line in asdict(settings.schedules).items():
         _check_cron(f"{path}: schedules.{name}", line)
 
@@ -378,21 +359,6 @@ def _check_hosts(name: str, annotator: AnnotatorSettings) -> None:
             raise UsageError(
                 f"{name}.allowed_hosts: must be names without port, such as labels.example or "
                 f"[::1], but got {host!a}"
-            )
-
-
-def _check_images(name: str, images: ImageSettings) -> None:
-    if images.endpoint and not re.fullmatch(r"https?://[^/?#@\s]+/?", images.endpoint):
-        # Not shown: it may hold a password.
-        raise UsageError(
-            f"{name}.endpoint: must be http://HOST:PORT or https://HOST without credentials, or "
-            "empty for AWS"
-        )
-    for host in images.private_hosts:
-        if not re.fullmatch(r"[0-9a-z._-]+|[0-9a-f:]+", host):
-            raise UsageError(
-                f"{name}.private_hosts: must be names in small letters, without port, such as "
-                f"images.lan, but got {host!a}"
             )
 
 

@@ -63,7 +63,8 @@ class Sources:
             address = place.rstrip("/")
             if any(f"{address}/".startswith(f"{known}/") for known in self.addresses.values()):
                 return self
-            name = self._free_name(address.rpartition("/")[2])
+            # Of all of it: machines that share a store but no `sources.toml` choose the same name.
+            name = self._free_name(address.partition("://")[2])
             return Sources(self.folders, {**self.addresses, name: address})
         folder = place.resolve()
         if any(folder.is_relative_to(known) for known in self.folders.values()):
@@ -81,7 +82,10 @@ class Sources:
         if name in self.addresses:
             return f"{self.addresses[name]}/{relative}"
         if name not in self.folders:
-            raise StageError(f"{FILE_NAME}: no folder named {name!r}, which {uri} needs; add it")
+            raise StageError(
+                f"{FILE_NAME}: no folder named {name!r}, which {uri} needs; add it, as it stands "
+                "where the image was added"
+            )
         return self.folders[name] / relative
 
     def path(self, uri: str) -> Path:

@@ -46,7 +46,9 @@ class Workspace:
     @property
     def remote(self) -> RemoteImages:
         """How images at `s3://` and `https://` are reached."""
-        return remote_images(self.settings.images, self.root / "cache" / "images")
+        return remote_images(
+            self.settings.images, self.settings.store, self.root / "cache" / "images"
+        )
 
     def on_ray(self, address: str) -> "Workspace":
         """The same workspace, whose shards go to the Ray cluster at `address`."""

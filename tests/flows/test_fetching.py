@@ -15,6 +15,7 @@ from flows.image_files import read_images
 from flows.remote_images import RemoteImages
 from flows.sources import ImageReader, Sources
 from storage.errors import NotFoundError, TransientStorageError
+from storage.s3.client import S3Config
 
 HOST = "https://images.example"
 PATIENCE_S = 60.0
@@ -38,9 +39,7 @@ class Host:
 
 def reader_of(host: Any, cache: Path, **changes: Any) -> ImageReader:
     settings: dict[str, Any] = {
-        "endpoint": "",
-        "region": "",
-        "profile": "",
+        "s3": S3Config(),
         "https": host,
         "max_bytes": 10**6,
         "cache": cache,

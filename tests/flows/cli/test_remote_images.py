@@ -85,13 +85,16 @@ class TestS3:
         assert (said.code, json.loads(said.out)["num_new"]) == (0, 4), said.err
         rows = home.lake.rows("SELECT uri, file_name, source FROM images ORDER BY uri")
         assert [row["uri"] for row in rows] == [
-            "source:scans/deep/er.png",
-            "source:scans/scene-01.png",
-            "source:scans/scene-02.png",
-            "source:scans/scene-03.png",
+            f"source:{bucket.name}-scans/deep/er.png",
+            f"source:{bucket.name}-scans/scene-01.png",
+            f"source:{bucket.name}-scans/scene-02.png",
+            f"source:{bucket.name}-scans/scene-03.png",
         ]
         assert rows[0]["file_name"] == "deep/er.png"
-        assert f'"scans" = "{bucket.url("scans")}"' in (home.root / "sources.toml").read_text()
+        assert (
+            f'"{bucket.name}-scans" = "{bucket.url("scans")}"'
+            in (home.root / "sources.toml").read_text()
+        )
         again = json.loads(cli("add", bucket.url("scans/"), "--json").out)
         assert (again["num_new"], again["num_known"], again["repeated"]) == (0, 4, True)
 
@@ -109,7 +112,7 @@ class TestS3:
             assert generate_stage(here, recipe, Silent()).num_dead == 0
             assert fsck(here) == []
         uris = home.lake.rows("SELECT DISTINCT parse_dirname(uri) AS folder FROM images")
-        assert uris == [{"folder": "source:pictures"}]
+        assert uris == [{"folder": f"source:{bucket.name}-pictures"}]
 
     def test_an_image_that_is_gone_is_named(
         self, cli: Cli, home: Workspace, bucket: Bucket, drawn: Any
