@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.catalog.place import Place
-from storage.s3.client import S3Config
+from storage.s3.config import S3Config
 
 _SQLITE = "sqlite:///"
 _POSTGRES = "postgresql://"

@@ -20,7 +20,7 @@ from storage.errors import (
     TerminalStorageError,
     TransientStorageError,
 )
-from storage.s3.client import READ_TIMEOUT_S
+from storage.s3.config import READ_TIMEOUT_S
 
 DATA_FOLDER = "lake"
 _EXTENSIONS = ("sqlite_scanner", "postgres_scanner", "httpfs", "ducklake")

@@ -11,9 +11,7 @@ from storage.catalog.postgres_catalog import PostgresCatalog
 from storage.catalog.sqlite_catalog import SqliteCatalog
 from storage.folder_objects import FolderObjects
 from storage.objects import Objects
-from storage.s3 import client as s3
-from storage.s3.client import S3Config
-from storage.s3.objects import S3Objects
+from storage.s3.config import S3Config, parse
 
 CATALOG_FILE = "catalog.sqlite"
 _SQLITE = "sqlite:///"
@@ -59,7 +57,7 @@ class Place:
     def __post_init__(self) -> None:
         if self.data.startswith(_S3):
             try:
-                _, prefix = s3.parse(self.data)
+                _, prefix = parse(self.data)
             except ValueError as error:
                 raise ValueError(f"data: {error}") from error
             # DuckDB reads some others as patterns or as the end of a path.
@@ -84,7 +82,10 @@ class Place:
         """The files of the store, with those of the lake below `lake/`."""
         if not self.in_s3:
             return FolderObjects(Path(self.data))
-        bucket, prefix = s3.parse(self.data)
+        # boto3 takes most of a second to load, which a store in a folder does not pay.
+        from storage.s3.objects import S3Objects
+
+        bucket, prefix = parse(self.data)
         return S3Objects(bucket=bucket, prefix=prefix, config=self.s3)
 
     @property

@@ -7,7 +7,6 @@ from duckdb import DuckDBPyConnection
 
 from storage.catalog.place import Place
 from storage.catalog.postgres_catalog import SECRET
-from storage.s3 import client as s3
 
 
 def keep(
@@ -34,6 +33,9 @@ def _statements(place: Place) -> tuple[str, ...]:
 
 
 def _s3_secret(place: Place) -> str:
+    # boto3 takes most of a second to load, which a store in a folder does not pay.
+    from storage.s3 import client as s3
+
     found = s3.credentials(place.s3)
     options = {
         "KEY_ID": quoted(found.key_id),

@@ -5,7 +5,6 @@ of the machine. They are in no setting, no row and no pickle.
 """
 
 import os
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,15 +23,23 @@ from storage.errors import (
     TerminalStorageError,
     TransientStorageError,
 )
+from storage.s3.config import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, S3Config, parse
+
+__all__ = [
+    "ATTEMPTS",
+    "Credentials",
+    "S3Config",
+    "client",
+    "credentials",
+    "endpoint",
+    "parse",
+    "region",
+    "translated",
+]
 
 MAX_CONNECTIONS = 32
-ATTEMPTS = 5
-CONNECT_TIMEOUT_S = 3
-READ_TIMEOUT_S = 20
-_SCHEME = "s3://"
 # A server that is told no region signs with this one.
 _REGION = "us-east-1"
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile of ~/.aws that has them"
 )
@@ -63,22 +70,6 @@ _CUT = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class S3Config:
-    """Which server, and whose credentials; empty: what AWS's own settings say."""
-
-    endpoint_url: str = ""
-    region: str = ""
-    profile: str = ""
-
-    def __post_init__(self) -> None:
-        if self.endpoint_url and not re.fullmatch(r"https?://[^/?#@\s]+/?", self.endpoint_url):
-            raise ValueError(
-                "endpoint: must be http://HOST:PORT or https://HOST, without credentials, but got "
-                f"{re.sub(r'//[^/]*@', '//***@', self.endpoint_url)!r}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Credentials:
     """A key as it is valid now; `token` is empty for one that does not expire."""
 
@@ -88,16 +79,6 @@ class Credentials:
 
     def __repr__(self) -> str:
         return "Credentials(***)"
-
-
-def parse(address: str) -> tuple[str, str]:
-    """(bucket, prefix) of `s3://bucket/prefix`, the prefix without slashes around; ValueError."""
-    bucket, _, prefix = address.removeprefix(_SCHEME).partition("/")
-    parts = prefix.strip("/").split("/")
-    clean = parts == [""] or not {"", ".", ".."} & set(parts)
-    if not (address.startswith(_SCHEME) and _BUCKET.fullmatch(bucket) and clean):
-        raise ValueError(f"must be s3://BUCKET/PREFIX, but got {address!r}")
-    return bucket, prefix.strip("/")
 
 
 def client(config: S3Config) -> Any:

@@ -16,7 +16,7 @@ from botocore import exceptions
 from storage.errors import ChecksumMismatchError, NotFoundError, TransientStorageError
 from storage.objects import FoundObject, StoredObject, checked, gone, parts_of
 from storage.s3 import client as s3
-from storage.s3.client import S3Config
+from storage.s3.config import S3Config
 
 T = TypeVar("T")
 _CHUNK = 1 << 20
