@@ -5,10 +5,9 @@ from pathlib import Path, PurePosixPath
 
 from flows.errors import StageError, UsageError
 from flows.image_files import IMAGE_SUFFIXES, expand, start_of
-from flows.remote_images import HTTPS_IS_OFF, RemoteImages, is_remote
+from flows.remote_images import HTTPS_IS_OFF, S3, RemoteImages, is_remote
 from flows.sources import Place, Sources
 from storage.errors import StorageError, TransientStorageError
-from storage.s3.reading import SCHEME as S3
 
 _WEB = ("https://", "http://")
 # As much of a file as tells whether it lists addresses.

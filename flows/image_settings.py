@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from storage.s3.client import S3Config
+from storage.s3.config import S3Config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.image_cache import ImageCache, image_cache
 from flows.image_settings import ImageSettings
@@ -10,10 +11,12 @@ from flows.store_settings import StoreSettings
 from storage.errors import TerminalStorageError
 from storage.https.addresses import SCHEME as HTTPS
 from storage.https.reading import HttpsReader
-from storage.s3.client import S3Config
-from storage.s3.reading import SCHEME as S3
-from storage.s3.reading import S3Reader
+from storage.s3.config import S3Config
 
+if TYPE_CHECKING:
+    from storage.s3.reading import S3Reader
+
+S3 = "s3://"
 _MB, _GB = 10**6, 10**9
 HTTPS_IS_OFF = (
     "images are read from https addresses only where images.allow_https = true stands in "
@@ -62,7 +65,10 @@ class RemoteImages:
         return self._s3.below(address)
 
     @property
-    def _s3(self) -> S3Reader:
+    def _s3(self) -> "S3Reader":
+        # boto3 takes a third of a second, which most commands need not wait for.
+        from storage.s3.reading import S3Reader
+
         return S3Reader(config=self.s3, max_bytes=self.max_bytes)
 
     @property

@@ -9,9 +9,10 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from storage.errors import NotFoundError, TerminalStorageError, TransientStorageError
-from storage.s3.client import S3Config, client, parse, translated
+from storage.s3.client import client, translated
+from storage.s3.config import S3Config, parse
 
-SCHEME = "s3://"
+_SCHEME = "s3://"
 # Of a body; boto3 itself asks again when the answer does not even begin.
 _ATTEMPTS = 3
 _PAUSE_S = 0.5
@@ -49,13 +50,13 @@ class S3Reader:
         """
         bucket, prefix = _parts(address)
         pages = client(self.config).get_paginator("list_objects_v2")
-        with translated(f"{SCHEME}{bucket}"):
+        with translated(f"{_SCHEME}{bucket}"):
             for page in pages.paginate(Bucket=bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
                     key = str(entry["Key"])
                     # A prefix is a folder to people: `photos` is not `photos-old/a.png`.
                     if not prefix or key == prefix or key.startswith(f"{prefix}/"):
-                        yield f"{SCHEME}{bucket}/{key}"
+                        yield f"{_SCHEME}{bucket}/{key}"
 
     def _asked(self, address: str, bucket: str, key: str) -> Any:
         with translated(address):

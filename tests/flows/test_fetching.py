@@ -1,5 +1,8 @@
 """Images from elsewhere come several at once, before they are asked for, and only as files."""
 
+import pickle
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +18,8 @@ from flows.image_files import read_images
 from flows.remote_images import RemoteImages
 from flows.sources import ImageReader, Sources
 from storage.errors import NotFoundError, TransientStorageError
-from storage.s3.client import S3Config
+from storage.https.reading import HttpsReader
+from storage.s3.config import S3Config
 
 HOST = "https://images.example"
 PATIENCE_S = 60.0
@@ -146,6 +150,19 @@ class Away:
     def read(self, address: str) -> bytes:
         self.asked.append(address)
         raise TransientStorageError(f"{address}: does not answer")
+
+
+def test_files_of_this_machine_need_no_boto3() -> None:
+    program = (
+        "import sys, flows.workspace, flows.image_adding, flows.coco_import\n"
+        "sys.exit('boto3' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_reader_goes_to_workers_as_it_is(tmp_path: Path) -> None:
+    reader = reader_of(HttpsReader(max_bytes=1000), tmp_path)
+    assert pickle.loads(pickle.dumps(reader)) == reader
 
 
 def test_a_host_that_stays_away_stops_the_command(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from flows.errors import UsageError
 from flows.recipes import RECIPES
 from flows.remote_images import remote_images
 from flows.settings import TEMPLATE, WORKSPACE_VERSION, Settings, find_root, read_settings
-from storage.s3.client import S3Config
+from storage.s3.config import S3Config
 
 
 @pytest.fixture

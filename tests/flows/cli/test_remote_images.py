@@ -19,7 +19,8 @@ from flows.recipes import Recipe
 from flows.settings import WorkerSettings
 from flows.training import train_stage
 from flows.workspace import Workspace, open_workspace
-from storage.s3.client import S3Config, client
+from storage.s3.client import client
+from storage.s3.config import S3Config
 
 Cli = Callable[..., Any]
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from storage.errors import NotFoundError, TerminalStorageError, TransientStorageError
-from storage.s3.client import S3Config, client
+from storage.s3.client import client
+from storage.s3.config import S3Config
 from storage.s3.reading import S3Reader
 
 pytestmark = pytest.mark.s3
