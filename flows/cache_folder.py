@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 from storage.durable import part_of, put_in_place
@@ -15,11 +16,20 @@ _UNFINISHED = ".tmp"
 
 
 class CacheFolder:
-    """Files by name, of `max_bytes` together, but for the newest; safe to share by processes."""
+    """Files by name, of `max_bytes` together, but for the newest; safe to share by processes.
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    With `slack`, a share of `max_bytes`, the folder is not looked through for every new file: only
+    when so much was written since, and then so much is left free. Several processes may each be
+    that much too far.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, *, slack: float = 0.0) -> None:
         self._path = path
-        self._max_bytes = max_bytes
+        self._slack_bytes = int(slack * max_bytes)
+        self._max_bytes = max_bytes - self._slack_bytes
+        # Since the last look; before the first one nobody knows.
+        self._written = self._slack_bytes
+        self._lock = Lock()
 
     def find(self, name: str) -> Path | None:
         """The file of that name, which now counts as just used; None when there is none."""
@@ -39,15 +49,26 @@ class CacheFolder:
                 write(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
+            size = part.stat().st_size
             put_in_place(part, target)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        self._drop_oldest(target)
+        if self._is_due(size):
+            self._drop_oldest(target, size)
         return target
 
-    def _drop_oldest(self, newest: Path) -> None:
-        now, total = time.time(), newest.stat().st_size
+    def _is_due(self, size: int) -> bool:
+        with self._lock:
+            self._written += size
+            due = self._written > self._slack_bytes
+            if due:
+                self._written = 0
+        return due
+
+    def _drop_oldest(self, newest: Path, total: int) -> None:
+        """Drop what no longer fits beside the newest, of `total` bytes."""
+        now = time.time()
         for path, used_at, size in self._by_use():
             if path == newest:
                 continue

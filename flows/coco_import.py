@@ -10,6 +10,7 @@ from typing import Literal
 from engine import coco, rle
 from flows.errors import UsageError
 from flows.image_files import FoundImage, Progress, read_images
+from flows.image_places import check_base, place_in
 from flows.image_rows import (
     TORN,
     IntakeReport,
@@ -23,8 +24,10 @@ from flows.image_rows import (
     sides_of,
     stop_if_strict,
     stop_without_images,
+    stored_images,
 )
 from flows.runs import finish_run, new_run
+from flows.sources import Place
 from flows.splits import split_of
 from flows.suppression import suppressions
 from flows.workspace import Workspace, placeholders, to_json
@@ -78,15 +81,12 @@ Entry = tuple[coco.CocoImage, FoundImage]
 def import_coco(
     workspace: Workspace,
     annotations: Path,
-    folder: Path,
+    folder: Place,
     options: ImportOptions,
     progress: Progress,
 ) -> IntakeReport:
     """Bring a COCO file and its images in, in one commit; the same file again changes nothing."""
-    if not folder.is_dir():
-        raise UsageError(
-            f"--images: {folder} is not a folder; name the folder with the image files"
-        )
+    _check_base(workspace, folder)
     try:
         dataset = coco.read(annotations)
     except coco.CocoError as error:
@@ -111,7 +111,7 @@ def import_coco(
     plan = _Plan(known, unique, dataset.masks, options)
     problems += [f"{annotations}: {line}" for line in plan.problems]
     stop_if_strict(problems, options.strict)
-    stop_without_images(entries, problems, str(annotations))
+    stop_without_images(len(entries), problems, str(annotations))
     if plan.changes:
         _commit(workspace, annotations, folder, plan, options, detail)
     return IntakeReport(
@@ -123,6 +123,18 @@ def import_coco(
         problems=tuple(problems),
         repeated=not plan.changes,
     )
+
+
+def _check_base(workspace: Workspace, folder: Place) -> None:
+    if isinstance(folder, str):
+        try:
+            check_base(folder, workspace.remote)
+        except UsageError as error:
+            raise UsageError(f"--images: {error}") from error
+    elif not folder.is_dir():
+        raise UsageError(
+            f"--images: {folder} is not a folder; name the folder with the image files"
+        )
 
 
 def _fingerprint(path: Path) -> str:
@@ -142,19 +154,20 @@ def _imported_before(workspace: Workspace, fingerprint: str) -> Literal["no", "i
 def _readable(
     workspace: Workspace,
     annotations: Path,
-    folder: Path,
+    folder: Place,
     dataset: coco.CocoDataset,
     problems: list[str],
     progress: Progress,
 ) -> list[Entry]:
     """The entries whose file can be read and has the stated size; a problem for each other one."""
-    paths = [folder / image.file_name for image in dataset.images]
-    found, unread = read_images(paths, workspace.reader.limits, progress)
+    places = [place_in(folder, image.file_name) for image in dataset.images]
+    stored = stored_images(workspace, places)
+    found, unread = read_images(places, workspace.reader, progress, stored=stored)
     problems += unread
-    by_path = {item.path: item for item in found}
+    by_place = {item.place: item for item in found}
     entries = []
-    for entry, path in zip(dataset.images, paths, strict=True):
-        if (item := by_path.get(path)) is None:
+    for entry, place in zip(dataset.images, places, strict=True):
+        if (item := by_place.get(place)) is None:
             continue
         if (item.height, item.width) == (entry.height, entry.width):
             entries.append((entry, item))
@@ -276,13 +289,13 @@ class _Plan:
 def _commit(
     workspace: Workspace,
     annotations: Path,
-    folder: Path,
+    folder: Place,
     plan: _Plan,
     options: ImportOptions,
     detail: str,
 ) -> None:
     run = new_run("import", config=_config(options))
-    sources = workspace.reader.sources.with_folder(folder)
+    sources = workspace.reader.sources.with_place(folder)
     image_rows: list[ImageRow] = []
     for (entry, item), split in plan.new:
         group = plan.groups[item.image_id]

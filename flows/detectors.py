@@ -76,13 +76,14 @@ def _train(
 ) -> DetectorRow:
     snapshot = workspace.lake.snapshot()
     try:
-        detector = fit_detector(
-            model,
-            labels,
-            config,
-            on_step=lambda done, total: progress.step("detector's training steps", done, total),
-            device=serving.device(workspace),
-        )
+        with labels.fetched_ahead():
+            detector = fit_detector(
+                model,
+                labels,
+                config,
+                on_step=lambda done, total: progress.step("detector's training steps", done, total),
+                device=serving.device(workspace),
+            )
     except ValueError as error:
         raise StageError(f"assist: {error}") from error
     uri, sha256 = serving.keep_weights(workspace, to_bytes(detector, config))

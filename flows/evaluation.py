@@ -52,7 +52,8 @@ def gold_scores(
     known = evaluations.of(workspace.lake, predictor.version, split=GOLD, config_hash=key)
     if known:
         return known
-    scores = measure(predictor, gold, recipe, progress)
+    with gold.fetched_ahead():
+        scores = measure(predictor, gold, recipe, progress)
     rows = _rows(predictor.version, scores, gold, key, run_id)
     workspace.lake.commit(lambda tx: tx.insert(rows), message=f"gold scores of {predictor.version}")
     return scores.metrics()

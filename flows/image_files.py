@@ -1,24 +1,29 @@
 """Image files as a user names them: found, read, and told apart from what is no image."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from threading import Semaphore
 
 from engine import images
-from flows.errors import UsageError
+from flows.errors import StageError, UsageError
+from flows.sources import ImageReader, Place
+from storage.errors import StorageError, TransientStorageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 Progress = Callable[[int, int], None]
+# So many images in a row whose server is away: the others' is, too.
+_MOST_AWAY = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundImage:
-    """One readable image file with what its bytes say."""
+    """One readable image with what its bytes say."""
 
-    path: Path
+    place: Place
     image_id: str
     dhash: int
     height: int
@@ -30,40 +35,80 @@ class FoundImage:
     num_frames: int
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """Why an image stays out; `passes` where only its server was away."""
+
+    line: str
+    passes: bool = False
+
+
 def read_images(
-    paths: Sequence[Path], limits: images.ImageLimits, progress: Progress
+    places: Sequence[Place],
+    reader: ImageReader,
+    progress: Progress,
+    *,
+    stored: Mapping[Place, FoundImage] | None = None,
 ) -> tuple[list[FoundImage], list[str]]:
-    """The readable ones of `paths`, in their order, and a line for each of the others."""
+    """The readable ones of `places`, in their order, and a line for each of the others.
+
+    `stored` ones are not read again. Raises StageError when a server stays away.
+    """
+    stored = stored or {}
+    remote = any(isinstance(place, str) for place in places)
+    num_threads = reader.remote.num_threads if remote and reader.remote else os.cpu_count() or 1
+    # However many are fetched, so many are decoded and lie in memory as pixels.
+    decoding = Semaphore(os.cpu_count() or 1)
     found: list[FoundImage] = []
     problems: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda path: _look(path, limits), paths)
+    away = 0
+    pool = ThreadPoolExecutor(num_threads)
+    try:
+        results = pool.map(
+            lambda place: stored.get(place) or _look(place, reader, decoding), places
+        )
         for done, result in enumerate(results, start=1):
             if isinstance(result, FoundImage):
                 found.append(result)
             else:
-                problems.append(result)
-            progress(done, len(paths))
+                problems.append(result.line)
+            away = away + 1 if isinstance(result, _Problem) and result.passes else 0
+            if away >= _MOST_AWAY:
+                raise StageError(f"{problems[-1]} ({away} images in a row)")
+            progress(done, len(places))
+    finally:
+        pool.shutdown(cancel_futures=True)
     return found, problems
 
 
-def _look(path: Path, limits: images.ImageLimits) -> FoundImage | str:
-    if (problem := unwritable(path)) is not None:
-        return problem
+def _look(place: Place, reader: ImageReader, decoding: Semaphore) -> FoundImage | _Problem:
+    if (problem := unwritable(place)) is not None:
+        return _Problem(problem)
     try:
-        data = path.read_bytes()
+        data = reader.unchecked(place)
     except FileNotFoundError:
-        return f"{path}: no such file; copy it there or correct the file name"
+        return _Problem(f"{place}: no such file; copy it there or correct the file name")
     except OSError as error:
-        return f"{path}: {error.strerror}"
+        return _Problem(f"{place}: {error.strerror}")
+    except StorageError as error:
+        return _Problem(str(error), passes=isinstance(error, TransientStorageError))
     try:
-        decoded = images.decode(data, limits)
+        with decoding:
+            return _found(place, data, reader)
     except images.ImageError as error:
-        return f"{path}: {error}"
+        return _Problem(f"{place}: {error}")
+
+
+def _found(place: Place, data: bytes, reader: ImageReader) -> FoundImage:
+    decoded = images.decode(data, reader.limits)
     height, width = decoded.pixels.shape[:2]
+    identity = images.image_id(data)
+    if isinstance(place, str) and reader.remote is not None:
+        # It will be wanted again soon.
+        reader.remote.keep(identity, data)
     return FoundImage(
-        path=path,
-        image_id=images.image_id(data),
+        place=place,
+        image_id=identity,
         dhash=images.difference_hash(decoded.pixels),
         height=height,
         width=width,
@@ -75,12 +120,12 @@ def _look(path: Path, limits: images.ImageLimits) -> FoundImage | str:
     )
 
 
-def unwritable(path: Path) -> str | None:
+def unwritable(place: Place) -> str | None:
     """Why the name of a file cannot be written down, if so."""
-    if str(path).isprintable():
+    if str(place).isprintable():
         return None
     # Among these are halves of surrogate pairs, which Python puts where a name is not UTF-8.
-    return f"{str(path)!a}: a file name that cannot be written down; rename the file"
+    return f"{str(place)!a}: a file name that cannot be written down; rename the file"
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:

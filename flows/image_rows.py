@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.errors import StageError, UsageError
 from flows.image_files import FoundImage
-from flows.sources import SCHEME, Sources
+from flows.sources import SCHEME, Place, Sources, holder
 from flows.splits import group_images
 from flows.workspace import Workspace, placeholders
 from storage.catalog.lake import Transaction
@@ -41,9 +41,9 @@ def stop_if_strict(problems: Sequence[str], strict: bool) -> None:
         )
 
 
-def stop_without_images(found: Collection[object], problems: Sequence[str], what: str) -> None:
+def stop_without_images(num_found: int, problems: Sequence[str], what: str) -> None:
     """Raise UsageError when `problems` have left nothing."""
-    if not found:
+    if not num_found:
         raise UsageError(f"{what}: no usable image. First problem: {problems[0]}")
 
 
@@ -63,6 +63,26 @@ def known_images(workspace: Workspace) -> Known:
     `answered` says whether an import or a person has said already what is on it.
     """
     return {row["image_id"]: row for row in workspace.lake.rows(_KNOWN)}
+
+
+_STORED = """
+    SELECT image_id, uri, dhash, height, width, format, mode, bit_depth, had_alpha, num_frames
+    FROM images
+"""
+
+
+def stored_images(workspace: Workspace, places: Iterable[Place]) -> dict[Place, FoundImage]:
+    """The places elsewhere whose image the store has: those need not be fetched again."""
+    sources = workspace.reader.sources
+    wanted = {sources.known_uri(place): place for place in places if isinstance(place, str)}
+    if not wanted.keys() - {None}:
+        return {}
+    found: dict[Place, FoundImage] = {}
+    for row in workspace.lake.rows(_STORED):
+        if (place := wanted.get(row.pop("uri"))) is not None:
+            dhash = int(row.pop("dhash"), 16)
+            found[place] = FoundImage(place=place, dhash=dhash, **row)
+    return found
 
 
 def groups_of(known: Known, new: Iterable[tuple[str | None, FoundImage]]) -> dict[str, str]:
@@ -136,7 +156,7 @@ def image_row(
     sources: Sources, item: FoundImage, split: str, group: str, run_id: str
 ) -> tuple[Sources, ImageRow]:
     """The row of a new image, named as in its source, and the sources that its uri needs."""
-    sources, uri = sources.uri(item.path)
+    sources, uri = sources.uri(item.place)
     _, _, relative = uri.removeprefix(SCHEME).partition("/")
     row = ImageRow(
         image_id=item.image_id,
@@ -144,7 +164,7 @@ def image_row(
         height=item.height,
         width=item.width,
         split=split,
-        source=item.path.parent.name,
+        source=holder(item.place),
         group_id=group,
         file_name=relative,
         source_image_id=None,

@@ -3,6 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -13,6 +14,7 @@ from engine.images import ImageError, ImageLimits, decode
 from engine.rle import Rle
 from engine.training.samples import LabelledImage
 from flows.errors import UsageError
+from flows.fetching import fetched_ahead
 from flows.merge_rows import BRING_MASKS
 from flows.sources import ImageReader
 from flows.workspace import Workspace
@@ -55,6 +57,10 @@ class StoredLabels:
         pixels = self.reader.pixels(self.uris[index], image_id)
         complete = image_id not in self.incomplete
         return LabelledImage(image=pixels, masks=list(self.masks[index]), complete=complete)
+
+    def fetched_ahead(self) -> AbstractContextManager[None]:
+        """While in there, images that lie elsewhere come before they are asked for."""
+        return fetched_ahead(self.reader, zip(self.uris, self.image_ids, strict=True))
 
     def only(self, kept: Sequence[bool]) -> "StoredLabels":
         """Those of the images for which `kept` is true."""

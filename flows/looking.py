@@ -18,12 +18,13 @@ from engine.model.predictor import Predictor
 from engine.threads import each_image
 from flows import serving
 from flows.detectors import FoundDetector, detector_for
+from flows.fetching import fetched_ahead
 from flows.progress import Progress
 from flows.promises import thresholds_for
 from flows.recipes import AssistConfig, Recipe
 from flows.runs import Turn
 from flows.splits import unit_hash
-from flows.waiting import Row
+from flows.waiting import Row, refs
 from flows.workspace import Workspace
 from storage.queue.items import NewItem
 from storage.rows import mask_id
@@ -107,9 +108,10 @@ class Looker:
 
         seen = []
         looks = each_image(one, range(len(rows)), at_once=self.predictor.images_at_once)
-        for done, candidate in enumerate(looks, start=1):
-            seen.append(candidate)
-            progress.step("images looked at", done, len(rows))
+        with fetched_ahead(self.workspace.reader, refs(rows)):
+            for done, candidate in enumerate(looks, start=1):
+                seen.append(candidate)
+                progress.step("images looked at", done, len(rows))
         return seen
 
     def masks(self, pixels: npt.NDArray[np.uint8], embedding: ImageEmbedding) -> Generated:

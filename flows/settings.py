@@ -13,6 +13,8 @@ from cronsim import CronSim, CronSimError
 
 from engine.precision import Precision
 from flows.errors import UsageError
+from flows.image_settings import ImageSettings
+from flows.store_settings import StoreSettings
 
 WORKSPACE_VERSION = 1
 FILE_NAME = "maskloop.toml"
@@ -46,8 +48,15 @@ propose = ""             # "grid" of points, or "detector": its boxes prompt the
 choose = ""              # "random", "uncertainty", "diversity", "coverage" or "mixture"
 promise = 0.0            # of proposals, accepted as they are: 0.95 shows only those; 0: recipe's
 
+[store]                  # where masks and models lie; maskloop store move carries them elsewhere
+data = ""                # a folder, or "s3://bucket/prefix"; empty: lake, models, embeddings here
+catalog = ""             # "postgresql://USER@HOST/DATABASE" for a team; empty: a file here
+endpoint = ""            # of an S3 server that is not AWS's, such as "http://10.0.0.1:8333"
+region = ""              # of the bucket; empty: as AWS's own settings have it
+profile = ""             # of ~/.aws; empty: as AWS's own settings have it
+
 [queue]
-url = ""                 # postgresql://USER@HOST/DATABASE for a team; empty: a file of this folder
+url = ""                 # postgresql://USER@HOST/DATABASE; empty: with the catalog, see docs
 
 [prefect]
 api_url = ""             # empty: PREFECT_API_URL, else a running `maskloop serve`, else none
@@ -71,6 +80,15 @@ precision = "float32"    # of automatic masks; "bfloat16" is quicker on GPUs and
 [images]
 max_pixels = 200_000_000
 intensity = "range"      # 16-bit images: "range" divides by 257, "percentile" stretches 0.1 to 99.9
+endpoint = ""            # of images at s3://; without any of these three: as in [store]
+region = ""
+profile = ""
+allow_https = false      # true: lists of https addresses may be added; docs/settings.md
+private_hosts = []       # hosts of such addresses that may lie in a private network
+ca_file = ""             # a PEM file of certificates to trust besides the system's
+max_mb = 1000            # of one image that is fetched
+cache_gb = 4.0           # of fetched images, in the folder cache; oldest go first
+fetch_threads = 16       # how many images are fetched at once
 """
 
 
@@ -134,7 +152,8 @@ class AssistSettings:
 class QueueSettings:
     """The database of the review queue and of the pointer to the model in service.
 
-    url: `postgresql://USER@HOST/DATABASE`; empty for `queue.sqlite` in the workspace.
+    url: `postgresql://USER@HOST/DATABASE`; empty for the database of the catalog where that is a
+    Postgres, else for `queue.sqlite` in the workspace.
     """
 
     url: str = ""
@@ -181,14 +200,6 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSettings:
-    """What an image file may be."""
-
-    max_pixels: int = 200_000_000
-    intensity: Literal["range", "percentile"] = "range"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The whole of `maskloop.toml`."""
 
@@ -198,6 +209,7 @@ class Settings:
     project: ProjectSettings = field(default_factory=ProjectSettings)
     annotator: AnnotatorSettings = field(default_factory=AnnotatorSettings)
     assist: AssistSettings = field(default_factory=AssistSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
     queue: QueueSettings = field(default_factory=QueueSettings)
     prefect: PrefectSettings = field(default_factory=PrefectSettings)
     schedules: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -237,6 +249,7 @@ def read_settings(root: Path) -> Settings:
         )
     settings: Settings = _build(Settings, table, str(path), "")
     _check(settings, str(path))
+    _check_store(settings.store, root, str(path))
     return settings
 
 
@@ -267,7 +280,7 @@ def _value(hint: Any, value: Any, path: str, name: str) -> Any:
             raise UsageError(f"{path}: {name}: must be one of {choices}, but got {value!r}")
         return value
     accepted = (int, float) if hint is float else (hint,)
-    if not isinstance(value, accepted) or isinstance(value, bool):
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{path}: {name}: must be {hint.__name__}, but got {value!r}")
     return hint(value)
 
@@ -285,6 +298,9 @@ def _check(settings: Settings, path: str) -> None:
         ("annotator.cache_gb", settings.annotator.cache_gb, 0, 100_000),
         ("prefect.port", settings.prefect.port, 1, 65_535),
         ("images.max_pixels", settings.images.max_pixels, 1, 10**10),
+        ("images.max_mb", settings.images.max_mb, 1, 100_000),
+        ("images.cache_gb", settings.images.cache_gb, 0, 100_000),
+        ("images.fetch_threads", settings.images.fetch_threads, 1, 256),
     )
     for name, value, low, high in rules:
         if not low <= value <= high:
@@ -304,8 +320,19 @@ def _check(settings: Settings, path: str) -> None:
         )
     _check_categories(f"{path}: project.categories", settings.project.categories)
     _check_hosts(f"{path}: annotator", settings.annotator)
+    try:
+        settings.images.check()
+    except ValueError as error:
+        raise UsageError(f"{path}: images.{error}") from error
     for name, line in asdict(settings.schedules).items():
         _check_cron(f"{path}: schedules.{name}", line)
+
+
+def _check_store(store: StoreSettings, root: Path, path: str) -> None:
+    try:
+        store.place(root)
+    except ValueError as error:
+        raise UsageError(f"{path}: store.{error}") from error
 
 
 def _check_categories(name: str, categories: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ from engine.model import weights
 from engine.model.device import device_named
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import Predictor
+from flows.fetching import fetched_ahead
 from flows.sources import ImageReader
 from storage.catalog.shards import ShardReceipt, write_shard_files
 from storage.errors import StorageError
@@ -135,7 +136,8 @@ class ShardLabeller:
         """All parts of a shard, one after the other."""
         spec = self._spec
         proposed = (self.propose(read_pixels(spec.reader, ref), ref) for ref in order.images)
-        return finish_shard(spec, order, proposed)
+        with fetched_ahead(spec.reader, ((ref.uri, ref.image_id) for ref in order.images)):
+            return finish_shard(spec, order, proposed)
 
 
 class ShardRows:

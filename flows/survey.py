@@ -7,10 +7,11 @@ import numpy.typing as npt
 
 from engine.asking import choice
 from engine.model.predictor import Predictor
+from flows.fetching import fetched_ahead
 from flows.progress import Progress
 from flows.recipes import AssistConfig
 from flows.splits import unit_hash
-from flows.waiting import Row
+from flows.waiting import Row, refs
 from flows.workspace import Workspace
 
 
@@ -55,8 +56,8 @@ def _vectors(
 ) -> npt.NDArray[np.float64]:
     """(N, C) mean embeddings."""
     vectors = []
-    for done, row in enumerate(rows, start=1):
-        pixels = workspace.reader.pixels(str(row["uri"]), str(row["image_id"]))
-        vectors.append(predictor.embed(pixels).vector)
-        progress.step("images surveyed", done, len(rows))
+    with fetched_ahead(reader := workspace.reader, refs(rows)):
+        for done, (uri, image_id) in enumerate(refs(rows), start=1):
+            vectors.append(predictor.embed(reader.pixels(uri, image_id)).vector)
+            progress.step("images surveyed", done, len(rows))
     return np.stack(vectors)

@@ -181,16 +181,17 @@ def _fit(
         progress.step(f"training steps (loss {report.loss:.3f})", report.step, report.num_steps)
 
     try:
-        result = train(
-            model,
-            labels,
-            recipe.training,
-            depths=labels.depths,
-            checkpoint=_checkpointer(workspace, recipe, parent, labels),
-            on_step=on_step,
-            device=serving.device(workspace),
-            features_folder=workspace.folder("features"),
-        )
+        with labels.fetched_ahead():
+            result = train(
+                model,
+                labels,
+                recipe.training,
+                depths=labels.depths,
+                checkpoint=_checkpointer(workspace, recipe, parent, labels),
+                on_step=on_step,
+                device=serving.device(workspace),
+                features_folder=workspace.folder("features"),
+            )
     except TrainingError as error:
         names = ", ".join(labels.uris[index] for index in error.images[:3])
         raise StageError(f"train: {error} ({names}); the model in service is unchanged") from error

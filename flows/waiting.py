@@ -3,7 +3,7 @@
 Loads no model and nothing that could: it is asked every few seconds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flows.workspace import Workspace
 from storage.catalog import models
@@ -14,6 +14,11 @@ Row = Mapping[str, object]
 WATERMARK = "submissions"
 # What a model proposes. Disputes and audits are about masks that are there.
 PROPOSED = ("assist", "gold", "second")
+
+
+def refs(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """(uri, image id) of rows of images."""
+    return [(str(row["uri"]), str(row["image_id"])) for row in rows]
 
 
 def watermark(workspace: Workspace) -> int:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from engine.images import ImageLimits
 from flows import settings as settings_module
 from flows.errors import StageError, UsageError
+from flows.remote_images import RemoteImages, remote_images
 from flows.settings import Settings
 from flows.sources import ImageReader, Sources, read_sources, write_sources
 from storage.catalog.lake import Lake
@@ -40,7 +41,14 @@ class Workspace:
         """Reads the images of this workspace, also those of folders added a moment ago."""
         images = self.settings.images
         limits = ImageLimits(max_pixels=images.max_pixels, intensity=images.intensity)
-        return ImageReader(read_sources(self.root), limits)
+        return ImageReader(read_sources(self.root), limits, self.remote)
+
+    @property
+    def remote(self) -> RemoteImages:
+        """How images at `s3://` and `https://` are reached."""
+        return remote_images(
+            self.settings.images, self.settings.store, self.root / "cache" / "images"
+        )
 
     def on_ray(self, address: str) -> "Workspace":
         """The same workspace, whose shards go to the Ray cluster at `address`."""
@@ -67,13 +75,21 @@ class Workspace:
 
 
 def create(root: Path) -> Workspace:
-    """Make `root` a workspace; raises UsageError where there is one already."""
+    """Make `root` a workspace; raises UsageError where there is one already.
+
+    Where the settings are there, written by hand or copied from another machine, and the store that
+    they name is not, that is made.
+    """
     path = root / settings_module.FILE_NAME
-    if path.exists():
+    settings = settings_module.read_settings(root) if path.exists() else Settings()
+    place = settings.store.place(root)
+    if path.exists() and place.database.is_there():
         raise UsageError(f"{path}: a workspace already; nothing to do")
     root.mkdir(parents=True, exist_ok=True)
-    Lake.create(root).close()
-    ReviewQueue.open(_queue_url(root, Settings())).close()
+    Lake.create(place).close()
+    _queue(root, settings).close()
+    if path.exists():
+        return open_workspace(root)
     # The settings come last: a folder without them is not a workspace, so an interrupted init
     # can simply be run again.
     path.write_text(
@@ -86,23 +102,31 @@ def open_workspace(root: Path | None = None) -> Workspace:
     """The workspace at `root`, else the one found by `MASKLOOP_HOME` or upward from here."""
     root = settings_module.find_root() if root is None else root
     settings = settings_module.read_settings(root)
-    queue = _queue(root, settings)
+    # The store first: where there is none, no queue is made either.
+    lake = Lake.open(settings.store.place(root))
+    try:
+        queue = _queue(root, settings)
+    except BaseException:
+        lake.close()
+        raise
     return Workspace(
         root=root,
         settings=settings,
-        lake=Lake.open(root),
+        lake=lake,
         queue=queue,
         pointer=ModelPointer(queue.database),
     )
 
 
-def _queue_url(root: Path, settings: Settings) -> str:
-    return settings.queue.url or f"sqlite:///{root / 'queue.sqlite'}"
+def queue_url(root: Path, settings: Settings) -> str:
+    """Where the review queue is: a team that shares the catalog shares the queue too."""
+    own = f"sqlite:///{root / 'queue.sqlite'}"
+    return settings.queue.url or settings.store.shared_database or own
 
 
 def _queue(root: Path, settings: Settings) -> ReviewQueue:
     try:
-        return ReviewQueue.open(_queue_url(root, settings))
+        return ReviewQueue.open(queue_url(root, settings))
     except ValueError as error:
         path = root / settings_module.FILE_NAME
         raise UsageError(f"{path}: queue.url: {error}") from error

@@ -1,11 +1,17 @@
-"""What every test shares: real data, Chromium, a Postgres, seeds; and no hidden gap in CI."""
+"""What every test shares: real data, Chromium, servers of its own, seeds; no hidden gap in CI."""
 
 import importlib.util
 import os
 import random
 import shutil
 import signal
+import ssl
+import threading
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from playwright.sync_api import Browser, sync_playwright
 
 PROJECT = Path(__file__).parents[1]
@@ -53,7 +62,7 @@ def _hides_a_gap(item: pytest.Item, report: pytest.TestReport) -> bool:
     needs_data_only = "data_dir" in getattr(item, "fixturenames", ()) and NO_DATA in str(
         report.longrepr
     )
-    needs = any(item.get_closest_marker(name) for name in ("browser", "data", "postgres"))
+    needs = any(item.get_closest_marker(name) for name in ("browser", "data", "postgres", "s3"))
     return needs and not needs_data_only
 
 
@@ -88,13 +97,7 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def local_postgres() -> ModuleType:
     """The module of that name, which the benchmarks use too."""
-    path = PROJECT / "benchmarks" / "local_postgres.py"
-    spec = importlib.util.spec_from_file_location("local_postgres", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _benchmarks_module("local_postgres")
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +110,148 @@ def postgres(local_postgres: ModuleType) -> Iterator[Any]:
         pytest.skip(f"no Postgres: {error}")
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """A real server for all tests of this process, `endpoint_url`; mark the test `s3`.
+
+    Credentials for it are in the environment, for this process and those that it starts.
+    """
+    local_s3 = _benchmarks_module("local_s3")
+    try:
+        server = local_s3.LocalS3()
+    except local_s3.NoS3Error as error:
+        pytest.skip(f"no S3: {error}")
+    with server, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AWS_PROFILE", raising=False)
+        patch.delenv("AWS_SESSION_TOKEN", raising=False)
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+def _benchmarks_module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, PROJECT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass
+class Site:
+    """An https server on loopback: what it has, what it does next, what it was asked."""
+
+    port: int
+    ca_file: Path
+    files: dict[str, bytes] = field(default_factory=dict)
+    answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
+    pause_s: float = 0.0
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def url(self, path: str, host: str = "localhost") -> str:
+        """The address of a file."""
+        return f"https://{host}:{self.port}{path}"
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        """What is wanted next, else the file."""
+        self.asked.append((handler.path, handler.headers["Host"]))
+        status, headers = self.answers.pop(0) if self.answers else (200, {})
+        body = self.files.get(handler.path)
+        if body is None and status == 200:
+            status = 404
+        handler.send_response(status)
+        if "Transfer-Encoding" not in headers:
+            headers = {"Content-Length": str(len(body or b"")), **headers}
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        if status == 200 and body is not None:
+            self._send(handler, body[: self.cuts.pop(0)] if self.cuts else body, headers)
+
+    def _send(self, handler: BaseHTTPRequestHandler, body: bytes, headers: dict[str, str]) -> None:
+        if "Transfer-Encoding" in headers:
+            body = f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+        for start in range(0, len(body), len(body) if not self.pause_s else 1):
+            handler.wfile.write(body[start:] if not self.pause_s else body[start : start + 1])
+            self._stopped.wait(self.pause_s)
+
+    def __post_init__(self) -> None:
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let whoever is being served go."""
+        self._stopped.set()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An authority of our own, and what it has signed for localhost, in PEM files."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key = ec.generate_private_key(ec.SECP256R1())
+    us = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "maskloop's tests")])
+    now = datetime.now(UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    usage = x509.KeyUsage(True, False, False, False, False, True, False, False, False)
+    made = (
+        x509.CertificateBuilder(us, us, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    authority, server = folder / "authority.pem", folder / "server.pem"
+    authority.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    server.write_bytes(private + authority.read_bytes())
+    return authority, server
+
+
+@pytest.fixture
+def https_site(certificates: tuple[Path, Path]) -> Iterator[Site]:
+    """A real https server, whose certificate an authority of our own has signed."""
+    authority, server_pem = certificates
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            site.answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            pass  # who asked has hung up
+
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            # In the thread of the connection, or one that never speaks would stop them all.
+            with context.wrap_socket(request, server_side=True) as secure:
+                super().finish_request(secure, client_address)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server_pem)
+    with Server(("127.0.0.1", 0), Handler) as server:
+        site = Site(port=server.server_port, ca_file=authority)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield site
+        site.stop()
+        server.shutdown()
+        thread.join()
 
 
 # Not wider than a module: while Playwright's synchronous driver is alive, its thread counts as

@@ -50,7 +50,10 @@ def init(
 
 def import_coco(
     annotations: Annotated[Path, typer.Argument(help="COCO annotations (JSON).")],
-    images: Annotated[Path, typer.Option(help="The folder with the image files.")],
+    images: Annotated[
+        str,
+        typer.Option(help="Where the images are: a folder, s3://BUCKET/PREFIX, https://HOST/PATH."),
+    ],
     labelled: Annotated[
         float | None,
         typer.Option(help="Keep the labels of this fraction; default: of all but gold."),
@@ -73,6 +76,7 @@ def import_coco(
     """
     from flows import coco_import, workspace
     from flows.coco_import import ImportOptions
+    from flows.remote_images import is_remote
 
     options = ImportOptions(
         labelled=labelled, gold=gold, seed=seed, gold_list=gold_list, strict=strict
@@ -87,7 +91,7 @@ def import_coco(
         report = coco_import.import_coco(
             opened,
             annotations,
-            images,
+            images if is_remote(images) else Path(images),
             options,
             lambda done, total: progress.step("images read", done, total),
         )
@@ -95,7 +99,12 @@ def import_coco(
 
 
 def add(
-    paths: Annotated[list[str], typer.Argument(help="Image files, folders or globs.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, folders, globs, s3://BUCKET/PREFIX, text files of https addresses."
+        ),
+    ],
     strict: StrictOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

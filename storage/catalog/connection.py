@@ -10,6 +10,9 @@ from pathlib import Path
 import duckdb
 from duckdb import DuckDBPyConnection
 
+from storage.catalog import postgres_catalog, secrets
+from storage.catalog.place import Place
+from storage.catalog.secrets import quoted
 from storage.errors import (
     NotFoundError,
     StorageError,
@@ -17,10 +20,10 @@ from storage.errors import (
     TerminalStorageError,
     TransientStorageError,
 )
+from storage.s3.config import READ_TIMEOUT_S
 
-CATALOG_FILE = "catalog.sqlite"
 DATA_FOLDER = "lake"
-_EXTENSIONS = ("sqlite_scanner", "ducklake")
+_EXTENSIONS = ("sqlite_scanner", "postgres_scanner", "httpfs", "ducklake")
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -31,35 +34,46 @@ _FULL = ("no space left on device", "disk is full", "file too large")
 # SQLite's word where a file beside the catalog can neither be made nor grown.
 _NO_ROOM = "disk i/o error"
 _DAMAGED = ("disk image is malformed", "file is not a database")
+_NO_POSTGRES = "unable to connect to postgres"
+_LOST = (
+    "server closed the connection",
+    "terminating connection",
+    "no connection to the server",
+    "could not receive data from server",
+    "could not send data to server",
+    "ssl connection has been closed",
+)
+_HTTP = ("error for http ", "http error")
+_REFUSALS = ("HTTP 401", "HTTP 403", "401 (Unauthorized)", "403 (Forbidden)")
 _numbers = itertools.count()
 
 
-def connect(root: Path) -> DuckDBPyConnection:
-    """A connection with the lake of `root` attached as `lake`; its cursors share the attachment."""
+def connect(place: Place) -> DuckDBPyConnection:
+    """A connection with the lake of `place` attached as `lake`; its cursors share that."""
     with translated():
         connection = _bare()
-        connection.execute(f"ATTACH {_catalog(root)} AS lake ({_data_here(root)})")
+        secrets.keep(connection, place)
+        connection.execute(f"ATTACH {_catalog(place)} AS lake ({_data_here(place)})")
     return connection
 
 
-def initialise(root: Path) -> None:
+def initialise(place: Place) -> None:
     """Make the catalog of an empty lake, if there is none."""
     with translated():
         connection = _bare()
-        # Write-ahead logging, once and for all: a long read then never keeps a commit waiting.
-        connection.execute(
-            f"ATTACH {_catalog(root)} AS lake (DATA_PATH '{DATA_FOLDER}/', META_JOURNAL_MODE 'WAL')"
-        )
+        secrets.keep(connection, place)
+        options = (f"DATA_PATH '{DATA_FOLDER}/'", *place.database.options)
+        connection.execute(f"ATTACH {_catalog(place)} AS lake ({', '.join(options)})")
         connection.close()
 
 
 @contextmanager
-def attached_snapshot(cursor: DuckDBPyConnection, root: Path, snapshot: int) -> Iterator[None]:
+def attached_snapshot(cursor: DuckDBPyConnection, place: Place, snapshot: int) -> Iterator[None]:
     """Make the cursor's unqualified names mean the tables and views as of `snapshot`."""
     name = f"at_{snapshot}_{next(_numbers)}"
     cursor.execute(
-        f"ATTACH {_catalog(root)} AS {name} "
-        f"({_data_here(root)}, SNAPSHOT_VERSION {int(snapshot)}, READ_ONLY)"
+        f"ATTACH {_catalog(place)} AS {name} "
+        f"({_data_here(place)}, SNAPSHOT_VERSION {int(snapshot)}, READ_ONLY)"
     )
     try:
         cursor.execute(f"USE {name}")
@@ -73,8 +87,9 @@ def _bare() -> DuckDBPyConnection:
     # DuckDB checks a signature over 35 MB at every LOAD: once in a process is enough.
     connection = duckdb.connect(config=_CONFIG | {"allow_unsigned_extensions": "true"})
     for path in _signed_extensions():
-        connection.execute(f"LOAD {_quoted(path)}")
+        connection.execute(f"LOAD {quoted(path)}")
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET http_timeout = {READ_TIMEOUT_S}")
     # It answers max() from column statistics, which DuckLake does not keep by snapshot: beside a
     # count() of one snapshot stood the maximum of the next.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
@@ -87,7 +102,7 @@ def _signed_extensions() -> tuple[Path, ...]:
     paths = tuple(_extension(name) for name in _EXTENSIONS)
     with duckdb.connect(config=_CONFIG) as connection:
         for path in paths:
-            connection.execute(f"LOAD {_quoted(path)}")
+            connection.execute(f"LOAD {quoted(path)}")
     return paths
 
 
@@ -104,22 +119,22 @@ def _extension(name: str) -> Path:
     return path
 
 
-def _catalog(root: Path) -> str:
-    return _quoted(f"ducklake:sqlite:{root / CATALOG_FILE}")
+def _catalog(place: Place) -> str:
+    return quoted(f"ducklake:{place.database.target}")
 
 
-def _data_here(root: Path) -> str:
-    # The catalog says `lake/`, so that a workspace can be moved; this says where that is now.
+def _data_here(place: Place) -> str:
+    # The catalog says `lake/`, so that a store can be moved; this says where that is now.
     # DuckLake would keep small inserts as text in the catalog, where a backslash in a struct is
     # lost, and COCO's run-length codes are full of them: every row goes to a file.
-    return (
-        f"DATA_PATH {_quoted(f'{root / DATA_FOLDER}/')}, OVERRIDE_DATA_PATH true, "
-        "DATA_INLINING_ROW_LIMIT 0"
+    options = (
+        f"DATA_PATH {quoted(place.objects.address(DATA_FOLDER) + '/')}",
+        "OVERRIDE_DATA_PATH true",
+        "DATA_INLINING_ROW_LIMIT 0",
+        "CREATE_IF_NOT_EXISTS false",
+        *place.database.options,
     )
-
-
-def _quoted(text: object) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
+    return ", ".join(options)
 
 
 @contextmanager
@@ -135,7 +150,7 @@ def translated() -> Iterator[None]:
 
 
 def _translation(error: duckdb.Error) -> StorageError | None:
-    text = str(error)
+    text = " ".join(str(error).partition("\n\nLINE")[0].split())
     lower = text.lower()
     if any(word in lower for word in _FULL):
         return StorageFull(
@@ -150,9 +165,25 @@ def _translation(error: duckdb.Error) -> StorageError | None:
         return NotFoundError(f"snapshot: there is none of that number ({text})")
     if any(word in lower for word in _DAMAGED):
         return TerminalStorageError(f"store: damaged: {text}; restore it from a backup")
+    if _NO_POSTGRES in lower:
+        return postgres_catalog.failure(text)
+    if any(word in lower for word in _LOST):
+        return TransientStorageError(f"store: the connection to the catalog was lost: {text}")
+    if isinstance(error, duckdb.HTTPException) or any(word in lower for word in _HTTP):
+        return _http_failure(text)
     locked = any(word in lower for word in _LOCKED)
     if locked or isinstance(error, duckdb.TransactionException | duckdb.FatalException):
         return TransientStorageError(f"store: {text}")
     if isinstance(error, duckdb.IOException | duckdb.OperationalError):
         return TerminalStorageError(f"store: {text}; run: maskloop fsck")
     return None
+
+
+def _http_failure(text: str) -> StorageError:
+    if any(f"{code}" in text for code in _REFUSALS):
+        return TerminalStorageError(
+            f"store: the S3 server refuses: {text}; check store.data, and the credentials of AWS"
+        )
+    if "404" in text:
+        return TerminalStorageError(f"store: {text}; run: maskloop fsck")
+    return TransientStorageError(f"store: the S3 server does not answer: {text}")

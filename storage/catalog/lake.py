@@ -19,15 +19,16 @@ import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from storage.catalog import connection, schema
-from storage.catalog.commit_lock import commit_lock
+from storage.catalog import connection, schema, secrets
+from storage.catalog.commit_lock import StillHeld
+from storage.catalog.place import Place
 from storage.errors import NotFoundError, TransientStorageError
-from storage.folder_objects import FolderObjects
 from storage.objects import Objects
 from storage.rows import Row, SchemaVersionRow, utcnow
 
 T = TypeVar("T")
 ATTEMPTS = 10
+GIVE_UP_S = 120.0
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 2.0
 
@@ -58,46 +59,58 @@ class Transaction:
 class Lake:
     """The store of one workspace. Any number of threads and processes may have it open."""
 
-    def __init__(self, root: Path) -> None:
-        # Whole, so that a change of folder does not lead a later connection astray.
-        self.root = root.absolute()
+    def __init__(self, place: Place | Path) -> None:
+        self.place = Place.folder(place) if isinstance(place, Path) else place
         self._guard = threading.Lock()
         self._connection: DuckDBPyConnection | None = None
+        self._secrets: tuple[str, ...] = ()
 
     @classmethod
-    def create(cls, root: Path) -> Self:
-        """The store at `root`, made if there is none, whatever an interrupted try has left."""
-        lake = cls(root)
-        with lake.lock():
-            connection.initialise(root)
+    def create(cls, place: Place | Path) -> Self:
+        """The store at `place`, made if there is none, whatever an interrupted try has left.
+
+        A path is a folder that has both the files and the catalog.
+        """
+        lake = cls(place)
+        # Whoever may not look into the place hears of it before anything is made.
+        any(lake.objects.below(connection.DATA_FOLDER))
+        lake.place.database.prepare()
+        with lake.lock() as still_held:
+            connection.initialise(lake.place)
             if lake._version() is None:
-                lake._retrying(lambda: lake._transact(_create_tables, "new store", "maskloop"))
-        return cls.open(root)
+                lake._commit(_create_tables, "new store", "maskloop", still_held)
+        return cls.open(place)
 
     @classmethod
-    def open(cls, root: Path) -> Self:
-        """The store at `root`; raises NotFoundError, or NewerStoreError for a newer one."""
-        if not (root / connection.CATALOG_FILE).is_file():
-            raise NotFoundError(
-                f"{root}: no {connection.CATALOG_FILE} here; run: maskloop init, or restore it"
-            )
-        lake = cls(root)
+    def open(cls, place: Place | Path) -> Self:
+        """The store at `place`; raises NotFoundError, or NewerStoreError for a newer one."""
+        lake = cls(place)
+        database = lake.place.database
+        if not database.is_there():
+            raise NotFoundError(f"{database}: no store here; run: maskloop init, or restore it")
         stored = lake._version()
         if stored is None:
-            raise NotFoundError(f"{root}: the store was never finished; run: maskloop init")
+            raise NotFoundError(f"{database}: the store was never finished; run: maskloop init")
         schema.check_version(stored)
         if stored < schema.SCHEMA_VERSION:
             lake._upgrade()
         return lake
 
     @property
+    def root(self) -> Path:
+        """The folder of the files; raises ValueError where they lie elsewhere."""
+        if self.place.in_s3:
+            raise ValueError(f"{self.place.data}: not a folder")
+        return Path(self.place.data)
+
+    @property
     def objects(self) -> Objects:
         """The files of this store, with those of the lake below `lake/`."""
-        return FolderObjects(self.root)
+        return self.place.objects
 
-    def lock(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[StillHeld]:
         """The lock that every commit holds: under it nothing changes what snapshots name."""
-        return commit_lock(self.root)
+        return self.place.database.lock()
 
     def close(self) -> None:
         """Let go of the catalog; the next call connects again."""
@@ -133,39 +146,45 @@ class Lake:
         `body` may run several times, each time on an untouched store: it must not change anything
         outside the transaction. Raises TransientStorageError after ATTEMPTS failures.
         """
-        with self.lock():
-            return self._retrying(lambda: self._transact(body, message, author))
+        with self.lock() as still_held:
+            return self._commit(body, message, author, still_held)
 
-    def _transact(self, body: Callable[[Transaction], T], message: str, author: str) -> T:
+    def _commit(
+        self, body: Callable[[Transaction], T], message: str, author: str, still_held: StillHeld
+    ) -> T:
         token = uuid.uuid4().hex
-        with self._cursor() as cursor:
-            cursor.execute("BEGIN")
-            try:
-                result = body(Transaction(cursor))
-                cursor.execute(
-                    "CALL lake.set_commit_message(?, ?, extra_info => ?)",
-                    [author, message, json.dumps({"commit": token})],
-                )
-            except BaseException:
-                _roll_back(cursor)
-                raise
-            try:
-                cursor.execute("COMMIT")
-            except duckdb.Error:
-                _roll_back(cursor)
-                self.close()
-                if not self._landed(token):
-                    raise
-        return result
+        # What `body` gave in a try of which it is not known whether it has landed.
+        unknown: list[T] = []
+
+        def attempt() -> T:
+            if unknown and self._landed(token):
+                return unknown[0]
+            unknown.clear()
+            with self._cursor() as cursor:
+                result = _written(cursor, body, message, author, token)
+                _while_held(cursor, still_held)
+                unknown.append(result)
+                try:
+                    cursor.execute("COMMIT")
+                except duckdb.Error:
+                    _roll_back(cursor)
+                    self.close()
+                    if not self._landed(token):
+                        unknown.clear()
+                        raise
+            return result
+
+        return self._retrying(attempt)
 
     def _landed(self, token: str) -> bool:
         """Whether the commit of this token is there: its answer may have been lost."""
-        found = self.rows(
-            "SELECT 1 FROM __ducklake_metadata_lake.ducklake_snapshot_changes "
-            "WHERE commit_extra_info = ?",
-            (json.dumps({"commit": token}),),
-        )
-        return bool(found)
+        with connection.translated(), self._cursor() as cursor:
+            found = cursor.execute(
+                "SELECT 1 FROM __ducklake_metadata_lake.ducklake_snapshot_changes "
+                "WHERE commit_extra_info = ?",
+                [json.dumps({"commit": token})],
+            ).fetchone()
+        return found is not None
 
     def _read(
         self,
@@ -181,7 +200,7 @@ class Lake:
             with self._cursor() as cursor:
                 if snapshot is None:
                     return fetch(cursor.execute(sql, list(params)))
-                with connection.attached_snapshot(cursor, self.root, snapshot):
+                with connection.attached_snapshot(cursor, self.place, snapshot):
                     return fetch(cursor.execute(sql, list(params)))
 
         return self._retrying(attempt)
@@ -213,7 +232,8 @@ class Lake:
         """A cursor of this call's own: cursors may be used by several threads at once."""
         with self._guard:
             if self._connection is None:
-                self._connection = connection.connect(self.root)
+                self._connection = connection.connect(self.place)
+            self._secrets = secrets.keep(self._connection, self.place, self._secrets)
             cursor = self._connection.cursor()
         try:
             cursor.execute("USE lake")
@@ -222,12 +242,13 @@ class Lake:
             cursor.close()
 
     def _retrying(self, attempt: Callable[[], T]) -> T:
+        deadline = time.monotonic() + GIVE_UP_S
         for number in range(1, ATTEMPTS + 1):
             try:
                 with connection.translated():
                     return attempt()
             except TransientStorageError:
-                if number == ATTEMPTS:
+                if number == ATTEMPTS or time.monotonic() > deadline:
                     raise
                 self.close()
                 longest = min(_FIRST_WAIT_S * 2**number, _LONGEST_WAIT_S)
@@ -239,6 +260,35 @@ def _create_tables(tx: Transaction) -> None:
     for statement in schema.statements():
         tx.execute(statement)
     tx.insert([SchemaVersionRow(version=schema.SCHEMA_VERSION, applied_at=utcnow())])
+
+
+def _written(
+    cursor: DuckDBPyConnection,
+    body: Callable[[Transaction], T],
+    message: str,
+    author: str,
+    token: str,
+) -> T:
+    """What `body` gives, with a transaction open that has all it wrote."""
+    cursor.execute("BEGIN")
+    try:
+        result = body(Transaction(cursor))
+        cursor.execute(
+            "CALL lake.set_commit_message(?, ?, extra_info => ?)",
+            [author, message, json.dumps({"commit": token})],
+        )
+    except BaseException:
+        _roll_back(cursor)
+        raise
+    return result
+
+
+def _while_held(cursor: DuckDBPyConnection, still_held: StillHeld) -> None:
+    try:
+        still_held()
+    except BaseException:
+        _roll_back(cursor)
+        raise
 
 
 def _roll_back(cursor: DuckDBPyConnection) -> None:

@@ -16,15 +16,16 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 MARKERS = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|farm|home|root|Users)/\w")
 
-# Folder or module -> the only place that may import it.
+# Package -> the only folder or modules that may import it.
 HOMES = {
     "segment_anything": "engine/model/",
     "timm": "engine/model/",
     "onnx": "engine/model/graph/",
     "duckdb": "storage/catalog/",
     "sqlalchemy": "storage/queue/",
-    "psycopg": "storage/queue/postgres.py",
-    "boto3": "storage/s3",
+    "psycopg": ("storage/queue/postgres.py", "storage/catalog/postgres_catalog.py"),
+    "boto3": "storage/s3/",
+    "botocore": "storage/s3/",
     "ray": "flows/ray_pools.py",
     "prefect": "flows/orchestration/",
     "fastapi": "annotator/",

@@ -22,7 +22,9 @@ from flows import workspace as workspaces
 from flows.coco_import import ImportOptions, import_coco
 from flows.image_rows import IntakeReport
 from flows.recipes import AssistConfig, Recipe, recipe_named
+from flows.settings import FILE_NAME, TEMPLATE, WORKSPACE_VERSION
 from flows.workspace import Workspace
+from storage.s3.client import S3Config, client
 
 # Where Prefect was imported before a command ran, it starts a server of its own and waits 20 s for
 # it, which a busy machine may need longer for.
@@ -147,11 +149,36 @@ def filled_root(
 ) -> Path:
     """The drawn images imported: three gold ones, about half of the others labelled."""
     root = tmp_path_factory.mktemp("filled") / "workspace"
-    gold_list = root.parent / "gold.txt"
+    with copied(empty_root, root) as opened:
+        fill(opened, drawn)
+    return root
+
+
+def fill(opened: Workspace, drawn: Drawn) -> None:
+    gold_list = opened.root.parent / "gold.txt"
     gold_list.write_text("\n".join(GOLD))
     options = ImportOptions(labelled=0.5, gold_list=gold_list)
-    with copied(empty_root, root) as opened:
-        import_coco(opened, drawn.truth, drawn.folder, options, lambda _done, _total: None)
+    import_coco(opened, drawn.truth, drawn.folder, options, lambda _done, _total: None)
+
+
+@pytest.fixture(scope="session")
+def team_root(
+    drawn: Drawn, postgres: Any, s3_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same with its store in S3 and Postgres; not to be changed by two tests."""
+    root = tmp_path_factory.mktemp("team") / "workspace"
+    root.mkdir()
+    endpoint = s3_server.endpoint_url
+    client(S3Config(endpoint_url=endpoint)).create_bucket(Bucket="team")
+    (root / FILE_NAME).write_text(
+        TEMPLATE.format(version=WORKSPACE_VERSION)
+        .replace('data = ""', 'data = "s3://team/store"')
+        .replace('catalog = ""', f'catalog = "{postgres.create("team")}"')
+        .replace('endpoint = ""', f'endpoint = "{endpoint}"')
+    )
+    opened = workspaces.create(root)
+    fill(opened, drawn)
+    close(opened)
     return root
 
 

@@ -77,11 +77,24 @@ class Stopped:
     after: list[str]
 
 
-@pytest.fixture(scope="module")
+IN_TEAM = pytest.param(
+    "team_root", marks=[pytest.mark.slow, pytest.mark.postgres, pytest.mark.s3], id="team"
+)
+
+
+@pytest.fixture(scope="module", params=[pytest.param("filled_root", id="folder"), IN_TEAM])
 def stopped(
-    filled_root: Path, drawn, recipe: Recipe, copied, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    drawn,
+    recipe: Recipe,
+    copied,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stopped]:
-    """Two turns with the simulated annotator and a control, stopped in the middle of the first."""
+    """Two turns with the simulated annotator and a control, stopped in the middle of the first.
+
+    Once with the store in the workspace, once in S3 and Postgres with the queue.
+    """
+    filled_root = request.getfixturevalue(request.param)
     config = LoopConfig(annotate="simulated", truth=drawn.truth, control=True)
     with copied(filled_root, tmp_path_factory.mktemp("looped") / "workspace") as opened:
         first = Here(opened, recipe, config, stop_before="merge 1")

@@ -9,7 +9,9 @@ from flows import settings
 from flows import workspace as workspaces
 from flows.errors import UsageError
 from flows.recipes import RECIPES
+from flows.remote_images import remote_images
 from flows.settings import TEMPLATE, WORKSPACE_VERSION, Settings, find_root, read_settings
+from storage.s3.config import S3Config
 
 
 @pytest.fixture
@@ -92,6 +94,15 @@ WRONG = {
     ),
     "no way to choose": ('[assist]\nchoose = "best"', r"assist\.choose: must be one of .*coverage"),
     "a promise of everything": ("[assist]\npromise = 1.0", r"assist\.promise: must be from 0 to"),
+    "an endpoint with a secret": (
+        '[images]\nendpoint = "https://key:secret@s3.example"',
+        r"images\.endpoint: must be http",
+    ),
+    "a private host with a port": (
+        '[images]\nprivate_hosts = ["images.lan:8443"]',
+        r"images\.private_hosts: must be names in small letters, without port",
+    ),
+    "https as a word": ('[images]\nallow_https = "yes"', r"images\.allow_https: must be bool"),
     "nan": ("[annotator]\ndeadline_h = nan", r"annotator\.deadline_h: must be from"),
 }
 
@@ -113,6 +124,18 @@ def test_how_people_are_asked_changes_the_recipe_only_where_it_is_set(root: Path
     asked = RECIPES["nano"].asking(changes).assist
     assert (asked.propose, asked.promise) == ("detector", 0.9)
     assert asked.choose == RECIPES["nano"].assist.choose
+
+
+def test_images_are_in_the_stores_s3_unless_they_have_their_own(root: Path) -> None:
+    def s3() -> object:
+        found = read_settings(root)
+        return remote_images(found.images, found.store, root).s3
+
+    path = root / settings.FILE_NAME
+    path.write_text('[store]\nendpoint = "http://10.0.0.1:8333"\nprofile = "lab"')
+    assert s3() == S3Config(endpoint_url="http://10.0.0.1:8333", profile="lab")
+    path.write_text(path.read_text() + '\n[images]\nregion = "eu-west-1"')
+    assert s3() == S3Config(region="eu-west-1")
 
 
 def test_a_file_that_is_not_text_is_no_toml(root: Path) -> None:

@@ -23,7 +23,7 @@ def test_a_new_folder_gets_a_free_and_plain_name(tmp_path: Path) -> None:
     second, two = first.uri(tmp_path / "other" / "my photos" / "1.png")
     assert (one, two) == ("source:my-photos/1.png", "source:my-photos-2/1.png")
     assert second.path(two) == tmp_path / "other" / "my photos" / "1.png"
-    assert second.with_folder(tmp_path / "my photos" / "deep") == second
+    assert second.with_place(tmp_path / "my photos" / "deep") == second
 
 
 def test_an_unknown_source_is_named(tmp_path: Path) -> None:
@@ -42,7 +42,10 @@ def test_sources_are_read_as_they_were_written(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a = ", "not a TOML file"), ("a = 3", "a: must be a folder, but got 3")],
+    [
+        ("a = ", "not a TOML file"),
+        ("a = 3", "a: must be a folder, s3:.* got 3"),
+    ],
     ids=["broken", "no folder"],
 )
 def test_broken_sources_are_a_mistake_of_the_users(tmp_path: Path, text: str, message: str) -> None:

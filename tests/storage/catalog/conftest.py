@@ -1,6 +1,11 @@
-"""A real lake in a folder of its own, and rows to put into it."""
+"""A real lake in a place of its own, and rows to put into it.
+
+A test marked `places("folder", "team")` runs on both kinds of place: a folder with SQLite, and S3
+with Postgres.
+"""
 
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,6 +15,7 @@ from typing import Any
 import pytest
 
 from storage.catalog.lake import Lake
+from storage.catalog.place import Place
 from storage.catalog.shards import ShardReceipt, write_shard_files
 from storage.rows import (
     ImageRow,
@@ -21,8 +27,26 @@ from storage.rows import (
     ShardRow,
     mask_id,
 )
+from storage.s3.client import S3Config, client
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("places")
+    if marker is None or "kind" not in metafunc.fixturenames:
+        return
+    team = [pytest.mark.postgres, pytest.mark.s3]
+    if marker.kwargs.get("slow"):
+        team.append(pytest.mark.slow)
+    kinds = {"folder": "folder", "team": pytest.param("team", marks=team)}
+    metafunc.parametrize("kind", [kinds[name] for name in marker.args])
+
+
+@pytest.fixture
+def kind() -> str:
+    """The kind of place, for tests without the marker `places`."""
+    return "folder"
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +57,19 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def empty_team_store(postgres: Any, s3_server: Any) -> Place:
+    """The same in S3 and Postgres."""
+    place = Place(
+        data="s3://lakes/empty",
+        catalog=postgres.create("empty_lake"),
+        s3=S3Config(endpoint_url=s3_server.endpoint_url),
+    )
+    client(place.s3).create_bucket(Bucket="lakes")
+    Lake.create(place).close()
+    return place
+
+
 @pytest.fixture
 def root(empty_store: Path, tmp_path: Path) -> Path:
     shutil.copytree(empty_store, tmp_path, dirs_exist_ok=True)
@@ -40,8 +77,29 @@ def root(empty_store: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def lake(root: Path) -> Iterator[Lake]:
-    opened = Lake.open(root)
+def team(empty_team_store: Place, postgres: Any) -> Iterator[Place]:
+    name = f"lake_{uuid.uuid4().hex}"
+    postgres.execute(f"CREATE DATABASE {name} TEMPLATE empty_lake STRATEGY file_copy")
+    copy = replace(empty_team_store, data=f"s3://lakes/{name}", catalog=postgres.url(name))
+    empty = empty_team_store.objects
+    for each in empty.below("lake"):
+        copy.objects.put(each.uri, empty.get(each.uri, sha256=empty.sha256(each.uri)))
+    yield copy
+    postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def place(kind: str, request: pytest.FixtureRequest) -> Place:
+    """An empty store of its own, of this kind."""
+    if kind == "team":
+        found: Place = request.getfixturevalue("team")
+        return found
+    return Place.folder(request.getfixturevalue("root"))
+
+
+@pytest.fixture
+def lake(place: Place) -> Iterator[Lake]:
+    opened = Lake.open(place)
     yield opened
     opened.close()
 

@@ -1,15 +1,16 @@
 """A process that works the store as a stage does; tests start several of it and kill them.
 
-driver.py shards ROOT: label and commit every pending shard of v1. driver.py runs ROOT NAME N: N
-commits of one run row each.
+driver.py shards PLACE: label and commit every pending shard of v1. driver.py runs PLACE NAME N: N
+commits of one run row each. PLACE is pickled and in hex.
 """
 
+import pickle
 import random
 import sys
-from pathlib import Path
 
 from storage.catalog import shards
 from storage.catalog.lake import Lake
+from storage.catalog.place import Place
 from storage.rows import ImageSetRow, MaskRow, RunRow, ShardRow, mask_id, utcnow
 
 MASKS_PER_IMAGE = 3
@@ -50,16 +51,16 @@ def mask(row: ShardRow, image_id: str, number: int) -> MaskRow:
     )
 
 
-def label_shards(root: Path) -> None:
-    lake = Lake.open(root)
+def label_shards(place: Place) -> None:
+    lake = Lake.open(place)
     while waiting := shards.pending(lake, "v1", "config"):
         # In any order, so that drivers meet over the same shards now and then.
         row = random.choice(waiting)
         shards.commit_shards(lake, [work(lake, row)])
 
 
-def commit_runs(root: Path, name: str, number: int) -> None:
-    lake = Lake.open(root)
+def commit_runs(place: Place, name: str, number: int) -> None:
+    lake = Lake.open(place)
     for count in range(number):
         row = RunRow(
             run_id=f"{name}-{count}", stage="s", config="", status="running", started_at=utcnow()
@@ -74,7 +75,8 @@ def commit_runs(root: Path, name: str, number: int) -> None:
 
 
 if __name__ == "__main__":
+    where = pickle.loads(bytes.fromhex(sys.argv[2]))
     if sys.argv[1] == "shards":
-        label_shards(Path(sys.argv[2]))
+        label_shards(where)
     else:
-        commit_runs(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+        commit_runs(where, sys.argv[3], int(sys.argv[4]))

@@ -22,6 +22,7 @@ def auto(make: Any, name: str, image_id: str, version: str, config: str = "confi
     )
 
 
+@pytest.mark.places("folder", "team", slow=True)
 @pytest.mark.parametrize("stage", ["label", "manual", "semi"])
 def test_a_persons_mask_stands_until_it_is_superseded(
     lake: Lake, put: Any, make: Any, stage: str
@@ -32,6 +33,7 @@ def test_a_persons_mask_stands_until_it_is_superseded(
     assert standing(lake) == {"new", "other"}
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_automatic_masks_stand_only_for_the_model_in_service(
     lake: Lake, put: Any, make: Any
 ) -> None:
@@ -51,6 +53,7 @@ def test_automatic_masks_stand_only_for_the_model_in_service(
     assert standing(lake, snapshot=before) == {"a"}
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_the_newest_set_of_each_image_stands(lake: Lake, put: Any, make: Any) -> None:
     put(
         make.model("v1"),
@@ -64,6 +67,7 @@ def test_the_newest_set_of_each_image_stands(lake: Lake, put: Any, make: Any) ->
     assert standing(lake) == {"new", "other"}
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_newer_empty_set_leaves_nothing(lake: Lake, put: Any, make: Any) -> None:
     put(
         make.model("v1"),
@@ -74,11 +78,13 @@ def test_a_newer_empty_set_leaves_nothing(lake: Lake, put: Any, make: Any) -> No
     assert standing(lake) == set()
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_an_automatic_mask_without_its_set_does_not_stand(lake: Lake, put: Any, make: Any) -> None:
     put(make.model("v1"), auto(make, "a", "1", "v1"))
     assert standing(lake) == set()
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_suppression_counts_while_the_persons_mask_stands(
     lake: Lake, put: Any, make: Any
 ) -> None:
@@ -95,12 +101,14 @@ def test_a_suppression_counts_while_the_persons_mask_stands(
     assert standing(lake) == {"a", "b", "new"}
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_correction_of_an_automatic_mask_replaces_it(lake: Lake, put: Any, make: Any) -> None:
     put(make.model("v1"), auto(make, "a", "1", "v1"), make.image_set("k", "1", 1))
     put(make.mask("new", "1", "semi", supersedes=mask_id("a")))
     assert standing(lake) == {"new"}
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_retracted_mask_stands_no_more_and_covers_nothing(
     lake: Lake, put: Any, make: Any
 ) -> None:
@@ -123,6 +131,7 @@ def retraction(make: Any, name: str) -> RetractionRow:
     return RetractionRow(mask_id=mask_id(name), submission_id="s", run_id="r", created_at=make.now)
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_the_view_has_the_columns_of_the_table(lake: Lake) -> None:
     names = [field.name for field in lake.arrow("FROM masks LIMIT 0").schema]
     assert [field.name for field in lake.arrow("FROM current_masks LIMIT 0").schema] == names

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from storage.catalog import fsck, shards
 from storage.catalog.fsck import Breach
 from storage.catalog.lake import Lake
-from storage.folder_objects import FolderObjects
+from storage.objects import Objects
 from storage.rows import (
     AgreementRow,
     DecisionRow,
@@ -49,7 +48,7 @@ class Case:
     """A store, and what the queue says beside it."""
 
     lake: Lake
-    objects: FolderObjects
+    objects: Objects
     make: Any
     current: tuple[str, int] | None
     submissions: list[Submitted]
@@ -68,9 +67,18 @@ class Case:
             inspect=Inspector(),
         )
 
-    def shard_file(self, column: str) -> Path:
+    def shard_file(self, column: str) -> str:
         row = self.lake.rows(f"SELECT {column} AS uri FROM shards WHERE state = 'committed'")[0]
-        return self.objects.path(row["uri"])
+        return str(row["uri"])
+
+    def overwrite(self, uri: str, data: bytes) -> None:
+        self.objects.remove(uri)
+        self.objects.put(uri, data)
+
+    def flip(self, uri: str) -> None:
+        data = bytearray(self.objects.get(uri, sha256=self.objects.sha256(uri)))
+        data[-20] ^= 1
+        self.overwrite(uri, bytes(data))
 
 
 def review(make: Any, seq: int, **changes: Any) -> ReviewRow:
@@ -132,7 +140,7 @@ def retraction(make: Any, **changes: Any) -> RetractionRow:
 
 @pytest.fixture
 def case(lake: Lake, make: Any) -> Case:
-    objects = FolderObjects(lake.root)
+    objects = lake.objects
     weights = objects.put("models/w.safetensors", b"weights")
     embedding = objects.put("embeddings/enc/a.safetensors", b"embedding")
     case = Case(lake, objects, make, ("v1", 1), [Submitted(1, "s1"), Submitted(2, "s2")])
@@ -166,21 +174,16 @@ def case(lake: Lake, make: Any) -> Case:
     return case
 
 
+@pytest.mark.places("folder", "team")
 def test_a_sound_store_has_no_breach(case: Case) -> None:
     assert case.check() == []
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-20] ^= 1
-    path.write_bytes(data)
-
-
-def age(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"left behind")
+def leave(case: Case, uri: str) -> None:
+    """A file that nobody has touched for days."""
+    case.objects.put(uri, b"left behind")
     old = time.time() - 4 * 24 * 3600
-    os.utime(path, (old, old))
+    os.utime(case.objects.address(uri), (old, old))
 
 
 Break = tuple[str, str, Callable[[Case], object]]
@@ -261,21 +264,21 @@ FIRST: dict[str, Break] = {
         "s1",
         lambda c: c.sql("UPDATE reviews SET body_sha256 = 'x'"),
     ),
-    "a shard's file that changed": ("I7", "shard k", lambda c: flip(c.shard_file("mask_uri"))),
+    "a shard's file that changed": ("I7", "shard k", lambda c: c.flip(c.shard_file("mask_uri"))),
     "an embedding that is gone": (
         "I7",
         "embedding of image a",
-        lambda c: c.objects.path("embeddings/enc/a.safetensors").unlink(),
+        lambda c: c.objects.remove("embeddings/enc/a.safetensors"),
     ),
     "an old file without a name": (
         "I8",
         "lake/, models/",
-        lambda c: age(c.lake.root / "lake" / "main" / "masks" / "x.parquet"),
+        lambda c: leave(c, "lake/main/masks/x.parquet"),
     ),
     "weights that changed": (
         "I9",
         "model v1",
-        lambda c: c.objects.path("models/w.safetensors").write_bytes(b"weightz"),
+        lambda c: c.overwrite("models/w.safetensors", b"weightz"),
     ),
     "nothing promoted": (
         "I9",
@@ -339,7 +342,7 @@ SECOND: dict[str, Break] = {
     "weights that are gone": (
         "I9",
         "model v1",
-        lambda c: c.objects.path("models/w.safetensors").unlink(),
+        lambda c: c.objects.remove("models/w.safetensors"),
     ),
     "another model promoted": (
         "I9",
@@ -350,12 +353,20 @@ SECOND: dict[str, Break] = {
 
 
 THIRD: dict[str, Break] = {
-    "a shard's file that is gone": ("I7", "shard k", lambda c: c.shard_file("set_uri").unlink()),
+    "a shard's file that is gone": (
+        "I7",
+        "shard k",
+        lambda c: c.objects.remove(c.shard_file("set_uri")),
+    ),
 }
 
 
+@pytest.mark.places("folder", "team", slow=True)
 @pytest.mark.parametrize("breaks", [FIRST, SECOND, THIRD], ids=["first", "second", "third"])
 def test_each_breach_is_named(case: Case, breaks: dict[str, Break]) -> None:
+    if case.lake.place.in_s3:
+        # There the server alone says when a file was written.
+        breaks = {name: done for name, done in breaks.items() if done[0] != "I8"}
     for _, _, break_it in breaks.values():
         break_it(case)
     found = case.check()
@@ -372,7 +383,7 @@ def test_a_lost_data_file_is_named_and_the_rest_is_still_checked(case: Case, mak
     case.put(*(make.mask(f"many {number}", "a") for number in range(50)))
     lost = next((case.lake.root / "lake" / "main" / "masks").glob("ducklake-*.parquet"))
     lost.unlink()
-    case.objects.path("models/w.safetensors").unlink()
+    case.objects.remove("models/w.safetensors")
     found = case.check()
     name = lost.relative_to(case.lake.root)
     assert Breach("I7", f"file {name}", "a snapshot needs it and it is gone") in found

@@ -24,6 +24,7 @@ def uris(found: list[Any]) -> list[str]:
     return [orphan.uri for orphan in found]
 
 
+@pytest.mark.places("folder", "team")
 def test_what_snapshots_and_rows_name_stays(lake: Lake, put: Any, make: Any) -> None:
     row = make.shard("k", ["a"])
     weights = lake.objects.put("models/w.safetensors", b"weights")
@@ -79,6 +80,7 @@ def test_what_nothing_names_goes_once_it_is_old(lake: Lake, make: Any) -> None:
     assert lake.rows("SELECT count(*) AS n FROM masks") == [{"n": 2}]
 
 
+@pytest.mark.places("folder", "team")
 def test_a_shard_whose_files_were_swept_is_not_committed(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])

@@ -56,10 +56,12 @@ def run_history(lake: Lake, seed: int, num_steps: int) -> None:
         assert stored(lake, snapshot=snapshot) == sorted(history[snapshot].items())
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_short_history(lake: Lake) -> None:
     run_history(lake, seed=1, num_steps=15)
 
 
+@pytest.mark.places("folder", "team", slow=True)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 4))
 def test_a_long_history(lake: Lake, seed: int) -> None:

@@ -17,8 +17,11 @@ import pytest
 from storage.catalog import connection, schema
 from storage.catalog import lake as lake_module
 from storage.catalog.lake import Lake, Transaction
+from storage.catalog.place import Place
 from storage.errors import NewerStoreError, NotFoundError, TransientStorageError
 from storage.rows import ROWS, Row, SchemaVersionRow, WatermarkRow
+
+pytestmark = pytest.mark.places("folder", "team")
 
 
 def example(kind: type[Row], *, optional: bool) -> Row:
@@ -163,8 +166,8 @@ class Losing:
 
 
 @pytest.mark.parametrize("lands", [True, False], ids=["after it landed", "before it landed"])
-def test_a_commit_whose_answer_is_lost_lands_once(root: Path, make: Any, lands: bool) -> None:
-    lake = LosesAnswers.open(root)
+def test_a_commit_whose_answer_is_lost_lands_once(place: Place, make: Any, lands: bool) -> None:
+    lake = LosesAnswers.open(place)
     lake.lands = lands
     bodies = []
 
@@ -214,20 +217,20 @@ def test_the_author_and_message_of_a_commit_are_kept(lake: Lake, make: Any) -> N
 
 def test_making_a_store_again_keeps_it(lake: Lake, put: Any, make: Any) -> None:
     put(make.image("a"))
-    again = Lake.create(lake.root)
+    again = Lake.create(lake.place)
     assert again.rows("SELECT image_id FROM images") == [{"image_id": "a"}]
     assert again.rows("SELECT version FROM schema_versions") == [{"version": schema.SCHEMA_VERSION}]
 
 
 def test_a_store_that_was_not_finished_is_finished(tmp_path: Path) -> None:
-    connection.initialise(tmp_path)
+    connection.initialise(Place.folder(tmp_path))
     with pytest.raises(NotFoundError, match="never finished; run: maskloop init"):
         Lake.open(tmp_path)
     assert Lake.create(tmp_path).rows("SELECT * FROM masks") == []
 
 
 def test_a_folder_without_a_store_is_not_one(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"no catalog\.sqlite here"):
+    with pytest.raises(NotFoundError, match=r"catalog\.sqlite: no store here; run: maskloop init"):
         Lake.open(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -256,7 +259,7 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
     lake.commit(age, message="as an earlier maskloop left it")
     before = lake.snapshot()
     for _ in range(2):
-        again = Lake.open(lake.root)
+        again = Lake.open(lake.place)
         assert again.rows("SELECT count(*) AS steps FROM training_steps") == [{"steps": 0}]
         assert again.rows("SELECT is_complete, kind FROM reviews") == []
         assert again.rows("SELECT area, source, score FROM decisions") == []
@@ -276,9 +279,10 @@ def test_a_newer_store_is_refused(lake: Lake, put: Any, make: Any) -> None:
     put(SchemaVersionRow(version=known + 1, applied_at=make.now))
     words = f"its store has schema {known + 1}, this maskloop reads up to {known}"
     with pytest.raises(NewerStoreError, match=words):
-        Lake.open(lake.root)
+        Lake.open(lake.place)
 
 
+@pytest.mark.places("folder")
 def test_a_store_can_be_moved_and_names_no_folder_of_this_machine(
     lake: Lake, put: Any, make: Any, tmp_path: Path
 ) -> None:
@@ -332,6 +336,7 @@ except StorageFull as error:
 """
 
 
+@pytest.mark.places("folder")
 def test_a_full_disk_is_said_and_nothing_is_lost(lake: Lake, put: Any, make: Any) -> None:
     put(make.image("a"))
     done = subprocess.run(

@@ -10,6 +10,7 @@ from storage.errors import NotFoundError
 from storage.rows import EvaluationRow, TrainingSetRow
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_versions_count_up_beyond_nine(lake: Lake, make: Any) -> None:
     made = [models.register(lake, make.model, ()) for _ in range(11)]
     assert made == [f"v{number}" for number in range(1, 12)]
@@ -18,6 +19,7 @@ def test_versions_count_up_beyond_nine(lake: Lake, make: Any) -> None:
     assert models.get(lake, "v12") is None
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_what_belongs_to_a_version_lands_with_it(lake: Lake, make: Any) -> None:
     version = models.register(
         lake,
@@ -30,6 +32,7 @@ def test_what_belongs_to_a_version_lands_with_it(lake: Lake, make: Any) -> None:
     assert lake.snapshot() == 2
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_row_may_look_at_the_store_while_it_is_registered(lake: Lake, make: Any) -> None:
     def row(version: str) -> Any:
         return make.model(version, training_snapshot=lake.snapshot())
@@ -40,6 +43,7 @@ def test_a_row_may_look_at_the_store_while_it_is_registered(lake: Lake, make: An
     assert found.training_snapshot == 1
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_status_changes_and_keeps_its_reason(lake: Lake, make: Any) -> None:
     version = models.register(lake, lambda name: make.model(name, status="candidate"), ())
     models.set_status(lake, version, "rejected", reason="worse")
@@ -49,6 +53,7 @@ def test_a_status_changes_and_keeps_its_reason(lake: Lake, make: Any) -> None:
     assert (found.status, found.reason) == ("retired", "worse")
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_wrong_status_or_version_is_refused(lake: Lake) -> None:
     with pytest.raises(ValueError, match="status: must be one of candidate, promoted"):
         models.set_status(lake, "v1", "great")
@@ -56,6 +61,7 @@ def test_a_wrong_status_or_version_is_refused(lake: Lake) -> None:
         models.set_status(lake, "v1", "promoted")
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_scores_are_found_by_version_split_and_config(lake: Lake, put: Any, make: Any) -> None:
     def score(version: str, metric: str, value: float, **changes: Any) -> EvaluationRow:
         values = {"split": "gold", "config_hash": "c", "created_at": make.now} | changes
@@ -84,6 +90,7 @@ def test_scores_are_found_by_version_split_and_config(lake: Lake, put: Any, make
     }
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_scores_of_one_image_are_kept_apart(lake: Lake, put: Any, make: Any) -> None:
     def score(split: str, metric: str, value: float, **changes: Any) -> EvaluationRow:
         values = {"config_hash": "c", "num_masks": 3, "created_at": make.now} | changes

@@ -1,6 +1,7 @@
 """Several processes on one store, killed at any moment: nothing is lost and nothing doubled."""
 
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -14,13 +15,17 @@ from storage.catalog import gc, shards
 from storage.catalog.lake import Lake
 from storage.failpoints import EXIT_CODE, VARIABLE
 
+pytestmark = pytest.mark.places("folder", "team")
 DRIVER = Path(__file__).with_name("driver.py")
 MASKS_PER_IMAGE = 3
 
 
-def start(*arguments: object, failpoint: str = "") -> "subprocess.Popen[str]":
+def start(
+    work: str, lake: Lake, *arguments: object, failpoint: str = ""
+) -> "subprocess.Popen[str]":
+    place = pickle.dumps(lake.place).hex()
     return subprocess.Popen(
-        [sys.executable, str(DRIVER), *map(str, arguments)],
+        [sys.executable, str(DRIVER), work, place, *map(str, arguments)],
         env={**os.environ, VARIABLE: failpoint},
         stderr=subprocess.PIPE,
         text=True,
@@ -68,10 +73,10 @@ def test_a_driver_killed_at_a_failpoint(
     lake: Lake, make: Any, failpoint: str, committed: int
 ) -> None:
     plan(lake, make, 2)
-    assert finish(start("shards", lake.root, failpoint=failpoint)) == EXIT_CODE
+    assert finish(start("shards", lake, failpoint=failpoint)) == EXIT_CODE
     assert num_committed(lake) == committed
     assert breaches(lake) == []
-    assert finish(start("shards", lake.root)) == 0
+    assert finish(start("shards", lake)) == 0
     assert num_committed(lake) == 2
     assert breaches(lake) == []
     orphans = gc.collect(lake, min_age_s=0, delete=True)
@@ -83,7 +88,7 @@ def test_a_driver_killed_at_a_failpoint(
 
 
 def test_commits_of_four_processes_all_land(lake: Lake) -> None:
-    processes = [start("runs", lake.root, name, 4) for name in "abcd"]
+    processes = [start("runs", lake, name, 4) for name in "abcd"]
     reads = 0
     while any(process.poll() is None for process in processes):
         lake.rows("SELECT * FROM runs")
@@ -112,7 +117,7 @@ def test_chaos_of_three_drivers_without_a_lease(lake: Lake, make: Any) -> None:
             assert finish(process) == 0
             running.remove(process)
         while len(running) < 3:
-            running.append(start("shards", lake.root))
+            running.append(start("shards", lake))
         # Starting takes most of a second: let some reach the commit.
         time.sleep(rng.uniform(0.3, 2.0))
         victim = rng.choice(running)
@@ -123,7 +128,7 @@ def test_chaos_of_three_drivers_without_a_lease(lake: Lake, make: Any) -> None:
         gc.collect(lake, min_age_s=30, delete=True)
     for process in running:
         finish(process)
-    assert finish(start("shards", lake.root)) == 0
+    assert finish(start("shards", lake)) == 0
     assert kills >= 20
     assert num_committed(lake) == num_shards
     assert breaches(lake) == []

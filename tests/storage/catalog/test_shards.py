@@ -28,6 +28,7 @@ def states(lake: Lake) -> dict[str, str]:
     return {row["shard_key"]: row["state"] for row in lake.rows("SELECT * FROM shards")}
 
 
+@pytest.mark.places("folder", "team")
 def test_a_shard_is_planned_worked_and_committed(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a", "b"])
     shards.plan(lake, [row])
@@ -49,6 +50,7 @@ def test_a_shard_is_planned_worked_and_committed(lake: Lake, make: Any) -> None:
     assert masks == sorted(expected, key=lambda mask: (mask["image_id"], mask["mask_id"]))
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_only_pending_shards_of_that_model_and_config_are_pending(lake: Lake, make: Any) -> None:
     other_model = make.shard("m", ["a"], model_version="v2")
     other_config = make.shard("c", ["a"], config_hash="other")
@@ -57,6 +59,7 @@ def test_only_pending_shards_of_that_model_and_config_are_pending(lake: Lake, ma
     assert shards.pending(lake, "v2", "config") == [other_model]
 
 
+@pytest.mark.places("folder", "team")
 def test_a_shard_without_a_mask_still_has_its_sets(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
@@ -64,6 +67,7 @@ def test_a_shard_without_a_mask_still_has_its_sets(lake: Lake, make: Any) -> Non
     assert counts(lake) == (0, 1)
 
 
+@pytest.mark.places("folder", "team")
 def test_a_second_attempt_of_a_shard_is_dropped(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
@@ -75,6 +79,7 @@ def test_a_second_attempt_of_a_shard_is_dropped(lake: Lake, make: Any) -> None:
     assert counts(lake) == (2, 1)
 
 
+@pytest.mark.places("folder", "team")
 def test_two_attempts_in_one_batch_are_one(lake: Lake, make: Any) -> None:
     row, other = make.shard("k", ["a"]), make.shard("l", ["b"])
     shards.plan(lake, [row, other])
@@ -83,11 +88,13 @@ def test_two_attempts_in_one_batch_are_one(lake: Lake, make: Any) -> None:
     assert counts(lake) == (4, 2)
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_shard_that_nobody_planned_is_dropped(lake: Lake, make: Any) -> None:
     assert shards.commit_shards(lake, [make.work(lake, make.shard("k", ["a"]))]) == []
     assert counts(lake) == (0, 0)
 
 
+@pytest.mark.places("folder", "team")
 def test_planning_again_leaves_what_is_there(lake: Lake, make: Any) -> None:
     done, waits, dead = (make.shard(key, [key]) for key in ("done", "waits", "dead"))
     shards.plan(lake, [done, waits, dead])
@@ -105,6 +112,7 @@ def test_planning_again_leaves_what_is_there(lake: Lake, make: Any) -> None:
     }
 
 
+@pytest.mark.places("folder", "team", slow=True)
 def test_a_dead_shard_keeps_its_reason_and_a_committed_one_cannot_die(
     lake: Lake, make: Any
 ) -> None:
@@ -117,6 +125,7 @@ def test_a_dead_shard_keeps_its_reason_and_a_committed_one_cannot_die(
     assert states(lake) == {"k": "dead", "l": "committed"}
 
 
+@pytest.mark.places("folder", "team")
 def test_rows_that_belong_to_a_shard_land_with_it(lake: Lake, make: Any) -> None:
     row = make.shard("k", ["a"])
     shards.plan(lake, [row])
