@@ -107,6 +107,10 @@ class LocalS3:
         """End the server and remove all it has."""
         self.stop()
         shutil.rmtree(self._folder)
+        # It talks to itself over sockets that it puts there and does not remove.
+        for name in ("master", "volume", "filer", "s3"):
+            socket_file = f"seaweedfs-{name}-grpc-{self._ports[f'{name}.port.grpc']}.sock"
+            Path("/tmp", socket_file).unlink(missing_ok=True)
 
     @property
     def _log(self) -> Path:

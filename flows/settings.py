@@ -307,11 +307,12 @@ def _check(settings: Settings, path: str) -> None:
             raise UsageError(f"{path}: {name}: must be from {low} to {high}, but got {value}")
     if settings.model.sha256 and not settings.model.checkpoint:
         raise UsageError(f"{path}: model.sha256: is of no checkpoint; name model.checkpoint too")
-    if settings.queue.url and not settings.queue.url.startswith("postgresql://"):
+    url = settings.queue.url
+    if url and url != "sqlite:///queue.sqlite" and not url.startswith("postgresql://"):
         # Not shown: it may hold a password.
         raise UsageError(
-            f"{path}: queue.url: must be postgresql://USER@HOST/DATABASE, or empty for a file of "
-            "the workspace"
+            f"{path}: queue.url: must be postgresql://USER@HOST/DATABASE, sqlite:///queue.sqlite "
+            "for a file of the workspace, or empty"
         )
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.model.device):
         raise UsageError(

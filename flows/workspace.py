@@ -121,6 +121,8 @@ def open_workspace(root: Path | None = None) -> Workspace:
 def queue_url(root: Path, settings: Settings) -> str:
     """Where the review queue is: a team that shares the catalog shares the queue too."""
     own = f"sqlite:///{root / 'queue.sqlite'}"
+    if settings.queue.url.startswith("sqlite:"):
+        return own
     return settings.queue.url or settings.store.shared_database or own
 
 

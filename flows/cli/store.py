@@ -1,4 +1,4 @@
-"""`sql`, `fsck`, `store gc`: ask the store, check it, clean it."""
+"""`sql`, `fsck`, `store`: ask the store, check it, clean it."""
 
 import csv
 import sys
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.cli.moving import move
 from flows.cli.stages import JsonOption
 from flows.cli.terminal import out, print_json, print_table
 from flows.errors import UsageError
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
         help="Look after the store's files.\n\nExample: maskloop store gc", no_args_is_help=True
     )
     group.command("gc")(collect)
+    group.command("move")(move)
     group.callback()(lambda: None)
     app.add_typer(group, name="store")
 

@@ -68,6 +68,21 @@ def initialise(place: Place) -> None:
 
 
 @contextmanager
+def catalog_itself(place: Place) -> Iterator[DuckDBPyConnection]:
+    """A connection to the tables of DuckLake's own, attached as `catalog`."""
+    with translated():
+        connection = _bare()
+        try:
+            secrets.keep(connection, place)
+            options = ", ".join(place.database.direct)
+            target = quoted(place.database.target.partition(":")[2])
+            connection.execute(f"ATTACH {target} AS catalog ({options})")
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
 def attached_snapshot(cursor: DuckDBPyConnection, place: Place, snapshot: int) -> Iterator[None]:
     """Make the cursor's unqualified names mean the tables and views as of `snapshot`."""
     name = f"at_{snapshot}_{next(_numbers)}"

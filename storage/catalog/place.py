@@ -29,6 +29,10 @@ class Catalog(Protocol):
     def options(self) -> tuple[str, ...]:
         """How DuckLake attaches it."""
 
+    @property
+    def direct(self) -> tuple[str, ...]:
+        """How DuckDB attaches it without DuckLake."""
+
     def secret(self) -> str | None:
         """The password, empty for none; None where there can be none."""
 

@@ -57,6 +57,7 @@ class PostgresCatalog:
         f"META_SCHEMA '{SCHEMA}'",
         f"META_SECRET '{SECRET}'",
     )
+    direct = ("TYPE postgres", f"SCHEMA '{SCHEMA}'", f"SECRET {SECRET}")
 
     def __post_init__(self) -> None:
         if not self.url.startswith(_PREFIX) or not self._parsed().get("dbname"):

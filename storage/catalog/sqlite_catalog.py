@@ -15,6 +15,7 @@ class SqliteCatalog:
 
     # Write-ahead logging, once and for all: a long read then never keeps a commit waiting.
     options = ("META_JOURNAL_MODE 'WAL'",)
+    direct = ("TYPE sqlite",)
 
     @property
     def target(self) -> str:
