@@ -155,7 +155,7 @@ def _show(blast: "Blast", outcome: "RevokeOutcome | None") -> None:
     if blast.serving is not None:
         instead = f", or maskloop models promote {blast.sound}" if blast.sound else ""
         out.print(
-            f"{blast.serving}, which serves, is one of them and stays: run maskloop models "
+            f"{blast.serving}, which serves, is one of them and stays; run: maskloop models "
             f"rollback{instead}, then maskloop generate"
         )
 

@@ -15,7 +15,7 @@ from flows.exporting import export_coco
 from flows.labels import training_labels
 from flows.model_line import training_sets
 from flows.runs import new_run
-from flows.workspace import Workspace
+from flows.workspace import Workspace, open_workspace
 from storage.rows import (
     ImageRow,
     ImageSetRow,
@@ -233,6 +233,17 @@ def turned(
     root, ended, export_id = turned_root
     with copied(root, tmp_path / "turned") as workspace:
         yield ThreeTurns(workspace, ended, export_id)
+
+
+@pytest.fixture(scope="session")
+def looked_at(turned_root: tuple[Path, tuple[int, ...], str]) -> Iterator[ThreeTurns]:
+    """The store itself, for tests that only look."""
+    root, ended, export_id = turned_root
+    workspace = open_workspace(root)
+    yield ThreeTurns(workspace, ended, export_id)
+    workspace.lake.close()
+    workspace.queue.close()
+    workspace.pointer.close()
 
 
 @pytest.fixture

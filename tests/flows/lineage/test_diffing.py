@@ -22,13 +22,13 @@ def told(found: Any, names: dict[str, str]) -> dict[str, set[tuple[Any, ...]]]:
     return made
 
 
-def standing(turned: Any, snapshot: int, names: dict[str, str]) -> set[str]:
-    rows = turned.workspace.lake.rows("SELECT mask_id FROM current_masks", snapshot=snapshot)
+def standing(looked_at: Any, snapshot: int, names: dict[str, str]) -> set[str]:
+    rows = looked_at.workspace.lake.rows("SELECT mask_id FROM current_masks", snapshot=snapshot)
     return {names[row["mask_id"]] for row in rows}
 
 
-def test_a_turn_adds_changes_and_replaces(turned: Any, names: dict[str, str]) -> None:
-    found = diff(turned.workspace, *turned.ended[:2])
+def test_a_turn_adds_changes_and_replaces(looked_at: Any, names: dict[str, str]) -> None:
+    found = diff(looked_at.workspace, *looked_at.ended[:2])
     made = told(found, names)
     assert made["added"] == {((), ("ada2",)), ((), ("bob2",))}
     # The model in service changed, and its mask lies on the earlier one's.
@@ -39,17 +39,17 @@ def test_a_turn_adds_changes_and_replaces(turned: Any, names: dict[str, str]) ->
 
 @pytest.mark.parametrize(("start", "end"), [(0, 1), (0, 2), (1, 2), (2, 0)])
 def test_it_is_the_difference_of_two_slow_looks(
-    turned: Any, names: dict[str, str], start: int, end: int
+    looked_at: Any, names: dict[str, str], start: int, end: int
 ) -> None:
-    first, last = turned.ended[start], turned.ended[end]
-    found = diff(turned.workspace, first, last)
-    before, after = (standing(turned, number, names) for number in (first, last))
+    first, last = looked_at.ended[start], looked_at.ended[end]
+    found = diff(looked_at.workspace, first, last)
+    before, after = (standing(looked_at, number, names) for number in (first, last))
     assert {names[one] for change in found.changes for one in change.old} == before - after
     assert {names[one] for change in found.changes for one in change.new} == after - before
 
 
-def test_nothing_changes_within_a_snapshot(turned: Any) -> None:
-    found = diff(turned.workspace, turned.ended[1], turned.ended[1])
+def test_nothing_changes_within_a_snapshot(looked_at: Any) -> None:
+    found = diff(looked_at.workspace, looked_at.ended[1], looked_at.ended[1])
     assert found.changes == ()
     assert found.groups("stage") == []
 
@@ -97,8 +97,8 @@ def test_a_chain_of_masks_in_between_is_one_change(
     assert (("ada1",), ("fourth",)) in told(found, names | more)["changed"]
 
 
-def test_groups_count_by_image_stage_and_model(turned: Any) -> None:
-    found = diff(turned.workspace, *turned.ended[:2])
+def test_groups_count_by_image_stage_and_model(looked_at: Any) -> None:
+    found = diff(looked_at.workspace, *looked_at.ended[:2])
     by_image = {row["image"]: row for row in found.groups("image")}
     assert {name: (row["added"], row["changed"]) for name, row in by_image.items()} == {
         "a1": (0, 1),
@@ -115,6 +115,6 @@ def test_groups_count_by_image_stage_and_model(turned: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 999])
-def test_a_snapshot_that_there_is_not_is_named(turned: Any, number: int) -> None:
+def test_a_snapshot_that_there_is_not_is_named(looked_at: Any, number: int) -> None:
     with pytest.raises(UsageError, match=f"from 1 to [0-9]+, but got {number}"):
-        diff(turned.workspace, 1, number)
+        diff(looked_at.workspace, 1, number)

@@ -1,12 +1,17 @@
 """The views of lineage say what a slow look through the tables says, over three turns."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from flows import training
 from flows.errors import StageError
+from flows.labels import training_labels
 from flows.model_line import check_joins, check_no_gold
+from flows.recipes import Recipe
+from flows.training import TrainRequest
 from flows.workspace import Workspace
 from storage.catalog.sqlgate import run_user_sql
 from storage.rows import RetractionRow, TrainingSetRow, mask_id, utcnow
@@ -62,24 +67,24 @@ def people_standing(workspace: Workspace) -> set[str]:
     return {row["mask_id"] for row in rows}
 
 
-def test_models_descend_by_parents_and_by_masks(turned: Any) -> None:
+def test_models_descend_by_parents_and_by_masks(looked_at: Any) -> None:
     found: dict[str, set[str]] = {f"v{number}": set() for number in (1, 2, 3, 4)}
-    for row in table(turned.workspace, "model_descent"):
+    for row in table(looked_at.workspace, "model_descent"):
         found[row["version"]].add(row["ancestor"])
-    assert found == {name: ancestors(turned.workspace, name) for name in found}
+    assert found == {name: ancestors(looked_at.workspace, name) for name in found}
     assert found["v4"] == {"v1", "v2", "v3"}
 
 
-def test_each_model_says_what_it_learnt(turned: Any, names: dict[str, str]) -> None:
+def test_each_model_says_what_it_learnt(looked_at: Any, names: dict[str, str]) -> None:
     learnt: dict[str, set[str]] = {}
-    for row in table(turned.workspace, "training_masks"):
+    for row in table(looked_at.workspace, "training_masks"):
         learnt.setdefault(row["version"], set()).add(names[row["mask_id"]])
     assert learnt == {
         "v2": {"label", "ada1", "bob1"},
         "v3": {"label", "over", "bob1", "ada2", "bob2"},
         "v4": {"label", "over", "bob1", "ada2", "bob2", "ada3", "bob3"},
     }
-    rows = {row["version"]: row for row in table(turned.workspace, "model_lineage")}
+    rows = {row["version"]: row for row in table(looked_at.workspace, "model_lineage")}
     facts = ("parent", "training_depth", "num_annotators", "num_helped_masks", "num_ancestors")
     assert [rows["v4"][name] for name in facts] == ["v3", 3, 2, 2, 3]
     assert [rows["v1"][name] for name in facts] == [None, 0, 0, 0, 0]
@@ -95,8 +100,8 @@ def test_what_an_earlier_maskloop_trained_on_is_told_by_times(turned: Any) -> No
     assert sorted(table(turned.workspace, "training_masks"), key=str) == kept
 
 
-def test_each_mask_says_where_it_comes_from(turned: Any, names: dict[str, str]) -> None:
-    answer = run_user_sql(turned.workspace.lake, "SELECT * FROM mask_lineage").to_pylist()
+def test_each_mask_says_where_it_comes_from(looked_at: Any, names: dict[str, str]) -> None:
+    answer = run_user_sql(looked_at.workspace.lake, "SELECT * FROM mask_lineage").to_pylist()
     rows = {names[row["mask_id"]]: row for row in answer}
     assert set(rows) == set(names.values())
     parts = ("annotator", "prompt", "model_version", "parent_version", "generation_depth")
@@ -157,9 +162,9 @@ def test_what_an_answer_took_away_leaves_nothing_in_its_place(
     assert people_standing(turned.workspace) == standing(turned.workspace)
 
 
-def test_no_gold_image_has_a_footprint(turned: Any) -> None:
-    assert table(turned.workspace, "gold_footprint") == []
-    check_no_gold(turned.workspace.lake)
+def test_no_gold_image_has_a_footprint(looked_at: Any) -> None:
+    assert table(looked_at.workspace, "gold_footprint") == []
+    check_no_gold(looked_at.workspace.lake)
 
 
 @pytest.mark.parametrize(
@@ -199,3 +204,35 @@ def test_a_model_that_learnt_what_is_revoked_by_now_does_not_join(
     turned.workspace.lake.commit(lambda tx: joins(tx, "v5", "over"), message="yes")
     rows = turned.workspace.lake.rows("SELECT mask_id FROM training_masks WHERE version = 'v5'")
     assert rows == [{"mask_id": mask_id("over")}]
+
+
+@pytest.mark.parametrize("max_depth", [None, 0, 1, 2, 3])
+def test_masks_with_too_many_models_behind_them_are_not_learnt(
+    looked_at: Any, max_depth: int | None
+) -> None:
+    workspace = looked_at.workspace
+    labels = training_labels(workspace, workspace.lake.snapshot(), max_depth=max_depth)
+    depths = {row["mask_id"]: row["generation_depth"] for row in table(workspace, "masks")}
+    of_image = {row["mask_id"]: row["image_id"] for row in table(workspace, "masks")}
+    expected = {
+        name
+        for name in standing(workspace)
+        if of_image[name] != "gold" and (max_depth is None or depths[name] <= max_depth)
+    }
+    assert {name for names in labels.mask_ids for name in names} == expected
+    assert all(labels.mask_ids)
+    pairs = zip(labels.mask_ids, labels.depths, strict=True)
+    assert all([depths[name] for name in names] == list(each) for names, each in pairs)
+    # Of an image that lost a mask, the rest is not known to be background.
+    lost = {of_image[name] for name in standing(workspace) - expected} - {"gold"}
+    assert lost & set(labels.image_ids) <= labels.incomplete
+
+
+def test_a_recipe_caps_by_depth_and_refuses_nonsense(looked_at: Any, recipe: Recipe) -> None:
+    workspace = looked_at.workspace
+    found = training._labels(
+        workspace, replace(recipe, max_depth=2), workspace.lake.snapshot(), TrainRequest()
+    )
+    assert max(depth for depths in found.depths for depth in depths) == 2
+    with pytest.raises(ValueError, match="max_depth: must be at least 0, but got -1"):
+        replace(recipe, max_depth=-1)
