@@ -17,7 +17,6 @@ from storage.rows import (
     AgreementRow,
     DecisionRow,
     EmbeddingRow,
-    ExportRow,
     MaskLabelRow,
     RetractionRow,
     ReviewRow,
@@ -317,62 +316,6 @@ FIRST: dict[str, Break] = {
         "gold",
         "image g",
         lambda c: c.put(TrainingSetRow(version="v1", image_id="g", num_masks=1)),
-    ),
-    "a near-duplicate of a gold image that trained": (
-        "gold",
-        "image g2",
-        lambda c: c.put(
-            c.make.image("g2", split="gold", group_id="near"),
-            c.make.image("t2", split="train", group_id="near"),
-            TrainingSetRow(version="v1", image_id="t2", num_masks=1),
-        ),
-    ),
-    "a revoked mask that trained later": (
-        "retired",
-        f"mask {mask_id('revoked')}",
-        lambda c: c.put(
-            c.make.mask("revoked", "a"),
-            retraction(
-                c.make,
-                mask_id=mask_id("revoked"),
-                submission_id=None,
-                cause="annotator ada",
-                snapshot=0,
-            ),
-            TrainingSetRow(version="v1", image_id="a", num_masks=1, mask_ids=[mask_id("revoked")]),
-        ),
-    ),
-    "a mask taken away by nobody": (
-        "retired",
-        f"mask {mask_id('by nobody')}",
-        lambda c: c.put(
-            c.make.mask("by nobody", "a"),
-            retraction(c.make, mask_id=mask_id("by nobody"), submission_id=None),
-        ),
-    ),
-    "a training set that counts wrongly": (
-        "I6",
-        "image b",
-        lambda c: c.put(TrainingSetRow(version="v1", image_id="b", num_masks=2, mask_ids=[])),
-    ),
-    "an export of an unknown run": (
-        "I2",
-        "exports.run_id gone",
-        lambda c: c.put(
-            ExportRow(
-                export_id="e",
-                snapshot=1,
-                format="coco",
-                options="{}",
-                num_images=0,
-                num_masks=0,
-                file_name="out.json",
-                sha256="0" * 64,
-                bytes=0,
-                run_id="gone",
-                created_at=c.make.now,
-            )
-        ),
     ),
 }
 
