@@ -12,6 +12,7 @@ from engine.model.sam import PromptableSam
 from flows import serving
 from flows.errors import StageError, UsageError
 from flows.labels import StoredLabels, training_labels
+from flows.model_line import check_joins, check_no_gold, training_sets
 from flows.progress import Progress
 from flows.workspace import Workspace, to_json
 from storage.catalog import detectors
@@ -32,13 +33,17 @@ def detector_for(
     model_version: str,
     run_id: str,
     progress: Progress,
+    max_depth: int | None = None,
 ) -> FoundDetector:
     """The detector of a model version that has learnt today's labels, trained where there is none.
 
-    Raises UsageError without a labelled image, StageError when training diverges.
+    Labels of a generation depth over `max_depth`, if it is given, teach nothing. Raises UsageError
+    without a labelled image, StageError when training diverges.
     """
     model = serving.load_model(workspace, serving.model_row(workspace, model_version)).eval()
-    labels = _complete(training_labels(workspace, workspace.lake.snapshot()))
+    check_no_gold(workspace.lake)
+    snapshot = workspace.lake.snapshot()
+    labels = _complete(training_labels(workspace, snapshot, max_depth=max_depth))
     if not len(labels):
         raise UsageError(
             "assist: a detector learns from labelled images, and there are none; run: maskloop "
@@ -100,5 +105,5 @@ def _train(
         run_id=run_id,
         created_at=utcnow(),
     )
-    detectors.register(workspace.lake, row)
+    detectors.register(workspace.lake, row, training_sets(row.version, labels), check_joins)
     return row

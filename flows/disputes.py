@@ -61,14 +61,7 @@ def _item(workspace: Workspace, row: dict[str, Any]) -> NewItem:
 
 def _proposals(workspace: Workspace, row: dict[str, Any]) -> list[Proposal]:
     """People's masks that stand, named as they are, and those of the second that match none."""
-    standing = {
-        found["mask_id"]: as_rle(found["segmentation"])
-        for found in workspace.lake.rows(
-            """SELECT mask_id, segmentation FROM current_masks
-               WHERE image_id = ? AND stage IN ('semi', 'manual') ORDER BY mask_id""",
-            (row["image_id"],),
-        )
-    }
+    standing = standing_of(workspace, row["image_id"])
     seconds = _answer_of(workspace, row["seq"])
     matched = match(seconds, list(standing.values()), MATCH_IOU)
     others = {
@@ -76,7 +69,17 @@ def _proposals(workspace: Workspace, row: dict[str, Any]) -> list[Proposal]:
         for number, mask in enumerate(seconds)
         if number not in matched
     }
-    return [_proposal(name, mask) for name, mask in (standing | others).items()]
+    return [of_person(name, mask) for name, mask in (standing | others).items()]
+
+
+def standing_of(workspace: Workspace, image_id: str) -> dict[str, Rle]:
+    """What people made on an image and stands; labels of files are not in dispute."""
+    rows = workspace.lake.rows(
+        """SELECT mask_id, segmentation FROM current_masks
+           WHERE image_id = ? AND stage IN ('semi', 'manual') ORDER BY mask_id""",
+        (image_id,),
+    )
+    return {row["mask_id"]: as_rle(row["segmentation"]) for row in rows}
 
 
 def _answer_of(workspace: Workspace, seq: int) -> list[Rle]:
@@ -88,7 +91,7 @@ def _answer_of(workspace: Workspace, seq: int) -> list[Rle]:
     return shapes(Answer.parse(submission.body), proposals)
 
 
-def _proposal(name: str, mask: Rle) -> Proposal:
+def of_person(name: str, mask: Rle) -> Proposal:
     """A mask that a person made: no model doubts it."""
     return Proposal.of(
         mask,

@@ -1,6 +1,8 @@
 """Masks out of the store, in the formats other tools read."""
 
+import hashlib
 import json
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,11 @@ from engine import coco
 from engine.coco import CocoImage, CocoMask
 from engine.rle import Rle
 from flows.errors import UsageError
-from flows.workspace import Workspace
+from flows.runs import finish_run, new_run
+from flows.workspace import Workspace, to_json
+from storage.catalog.lake import Transaction
 from storage.durable import write_durably
+from storage.rows import ExportRow, utcnow
 
 STAGES = ("label", "manual", "semi", "auto")
 
@@ -18,7 +23,12 @@ STAGES = ("label", "manual", "semi", "auto")
 def export_coco(
     workspace: Workspace, output: Path, *, stages: Sequence[str] = (), snapshot: int | None = None
 ) -> dict[str, Any]:
-    """Write the current masks (as of `snapshot`) to `output`; returns what was written."""
+    """Write the current masks (as of `snapshot`) to `output`, and keep a row of that.
+
+    The masks in the file are those that `current_masks` has at the row's snapshot, of the stages
+    that its options name: masks never change, so that selects the same ones for ever. Returns what
+    was written.
+    """
     for stage in stages:
         if stage not in STAGES:
             raise UsageError(f"--stage: must be one of {', '.join(STAGES)}, but got {stage!r}")
@@ -26,23 +36,61 @@ def export_coco(
     if snapshot is not None and not 1 <= snapshot <= latest:
         raise UsageError(f"--snapshot: must be from 1 to {latest}, but got {snapshot}")
     check_place(output)
+    at = latest if snapshot is None else snapshot
+    chosen = [stage for stage in STAGES if stage in (stages or STAGES)]
     rows = workspace.lake.rows(
         """WITH best AS (SELECT mask_id, arg_max(category, (score, created_at)) AS category
                          FROM mask_labels GROUP BY 1)
            SELECT m.*, best.category FROM current_masks m LEFT JOIN best USING (mask_id)
            WHERE list_contains(?, m.stage) ORDER BY m.image_id, m.mask_id""",
-        (list(stages or STAGES),),
-        snapshot=snapshot,
+        (chosen,),
+        snapshot=at,
     )
-    images = workspace.lake.rows("SELECT * FROM images ORDER BY image_id", snapshot=snapshot)
-    document = _document(images, rows)
-    write_durably(output, json.dumps(document).encode())
+    images = workspace.lake.rows("SELECT * FROM images ORDER BY image_id", snapshot=at)
+    data = json.dumps(_document(images, rows)).encode()
+    write_durably(output, data)
+    kept = _keep(workspace, output, data, at, chosen, (len(images), len(rows)))
     return {
         "output": str(output),
-        "images": len(images),
-        "masks": len(rows),
-        "snapshot": latest if snapshot is None else snapshot,
+        "images": kept.num_images,
+        "masks": kept.num_masks,
+        "snapshot": at,
+        "export_id": kept.export_id,
+        "sha256": kept.sha256,
     }
+
+
+def _keep(
+    workspace: Workspace,
+    output: Path,
+    data: bytes,
+    snapshot: int,
+    stages: Sequence[str],
+    counts: tuple[int, int],
+) -> ExportRow:
+    """The row of a file that was written; a crash before it leaves a file that nothing names."""
+    run = new_run("export", config=to_json({"stages": stages, "snapshot": snapshot}))
+    row = ExportRow(
+        export_id=uuid.uuid4().hex,
+        snapshot=snapshot,
+        format="coco",
+        options=to_json({"stages": stages}),
+        num_images=counts[0],
+        num_masks=counts[1],
+        file_name=output.name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        run_id=run.run_id,
+        created_at=utcnow(),
+    )
+
+    def body(tx: Transaction) -> None:
+        tx.insert([run])
+        tx.insert([row])
+        finish_run(tx, run.run_id, num_images=row.num_images, num_masks=row.num_masks)
+
+    workspace.lake.commit(body, message=f"export {output.name}")
+    return row
 
 
 def check_place(output: Path) -> None:

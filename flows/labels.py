@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from typing import TypeVar
 
 from annotator.truth import Truth, TruthError
 from engine.coco import CocoDataset
@@ -19,15 +20,24 @@ from flows.merge_rows import BRING_MASKS
 from flows.sources import ImageReader
 from flows.workspace import Workspace
 
+_Each = TypeVar("_Each")
 _LABELLED = """
-    SELECT i.image_id, i.uri, m.stage, m.generation_depth AS depth,
+    SELECT i.image_id, i.uri, m.mask_id, m.stage, m.generation_depth AS depth,
            m.segmentation.size AS size, m.segmentation.counts AS counts
     FROM images i JOIN current_masks m USING (image_id)
     WHERE {split} AND m.stage IN ({stages}) AND NOT m.is_crowd
     ORDER BY i.image_id, m.mask_id
 """
+# What was said before a mask of the image was revoked is true no more.
+_REVOKED = """
+    SELECT m.image_id, max(r.created_at) AS revoked_at
+    FROM retractions r JOIN masks m USING (mask_id)
+    WHERE r.cause IS NOT NULL GROUP BY m.image_id
+"""
 _SAID_COMPLETE = f"""
-    SELECT image_id FROM reviews WHERE coalesce(kind, 'assist') IN {BRING_MASKS}
+    SELECT image_id FROM reviews LEFT JOIN ({_REVOKED}) USING (image_id)
+    WHERE coalesce(kind, 'assist') IN {BRING_MASKS}
+      AND (revoked_at IS NULL OR submitted_at > revoked_at)
     GROUP BY image_id HAVING arg_max(coalesce(is_complete, false), seq)
 """
 
@@ -36,7 +46,8 @@ _SAID_COMPLETE = f"""
 class StoredLabels:
     """Images with their masks, read from disk when asked for.
 
-    `depths` are the generation depths of the masks, how many models are behind each.
+    `mask_ids` name the masks in the store, and `depths` are their generation depths: how many
+    models are behind each.
     `incomplete` holds the images on which not every object may have its mask, so that what no mask
     covers is not known to be background.
     """
@@ -45,6 +56,7 @@ class StoredLabels:
     image_ids: tuple[str, ...]
     uris: tuple[str, ...]
     masks: tuple[tuple[Rle, ...], ...]
+    mask_ids: tuple[tuple[str, ...], ...]
     depths: tuple[tuple[int, ...], ...]
     incomplete: frozenset[str]
 
@@ -69,6 +81,7 @@ class StoredLabels:
             image_ids=tuple(compress(self.image_ids, kept)),
             uris=tuple(compress(self.uris, kept)),
             masks=tuple(compress(self.masks, kept)),
+            mask_ids=tuple(compress(self.mask_ids, kept)),
             depths=tuple(compress(self.depths, kept)),
         )
 
@@ -88,16 +101,47 @@ class StoredLabels:
 
 
 def training_labels(
-    workspace: Workspace, snapshot: int, *, stages: Sequence[str] = ("label", "manual", "semi")
+    workspace: Workspace,
+    snapshot: int,
+    *,
+    stages: Sequence[str] = ("label", "manual", "semi"),
+    max_depth: int | None = None,
 ) -> StoredLabels:
     """People's masks on images that are not gold, as of `snapshot`.
 
     Labels came whole, in a file. A person's time may end before the objects do, so an image they
-    worked on is complete when the last of them said so.
+    worked on is complete when the last of them said so, and no longer when masks of it are revoked.
+    Masks of a generation depth over `max_depth` are left out, and their images are incomplete.
     """
     labels = _select(workspace, "i.split <> 'gold'", stages, snapshot)
-    said = workspace.lake.rows(_SAID_COMPLETE, snapshot=snapshot)
-    return replace(labels, incomplete=labels.incomplete - {row["image_id"] for row in said})
+    said = _images(workspace, _SAID_COMPLETE, snapshot)
+    revoked = _images(workspace, _REVOKED, snapshot)
+    labels = replace(labels, incomplete=(labels.incomplete | revoked) - said)
+    return labels if max_depth is None else _capped(labels, max_depth)
+
+
+def _images(workspace: Workspace, sql: str, snapshot: int) -> set[str]:
+    return {row["image_id"] for row in workspace.lake.rows(sql, snapshot=snapshot)}
+
+
+def _capped(labels: StoredLabels, max_depth: int) -> StoredLabels:
+    """Without masks behind which there are more than `max_depth` models, or images without one."""
+    kept = [[depth <= max_depth for depth in depths] for depths in labels.depths]
+    cut = {name for name, keep in zip(labels.image_ids, kept, strict=True) if not all(keep)}
+    capped = replace(
+        labels,
+        masks=_kept(labels.masks, kept),
+        mask_ids=_kept(labels.mask_ids, kept),
+        depths=_kept(labels.depths, kept),
+        incomplete=labels.incomplete | cut,
+    )
+    return capped.only([any(keep) for keep in kept])
+
+
+def _kept(
+    values: Sequence[Sequence[_Each]], kept: Sequence[Sequence[bool]]
+) -> tuple[tuple[_Each, ...], ...]:
+    return tuple(tuple(compress(each, keep)) for each, keep in zip(values, kept, strict=True))
 
 
 def gold_labels(workspace: Workspace, snapshot: int | None = None) -> StoredLabels:
@@ -111,16 +155,20 @@ def _select(
     names = ", ".join(f"'{stage}'" for stage in stages)
     rows = workspace.lake.rows(_LABELLED.format(split=split, stages=names), snapshot=snapshot)
     masks: dict[tuple[str, str], list[Rle]] = defaultdict(list)
+    mask_ids: dict[tuple[str, str], list[str]] = defaultdict(list)
     depths: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row in rows:
         height, width = row["size"]
-        masks[row["image_id"], row["uri"]].append(Rle((height, width), row["counts"]))
-        depths[row["image_id"], row["uri"]].append(row["depth"])
+        key = (row["image_id"], row["uri"])
+        masks[key].append(Rle((height, width), row["counts"]))
+        mask_ids[key].append(row["mask_id"])
+        depths[key].append(row["depth"])
     return StoredLabels(
         reader=workspace.reader,
         image_ids=tuple(key[0] for key in masks),
         uris=tuple(key[1] for key in masks),
         masks=tuple(tuple(value) for value in masks.values()),
+        mask_ids=tuple(tuple(value) for value in mask_ids.values()),
         depths=tuple(tuple(value) for value in depths.values()),
         incomplete=frozenset(row["image_id"] for row in rows if row["stage"] != "label"),
     )

@@ -64,7 +64,9 @@ class Looker:
         predictor = serving.load_predictor(workspace, version)
         detector = None
         if config.propose == "detector":
-            detector = detector_for(workspace, config.detector, version, run_id, progress)
+            detector = detector_for(
+                workspace, config.detector, version, run_id, progress, recipe.max_depth
+            )
         return cls(
             workspace=workspace,
             config=config,

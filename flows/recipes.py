@@ -84,6 +84,7 @@ DISPUTE_BELOW = 0.7
 class Recipe:
     """Everything that says *what* a loop does; `maskloop.toml` says *where*.
 
+    max_depth: masks with more models behind them are not learnt from, None for no limit;
     keep_candidates: generation also stores what it saw before filtering, for `replay`; redo: which
     time images that have masks get them again, 0 for those that have none; dispute_below: two
     answers about one image that agree by a lower mean IoU are for a lead to settle.
@@ -97,6 +98,7 @@ class Recipe:
     assist: AssistConfig = field(default_factory=AssistConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    max_depth: int | None = None
     keep_candidates: bool = False
     redo: int = 0
     shard_size: int = 8
@@ -106,6 +108,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.shard_size < 1:
             raise ValueError(f"shard_size: must be at least 1, but got {self.shard_size}")
+        if self.max_depth is not None and self.max_depth < 0:
+            raise ValueError(f"max_depth: must be at least 0, but got {self.max_depth}")
         if self.clicks_per_image < 1:
             raise ValueError(
                 f"clicks_per_image: must be at least 1, but got {self.clicks_per_image}"

@@ -93,9 +93,9 @@ def _automatic(tx: Transaction, answers: Sequence[AnswerRows]) -> set[str]:
     """The automatic masks that audits are about, unless an earlier answer was."""
     names = sorted({name for each in answers if each.kind == "audit" for name in each.decided})
     found = tx.rows(
-        f"""SELECT mask_id FROM masks ANTI JOIN retractions USING (mask_id)
-            WHERE stage = 'auto' AND mask_id IN ({placeholders(names)}) AND mask_id NOT IN
-                (SELECT supersedes FROM masks WHERE supersedes IS NOT NULL)""",
+        f"""SELECT mask_id FROM masks
+                ANTI JOIN retractions USING (mask_id) ANTI JOIN superseded_masks USING (mask_id)
+            WHERE stage = 'auto' AND mask_id IN ({placeholders(names)})""",
         names,
     )
     return {row["mask_id"] for row in found}

@@ -16,13 +16,15 @@ from flows.evaluation import gold_by_image, gold_scores
 from flows.gate import Paired, judge
 from flows.labels import StoredLabels, training_labels
 from flows.locks import stage_lock
+from flows.model_line import check_joins, check_no_gold, training_sets
 from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
 from flows.start_weights import are_random
 from flows.workspace import Workspace, to_json
 from storage.catalog import models
-from storage.rows import ModelVersionRow, TrainingSetRow, TrainingStepRow, utcnow
+from storage.catalog.lake import Transaction
+from storage.rows import ModelVersionRow, TrainingStepRow, utcnow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ def train_stage(
     """Train a candidate on today's labels and let the gate decide.
 
     Raises UsageError without any label, before a model is registered; StageError when training
-    diverges.
+    diverges, and when a model has learnt from a gold image or from what was revoked meanwhile.
     """
     with stage_lock(workspace, "train"):
         for stage in ("train", "control"):
@@ -70,14 +72,8 @@ def _train(
     workspace: Workspace, recipe: Recipe, progress: Progress, turn: Turn, request: TrainRequest
 ) -> TrainOutcome:
     snapshot = workspace.lake.snapshot()
-    labels = training_labels(
-        workspace, snapshot, stages=("label",) if request.control else ("label", "manual", "semi")
-    )
-    if not len(labels):
-        raise UsageError(
-            "train: no labelled image; run: maskloop import coco ANNOTATIONS.json --images DIR, "
-            "or maskloop assist and annotate"
-        )
+    check_no_gold(workspace.lake)
+    labels = _labels(workspace, recipe, snapshot, request)
     serving_version = serving.ensure_base(workspace, recipe, progress)
     parent = request.start or serving.training_start(workspace, recipe, progress)
     recipe = replace(recipe, training=_training_config(workspace, recipe, parent))
@@ -123,6 +119,21 @@ def _train(
         num_masks=labels.num_masks,
         scores=scores,
     )
+
+
+def _labels(
+    workspace: Workspace, recipe: Recipe, snapshot: int, request: TrainRequest
+) -> StoredLabels:
+    """What is learnt from; raises UsageError if there is nothing."""
+    stages = ("label",) if request.control else ("label", "manual", "semi")
+    labels = training_labels(workspace, snapshot, stages=stages, max_depth=recipe.max_depth)
+    if not len(labels):
+        cap = "" if recipe.max_depth is None else f" of depth {recipe.max_depth} at most"
+        raise UsageError(
+            f"train: no labelled image{cap}; run: maskloop import coco ANNOTATIONS.json --images "
+            "DIR, or maskloop assist and annotate"
+        )
+    return labels
 
 
 def _training_config(workspace: Workspace, recipe: Recipe, parent: str) -> TrainingConfig:
@@ -219,7 +230,7 @@ def _register(
     request: TrainRequest,
 ) -> str:
     uri, sha256 = serving.keep_weights(workspace, weights.to_bytes(result.model, config))
-    depth = 0 if request.control else _training_depth(workspace, snapshot)
+    depth = max((depth for depths in labels.depths for depth in depths), default=0)
     parent_depth = serving.model_row(workspace, parent).generation_depth
 
     def row(version: str) -> ModelVersionRow:
@@ -230,7 +241,13 @@ def _register(
             parent=parent,
             architecture=config.architecture,
             config_hash=config_hash(recipe.training),
-            config=to_json({"model": asdict(config), "training": asdict(recipe.training)}),
+            config=to_json(
+                {
+                    "model": asdict(config),
+                    "training": asdict(recipe.training),
+                    "max_depth": recipe.max_depth,
+                }
+            ),
             training_snapshot=snapshot,
             num_training_images=len(labels),
             num_training_masks=labels.num_masks,
@@ -242,24 +259,15 @@ def _register(
             created_at=utcnow(),
         )
 
-    def sets(version: str) -> list[TrainingSetRow]:
-        pairs = zip(labels.image_ids, labels.masks, strict=True)
-        return [
-            TrainingSetRow(version=version, image_id=image_id, num_masks=len(masks))
-            for image_id, masks in pairs
-        ]
-
     steps = _steps(run_id, result)
-    return models.register(workspace.lake, row, sets, extra=lambda tx, _: tx.insert(steps))
 
+    def extra(tx: Transaction, version: str) -> None:
+        tx.insert(steps)
+        check_joins(tx, version)
 
-def _training_depth(workspace: Workspace, snapshot: int) -> int:
-    rows = workspace.lake.rows(
-        "SELECT coalesce(max(generation_depth), 0) AS depth FROM current_masks "
-        "WHERE stage IN ('label', 'manual', 'semi')",
-        snapshot=snapshot,
+    return models.register(
+        workspace.lake, row, lambda version: training_sets(version, labels), extra=extra
     )
-    return int(rows[0]["depth"])
 
 
 def _decide(

@@ -20,6 +20,8 @@ NAMES = frozenset(
         "promote.after_weights",
         "promote.after_cas",
         "export.after_add",
+        "revoke.after_commit",
+        "revoke.after_queue",
     }
 )
 

@@ -111,11 +111,18 @@ class AgreementRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class RetractionRow(Row):
-    """A mask that a later answer took away with nothing in its place."""
+    """A mask that stands no more: a later answer took it away, or it was revoked.
+
+    An answer's has a `submission_id` and nothing comes in the mask's place. A revocation's has a
+    `cause`, such as `annotator ada`, and the `snapshot` that it looked at; what the mask had
+    superseded stands again.
+    """
 
     table = "retractions"
 
     mask_id: str
-    submission_id: str
+    submission_id: str | None = None
     run_id: str
     created_at: datetime
+    cause: str | None = None
+    snapshot: int | None = None

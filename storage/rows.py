@@ -179,13 +179,17 @@ class DetectorRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSetRow(Row):
-    """An image that a model version was trained on."""
+    """An image that a model version or a detector was trained on, with those of its masks.
+
+    `mask_ids` is None in rows of an earlier maskloop.
+    """
 
     table = "training_sets"
 
     version: str
     image_id: str
     num_masks: int
+    mask_ids: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,6 +315,28 @@ class WatermarkRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportRow(Row):
+    """A file of masks that was written: those that stood at `snapshot` and that `options` select.
+
+    `options` is JSON; `file_name` has no folder, since that is of one machine.
+    """
+
+    table = "exports"
+
+    export_id: str
+    snapshot: int
+    format: str
+    options: str
+    num_images: int
+    num_masks: int
+    file_name: str
+    sha256: str
+    bytes: int
+    run_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class SchemaVersionRow(Row):
     """A version of this schema that the store was brought to."""
 
@@ -341,5 +367,6 @@ ROWS: tuple[type[Row], ...] = (
     RetractionRow,
     SuppressionRow,
     WatermarkRow,
+    ExportRow,
     SchemaVersionRow,
 )

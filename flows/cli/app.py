@@ -16,6 +16,7 @@ from flows.cli import (
     follow,
     generate,
     inspect,
+    lineage,
     models,
     pins,
     serve,
@@ -46,6 +47,7 @@ annotators.register(app)
 pins.register(app)
 store.register(app)
 inspect.register(app)
+lineage.register(app)
 serve.register(app)
 follow.register(app)
 demo.register(app)

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.tree import Tree
 
 from flows.progress import listening
 
@@ -57,6 +58,11 @@ def print_table(rows: Sequence[dict[str, Any]], *, title: str | None = None) -> 
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     (out if out.is_terminal else _piped).print(table)
+
+
+def print_tree(tree: Tree) -> None:
+    """A tree, whose lines are cut only to fit a terminal."""
+    (out if out.is_terminal else _piped).print(tree)
 
 
 def _cell(value: Any) -> str:

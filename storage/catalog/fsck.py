@@ -4,7 +4,8 @@ I1: one set per image, model and config; I1b: committed shards have the sets the
 a row refers to is there. I3: submissions up to the watermark are merged once. I6: the ledger counts
 what is there. I7: files are there, unchanged. I8: no old file without a name. I9: the pointer, the
 status and the weights agree. I11: masks fit their images. I12: no path of this machine. gold: what
-measures never trained. withheld: of a proposal that nobody saw came no mask.
+measures never trained. retired: what was taken away does not stand, and once it was revoked it
+trains nothing. withheld: of a proposal that nobody saw came no mask.
 """
 
 from collections.abc import Callable, Iterable, Iterator

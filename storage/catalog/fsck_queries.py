@@ -89,9 +89,35 @@ RULES = (
     ),
     Rule(
         "gold",
-        """SELECT 'image ' || image_id AS "where", version
-           FROM training_sets JOIN images USING (image_id) WHERE split = 'gold'""",
-        "is gold, and {version} was trained on it",
+        """SELECT 'image ' || image_id AS "where", version, trained_on FROM gold_footprint""",
+        "is gold, and {version} was trained on it ({trained_on})",
+    ),
+    Rule(
+        "retired",
+        """SELECT 'mask ' || mask_id AS "where" FROM current_masks SEMI JOIN retractions
+           USING (mask_id)""",
+        "was taken away, and yet it stands",
+    ),
+    Rule(
+        "retired",
+        """SELECT 'mask ' || mask_id AS "where", version, cause
+           FROM training_masks JOIN retractions USING (mask_id)
+           JOIN (SELECT version, training_snapshot FROM model_versions
+                 UNION ALL SELECT version, training_snapshot FROM detectors) USING (version)
+           WHERE cause IS NOT NULL AND training_snapshot > retractions.snapshot""",
+        "was revoked ({cause}), and {version} was trained on it after that",
+    ),
+    Rule(
+        "retired",
+        """SELECT 'mask ' || mask_id AS "where" FROM retractions
+           WHERE (submission_id IS NULL) = (cause IS NULL)""",
+        "must have been taken away by an answer, or revoked: one of both",
+    ),
+    Rule(
+        "I6",
+        """SELECT 'image ' || image_id AS "where", version, num_masks, len(mask_ids) AS n
+           FROM training_sets WHERE len(mask_ids) <> num_masks""",
+        "{version} was trained on {n} masks of it, its row says {num_masks}",
     ),
     Rule(
         "withheld",
@@ -108,6 +134,7 @@ RULES = (
     _unique("reviews", "submission_id"),
     _unique("agreements", "submission_id"),
     _unique("retractions", "mask_id"),
+    _unique("exports", "export_id"),
     _refers("masks", "image_id", "images", "image_id"),
     _refers("masks", "model_version", "model_versions", "version"),
     _refers("masks", "detector_version", "detectors", "version"),
@@ -123,6 +150,8 @@ RULES = (
     _refers("agreements", "reference_submission_id", "reviews", "submission_id"),
     _refers("retractions", "submission_id", "reviews", "submission_id"),
     _refers("retractions", "mask_id", "masks", "mask_id"),
+    _refers("retractions", "run_id", "runs", "run_id"),
+    _refers("exports", "run_id", "runs", "run_id"),
     _refers("evaluations", "model_version", "model_versions", "version"),
     _refers("suppressions", "mask_id", "masks", "mask_id"),
     _refers("suppressions", "by_mask_id", "masks", "mask_id"),

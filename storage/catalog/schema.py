@@ -1,4 +1,4 @@
-"""The tables of the lake, made from the classes of `storage.rows`, and the view `current_masks`.
+"""The tables of the lake, made from the classes of `storage.rows`; the views are in `views`.
 
 A column is NOT NULL unless its type admits None; that is all that DuckLake can promise. It has no
 keys, so what must be unique is kept so by how it is committed, and checked by `fsck`.
@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
 
+from storage.catalog.views import VIEWS
 from storage.errors import NewerStoreError
 from storage.rows import (
     ROWS,
@@ -18,6 +19,7 @@ from storage.rows import (
     CandidateRow,
     DecisionRow,
     DetectorRow,
+    ExportRow,
     ImageSetRow,
     MaskRow,
     RetractionRow,
@@ -25,10 +27,13 @@ from storage.rows import (
     Row,
     Segmentation,
     ShardRow,
+    TrainingSetRow,
     TrainingStepRow,
 )
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
+# The version whose retractions were all answers'; before, there were none.
+_HAD_ANSWERS_ONLY = 6
 
 # Python's type -> (DuckDB's, Arrow's).
 _TYPES: dict[Any, tuple[str, pa.DataType]] = {
@@ -47,37 +52,12 @@ _TYPES: dict[Any, tuple[str, pa.DataType]] = {
     ),
 }
 
-CURRENT_MASKS = """
-CREATE VIEW current_masks AS
-WITH superseded AS (SELECT supersedes AS mask_id FROM masks WHERE supersedes IS NOT NULL),
-people AS (
-    SELECT * FROM masks ANTI JOIN superseded USING (mask_id) ANTI JOIN retractions USING (mask_id)
-    WHERE stage IN ('label', 'manual', 'semi')),
-serving AS (SELECT version AS model_version FROM model_versions WHERE status = 'promoted'),
-newest AS (
-    SELECT image_id, model_version, config_hash
-    FROM image_sets SEMI JOIN serving USING (model_version)
-    QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY created_at DESC, config_hash) = 1),
-suppressed AS (
-    SELECT DISTINCT suppressions.mask_id
-    FROM suppressions JOIN people ON suppressions.by_mask_id = people.mask_id)
-SELECT * FROM people
-UNION ALL
-SELECT * FROM masks
-    SEMI JOIN newest USING (image_id, model_version, config_hash)
-    ANTI JOIN superseded USING (mask_id)
-    ANTI JOIN retractions USING (mask_id)
-    ANTI JOIN suppressed USING (mask_id)
-WHERE stage = 'auto'
-"""
-
-VIEWS = ("current_masks",)
 TABLES = tuple(row.table for row in ROWS)
 
 
 def statements() -> list[str]:
     """The SQL that makes an empty store."""
-    return [*(_create_table(row) for row in ROWS), CURRENT_MASKS]
+    return [*(_create_table(row) for row in ROWS), *_create_views()]
 
 
 def upgrade(stored: int) -> list[str]:
@@ -104,10 +84,29 @@ def upgrade(stored: int) -> list[str]:
             _create_table(RetractionRow),
             _create_table(DetectorRow),
         ],
+        7: [
+            _add_column(TrainingSetRow, "mask_ids"),
+            _create_table(ExportRow),
+            *(_revocable() if stored == _HAD_ANSWERS_ONLY else ()),
+        ],
     }
     changes = [item for version, items in brought_by.items() if version > stored for item in items]
     # A view has the columns that its table had, so it is made anew when all tables are right.
-    return [*changes, "DROP VIEW current_masks", CURRENT_MASKS] if changes else []
+    dropped = [f"DROP VIEW IF EXISTS {name}" for name in VIEWS]
+    return [*changes, *dropped, *_create_views()] if changes else []
+
+
+def _create_views() -> list[str]:
+    return [f"CREATE VIEW {name} AS {view.sql}" for name, view in VIEWS.items()]
+
+
+def _revocable() -> list[str]:
+    """What retractions lack that only answers made."""
+    return [
+        f"ALTER TABLE {RetractionRow.table} ALTER COLUMN submission_id DROP NOT NULL",
+        _add_column(RetractionRow, "cause"),
+        _add_column(RetractionRow, "snapshot"),
+    ]
 
 
 def _create_table(row: type[Row]) -> str:

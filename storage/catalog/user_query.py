@@ -11,14 +11,15 @@ from typing import Any
 
 import duckdb
 
-from storage.catalog.schema import TABLES, VIEWS, columns_of
+from storage.catalog.schema import TABLES, columns_of
+from storage.catalog.views import VIEWS
 from storage.errors import TerminalStorageError
-from storage.rows import ROWS, MaskRow
+from storage.rows import ROWS
 
 MAX_SQL = 100_000
 RELATIONS = frozenset({*TABLES, *VIEWS})
 _COLUMNS = {row.table: tuple(columns_of(row)) for row in ROWS} | {
-    "current_masks": tuple(columns_of(MaskRow))
+    name: view.columns for name, view in VIEWS.items()
 }
 _TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
 _FORBIDDEN_FUNCTIONS = frozenset({"current_setting", "getenv", "getvariable", "write_log"})

@@ -1,5 +1,6 @@
 """`maskloop export coco`: what stands, pixel by pixel, for any reader of COCO."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -186,4 +187,34 @@ def test_the_place_to_write_is_checked(workspace: Workspace, tmp_path: Path) -> 
 def test_an_empty_store_gives_an_empty_file(workspace: Workspace, tmp_path: Path) -> None:
     export_coco(workspace, tmp_path / "out.json")
     assert coco.read(tmp_path / "out.json").images == []
-    assert workspaces.open_workspace(workspace.root).lake.snapshot() == 1
+    [row] = workspaces.open_workspace(workspace.root).lake.rows("SELECT * FROM exports")
+    assert (row["num_images"], row["num_masks"], row["snapshot"]) == (0, 0, 1)
+
+
+def test_an_export_is_a_row_that_names_exactly_what_was_written(
+    painted: Workspace, tmp_path: Path
+) -> None:
+    result = export_coco(painted, tmp_path / "out.json", stages=["manual", "label"])
+    [row] = painted.lake.rows("SELECT * FROM exports")
+    data = (tmp_path / "out.json").read_bytes()
+    assert (row["sha256"], row["bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert (row["file_name"], row["format"], row["export_id"]) == (
+        "out.json",
+        "coco",
+        result["export_id"],
+    )
+    [run] = painted.lake.rows("SELECT stage, status FROM runs WHERE run_id = ?", (row["run_id"],))
+    assert run == {"stage": "export", "status": "done"}
+    # Whatever happens later, the row selects the same masks.
+    painted.lake.commit(
+        lambda tx: tx.execute("DELETE FROM masks WHERE stage = 'label'"), message="gone"
+    )
+    stages = json.loads(row["options"])["stages"]
+    again = painted.lake.rows(
+        "SELECT mask_id FROM current_masks WHERE list_contains(?, stage)",
+        (stages,),
+        snapshot=row["snapshot"],
+    )
+    written = {item["mask_id"] for item in json.loads(data)["annotations"]}
+    assert {found["mask_id"] for found in again} == written
+    assert len(written) == row["num_masks"] > 1

@@ -18,6 +18,7 @@ from storage.catalog import connection, schema
 from storage.catalog import lake as lake_module
 from storage.catalog.lake import Lake, Transaction
 from storage.catalog.place import Place
+from storage.catalog.views import VIEWS
 from storage.errors import NewerStoreError, NotFoundError, TransientStorageError
 from storage.rows import ROWS, Row, SchemaVersionRow, WatermarkRow
 
@@ -237,14 +238,17 @@ def test_a_folder_without_a_store_is_not_one(tmp_path: Path) -> None:
 
 def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
     def age(tx: Transaction) -> None:
+        for name in VIEWS:
+            tx.execute(f"DROP VIEW {name}")
+        tx.execute("CREATE VIEW current_masks AS FROM masks")
+        tx.execute("DROP TABLE exports")
+        tx.execute("ALTER TABLE training_sets DROP COLUMN mask_ids")
         tx.execute("DROP TABLE training_steps")
         tx.execute("ALTER TABLE reviews DROP COLUMN is_complete")
         tx.execute("ALTER TABLE image_sets DROP COLUMN num_candidates")
         tx.execute("ALTER TABLE image_sets DROP COLUMN savings")
         tx.execute("ALTER TABLE masks DROP COLUMN part_of")
         tx.execute("ALTER TABLE masks DROP COLUMN level")
-        tx.execute("DROP VIEW current_masks")
-        tx.execute("CREATE VIEW current_masks AS FROM masks")
         tx.execute("ALTER TABLE reviews DROP COLUMN kind")
         for name in ("area", "source", "score"):
             tx.execute(f"ALTER TABLE decisions DROP COLUMN {name}")
@@ -264,7 +268,9 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         assert again.rows("SELECT is_complete, kind FROM reviews") == []
         assert again.rows("SELECT area, source, score FROM decisions") == []
         assert again.rows("SELECT mean_iou, is_disputed FROM agreements") == []
-        assert again.rows("SELECT mask_id FROM retractions") == []
+        assert again.rows("SELECT mask_id, cause, snapshot FROM retractions") == []
+        assert again.rows("SELECT mask_ids FROM training_sets") == []
+        assert again.rows("SELECT sha256 FROM exports") == []
         assert again.rows("SELECT num_candidates, savings FROM image_sets") == []
         assert again.rows("SELECT part_of, level FROM current_masks") == []
         assert again.rows("SELECT number, crop_layer FROM candidates") == []
