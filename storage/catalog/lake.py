@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from storage.catalog import connection, schema
+from storage.catalog import connection, schema, seals
 from storage.catalog.commit_lock import commit_lock
 from storage.errors import NotFoundError, TransientStorageError
 from storage.folder_objects import FolderObjects
@@ -134,7 +134,9 @@ class Lake:
         outside the transaction. Raises TransientStorageError after ATTEMPTS failures.
         """
         with self.lock():
-            return self._retrying(lambda: self._transact(body, message, author))
+            result = self._retrying(lambda: self._transact(body, message, author))
+            seals.seal_newest(self, connection.DATA_FOLDER)
+        return result
 
     def _transact(self, body: Callable[[Transaction], T], message: str, author: str) -> T:
         token = uuid.uuid4().hex
