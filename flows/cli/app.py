@@ -21,6 +21,7 @@ from flows.cli import (
     serve,
     stages,
     store,
+    upkeep,
 )
 from flows.cli.terminal import err
 from flows.errors import StageError, UsageError
@@ -45,6 +46,7 @@ audit.register(app)
 annotators.register(app)
 pins.register(app)
 store.register(app)
+upkeep.register(app)
 inspect.register(app)
 serve.register(app)
 follow.register(app)
