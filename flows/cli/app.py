@@ -14,6 +14,7 @@ from flows.cli import (
     data,
     demo,
     follow,
+    forget,
     generate,
     inspect,
     models,
@@ -47,6 +48,7 @@ annotators.register(app)
 pins.register(app)
 store.register(app)
 upkeep.register(app)
+forget.register(app)
 inspect.register(app)
 serve.register(app)
 follow.register(app)

@@ -57,6 +57,8 @@ def test_a_damaged_backup_is_refused_and_makes_no_workspace(
     with pytest.raises(ChecksumMismatchError, match=file.sha256):
         backups.restore(tmp_path / "backup", tmp_path / "again")
     assert not (tmp_path / "again" / "maskloop.toml").exists()
+    (tmp_path / "again").mkdir(exist_ok=True)
+    (tmp_path / "again" / "mine").touch()
     with pytest.raises(TerminalStorageError, match="not empty; restore into an empty folder"):
         backups.restore(tmp_path / "backup", tmp_path / "again")
 

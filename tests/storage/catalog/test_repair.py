@@ -19,7 +19,7 @@ from storage.rows import EmbeddingRow, SuppressionRow, mask_id
 class Inspector:
     """Knows one good mask: 12 pixels in the box that `make.mask` writes."""
 
-    def box_and_area(self, size: tuple[int, int], counts: str) -> tuple[list[float], int]:
+    def box_and_area(self, _: tuple[int, int], counts: str) -> tuple[list[float], int]:
         if counts == "broken":
             raise ValueError("the runs add up to 7 pixels, not 600")
         return [1.0, 2.0, 3.0, 4.0], 12
@@ -145,7 +145,7 @@ def test_a_damaged_shard_is_labelled_anew(case: Case, damage: Break) -> None:
     assert case.repair() == []
 
 
-def test_merged_shards_are_labelled_anew_when_their_file_is_lost(case: Case, make: Any) -> None:
+def test_merged_shards_are_labelled_anew_when_their_file_is_lost(case: Case) -> None:
     case.lake.commit(lambda tx: tx.execute("DELETE FROM masks WHERE stage = 'label'"), message="t")
     case.lake.commit(lambda tx: tx.execute("DELETE FROM suppressions"), message="t")
     compaction.compact(case.lake)
@@ -200,7 +200,7 @@ def test_the_status_follows_the_pointer(case: Case) -> None:
     assert case.check() == []
 
 
-def test_what_only_a_person_can_make_is_left_to_the_backup(case: Case, make: Any) -> None:
+def test_what_only_a_person_can_make_is_left_to_the_backup(case: Case) -> None:
     lost = next((case.lake.root / "lake/main/masks").glob("ducklake-*.parquet"))
     good = lost.read_bytes()
     lost.unlink()
