@@ -72,6 +72,7 @@ class Lake:
             connection.initialise(root)
             if lake._version() is None:
                 lake._retrying(lambda: lake._transact(_create_tables, "new store", "maskloop"))
+                seals.seal_newest(lake, connection.DATA_FOLDER)
         return cls.open(root)
 
     @classmethod
