@@ -124,9 +124,8 @@ def test_store_gc_lists_and_deletes(cli: Cli, at_home: Workspace) -> None:
     assert not stray.exists()
 
 
-def test_store_compact_expire_backup_and_restore(
-    cli: Cli, at_home: Workspace, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("at_home")
+def test_store_compact_expire_backup_and_restore(cli: Cli, tmp_path: Path) -> None:
     listed = value_of(cli("store", "compact", "--json"))
     assert not listed["applied"]
     merged = value_of(cli("store", "compact", "--apply", "--json"))
