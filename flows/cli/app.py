@@ -14,6 +14,7 @@ from flows.cli import (
     data,
     demo,
     follow,
+    forget,
     generate,
     inspect,
     lineage,
@@ -22,6 +23,7 @@ from flows.cli import (
     serve,
     stages,
     store,
+    upkeep,
 )
 from flows.cli.terminal import err
 from flows.errors import StageError, UsageError
@@ -46,6 +48,8 @@ audit.register(app)
 annotators.register(app)
 pins.register(app)
 store.register(app)
+upkeep.register(app)
+forget.register(app)
 inspect.register(app)
 lineage.register(app)
 serve.register(app)

@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from storage.catalog import connection, schema, secrets
+from storage.catalog import connection, schema, seals, secrets
 from storage.catalog.commit_lock import StillHeld
 from storage.catalog.place import Place
 from storage.errors import NotFoundError, TransientStorageError
@@ -79,6 +79,7 @@ class Lake:
             connection.initialise(lake.place)
             if lake._version() is None:
                 lake._commit(_create_tables, "new store", "maskloop", still_held)
+                seals.seal_newest(lake, connection.DATA_FOLDER)
         return cls.open(place)
 
     @classmethod
@@ -147,7 +148,9 @@ class Lake:
         outside the transaction. Raises TransientStorageError after ATTEMPTS failures.
         """
         with self.lock() as still_held:
-            return self._commit(body, message, author, still_held)
+            result = self._commit(body, message, author, still_held)
+            seals.seal_newest(self, connection.DATA_FOLDER)
+        return result
 
     def _commit(
         self, body: Callable[[Transaction], T], message: str, author: str, still_held: StillHeld

@@ -124,6 +124,30 @@ def test_store_gc_lists_and_deletes(cli: Cli, at_home: Workspace) -> None:
     assert not stray.exists()
 
 
+@pytest.mark.usefixtures("at_home")
+def test_store_compact_expire_backup_and_restore(cli: Cli, tmp_path: Path) -> None:
+    listed = value_of(cli("store", "compact", "--json"))
+    assert not listed["applied"]
+    merged = value_of(cli("store", "compact", "--apply", "--json"))
+    assert [each["table"] for each in merged["tables"]] == [
+        each["table"] for each in listed["tables"]
+    ]
+    assert value_of(cli("store", "expire", "--older-than", "30d", "--json"))["snapshots"] == []
+    assert cli("store", "expire", "--older-than", "soon").code == 2
+    made = value_of(cli("store", "backup", str(tmp_path / "backup"), "--json"))
+    assert made["copied"] > 0
+    again = cli("store", "restore", str(tmp_path / "backup"), str(tmp_path / "new"), "--json")
+    assert value_of(again)["files"] == made["files"]
+    assert value_of(cli("fsck", "--repair", "--json")) == {"repaired": [], "breaches": []}
+
+
+def test_forget_asks_first(cli: Cli, at_home: Workspace) -> None:
+    name = at_home.lake.rows("SELECT file_name FROM images LIMIT 1")[0]["file_name"]
+    assert cli("forget", "nowhere.png", "--yes").code == 2
+    assert value_of(cli("forget", name, "--yes", "--json"))["still naming it"] == []
+    assert cli("forget", name, "--yes").code == 2
+
+
 def test_fsck_of_a_sound_store_and_of_a_broken_one(cli: Cli, at_home: Workspace) -> None:
     assert value_of(cli("fsck", "--json")) == []
     at_home.lake.commit(

@@ -1,7 +1,8 @@
 """A process that works the store as a stage does; tests start several of it and kill them.
 
-driver.py shards PLACE: label and commit every pending shard of v1. driver.py runs PLACE NAME N: N
-commits of one run row each. PLACE is pickled and in hex.
+driver.py shards PLACE: label and commit every pending shard of v1. driver.py insists PLACE: the
+same, and again where a sweep took the files. driver.py runs PLACE NAME N: N commits of one run row
+each. PLACE is pickled and in hex.
 """
 
 import pickle
@@ -11,6 +12,7 @@ import sys
 from storage.catalog import shards
 from storage.catalog.lake import Lake
 from storage.catalog.place import Place
+from storage.errors import ChecksumMismatchError
 from storage.rows import ImageSetRow, MaskRow, RunRow, ShardRow, mask_id, utcnow
 
 MASKS_PER_IMAGE = 3
@@ -51,12 +53,16 @@ def mask(row: ShardRow, image_id: str, number: int) -> MaskRow:
     )
 
 
-def label_shards(place: Place) -> None:
+def label_shards(place: Place, *, insists: bool = False) -> None:
     lake = Lake.open(place)
     while waiting := shards.pending(lake, "v1", "config"):
         # In any order, so that drivers meet over the same shards now and then.
         row = random.choice(waiting)
-        shards.commit_shards(lake, [work(lake, row)])
+        try:
+            shards.commit_shards(lake, [work(lake, row)])
+        except ChecksumMismatchError:
+            if not insists:
+                raise
 
 
 def commit_runs(place: Place, name: str, number: int) -> None:
@@ -76,7 +82,7 @@ def commit_runs(place: Place, name: str, number: int) -> None:
 
 if __name__ == "__main__":
     where = pickle.loads(bytes.fromhex(sys.argv[2]))
-    if sys.argv[1] == "shards":
-        label_shards(where)
+    if sys.argv[1] in ("shards", "insists"):
+        label_shards(where, insists=sys.argv[1] == "insists")
     else:
         commit_runs(where, sys.argv[3], int(sys.argv[4]))

@@ -1,0 +1,56 @@
+CREATE TABLE images ("image_id" VARCHAR NOT NULL, "uri" VARCHAR NOT NULL, "height" BIGINT NOT NULL, "width" BIGINT NOT NULL, "split" VARCHAR NOT NULL, "source" VARCHAR NOT NULL, "group_id" VARCHAR NOT NULL, "file_name" VARCHAR NOT NULL, "source_image_id" VARCHAR, "source_group" VARCHAR, "format" VARCHAR NOT NULL, "mode" VARCHAR NOT NULL, "bit_depth" BIGINT NOT NULL, "had_alpha" BOOLEAN NOT NULL, "num_frames" BIGINT NOT NULL, "dhash" VARCHAR NOT NULL, "run_id" VARCHAR NOT NULL, "added_at" TIMESTAMP NOT NULL);
+
+CREATE TABLE masks ("mask_id" VARCHAR NOT NULL, "image_id" VARCHAR NOT NULL, "stage" VARCHAR NOT NULL, "run_id" VARCHAR NOT NULL, "model_version" VARCHAR, "detector_version" VARCHAR, "config_hash" VARCHAR, "shard_key" VARCHAR, "annotator" VARCHAR, "prompt" VARCHAR, "generation_depth" BIGINT NOT NULL, "supersedes" VARCHAR, "source_annotation_id" VARCHAR, "proposal_id" VARCHAR, "is_crowd" BOOLEAN NOT NULL, "segmentation" STRUCT("size" INTEGER[], counts VARCHAR) NOT NULL, "bbox" DOUBLE[] NOT NULL, "crop_box" DOUBLE[], "area" BIGINT NOT NULL, "predicted_iou" DOUBLE, "stability_score" DOUBLE, "point_coords" DOUBLE[][], "part_of" VARCHAR, "level" VARCHAR, "created_at" TIMESTAMP NOT NULL);
+
+CREATE TABLE mask_labels ("mask_id" VARCHAR NOT NULL, "category" VARCHAR NOT NULL, "score" DOUBLE NOT NULL, "classes_hash" VARCHAR, "accepted_by" VARCHAR, "created_at" TIMESTAMP NOT NULL);
+
+CREATE TABLE image_sets ("image_id" VARCHAR NOT NULL, "model_version" VARCHAR NOT NULL, "config_hash" VARCHAR NOT NULL, "run_id" VARCHAR NOT NULL, "shard_key" VARCHAR NOT NULL, "num_proposed" BIGINT NOT NULL, "num_masks" BIGINT NOT NULL, "rejections" MAP(VARCHAR, BIGINT) NOT NULL, "num_candidates" BIGINT, "savings" MAP(VARCHAR, BIGINT), "created_at" TIMESTAMP NOT NULL);
+
+CREATE TABLE candidates ("image_id" VARCHAR NOT NULL, "model_version" VARCHAR NOT NULL, "config_hash" VARCHAR NOT NULL, "run_id" VARCHAR NOT NULL, "shard_key" VARCHAR NOT NULL, "number" BIGINT NOT NULL, "segmentation" STRUCT("size" INTEGER[], counts VARCHAR) NOT NULL, "bbox" DOUBLE[] NOT NULL, "crop_box" DOUBLE[] NOT NULL, "crop_layer" BIGINT NOT NULL, "area" BIGINT NOT NULL, "predicted_iou" DOUBLE NOT NULL, "stability_score" DOUBLE NOT NULL, "point_coords" DOUBLE[][] NOT NULL, "rejected_because" VARCHAR);
+
+CREATE TABLE model_versions ("version" VARCHAR NOT NULL, "weights_uri" VARCHAR NOT NULL, "weights_sha256" VARCHAR NOT NULL, "parent" VARCHAR, "architecture" VARCHAR NOT NULL, "config_hash" VARCHAR NOT NULL, "config" VARCHAR NOT NULL, "training_snapshot" BIGINT NOT NULL, "num_training_images" BIGINT NOT NULL, "num_training_masks" BIGINT NOT NULL, "generation_depth" BIGINT NOT NULL, "role" VARCHAR NOT NULL, "status" VARCHAR NOT NULL, "reason" VARCHAR, "run_id" VARCHAR NOT NULL, "created_at" TIMESTAMP NOT NULL);
+
+CREATE TABLE training_sets ("version" VARCHAR NOT NULL, "image_id" VARCHAR NOT NULL, "num_masks" BIGINT NOT NULL);
+
+CREATE TABLE training_steps ("run_id" VARCHAR NOT NULL, "step" BIGINT NOT NULL, "loss" DOUBLE, "iou" DOUBLE, "seconds" DOUBLE NOT NULL);
+
+CREATE TABLE evaluations ("model_version" VARCHAR NOT NULL, "split" VARCHAR NOT NULL, "metric" VARCHAR NOT NULL, "value" DOUBLE NOT NULL, "num_images" BIGINT NOT NULL, "num_masks" BIGINT NOT NULL, "config_hash" VARCHAR NOT NULL, "run_id" VARCHAR NOT NULL, "created_at" TIMESTAMP NOT NULL);
+
+CREATE TABLE shards ("shard_key" VARCHAR NOT NULL, "run_id" VARCHAR NOT NULL, "model_version" VARCHAR NOT NULL, "config_hash" VARCHAR NOT NULL, "state" VARCHAR NOT NULL, "image_ids" VARCHAR[] NOT NULL, "num_images" BIGINT NOT NULL, "attempt" VARCHAR, "mask_uri" VARCHAR, "mask_sha256" VARCHAR, "mask_bytes" BIGINT, "num_masks" BIGINT, "set_uri" VARCHAR, "set_sha256" VARCHAR, "set_bytes" BIGINT, "candidate_uri" VARCHAR, "candidate_sha256" VARCHAR, "candidate_bytes" BIGINT, "reason" VARCHAR, "planned_at" TIMESTAMP NOT NULL, "committed_at" TIMESTAMP);
+
+CREATE TABLE runs ("run_id" VARCHAR NOT NULL, "stage" VARCHAR NOT NULL, "iteration" BIGINT, "parent_run_id" VARCHAR, "recipe" VARCHAR, "config_hash" VARCHAR, "config" VARCHAR NOT NULL, "model_version" VARCHAR, "status" VARCHAR NOT NULL, "started_at" TIMESTAMP NOT NULL, "ended_at" TIMESTAMP, "seconds" DOUBLE, "num_images" BIGINT, "num_masks" BIGINT, "detail" VARCHAR);
+
+CREATE TABLE embeddings ("image_id" VARCHAR NOT NULL, "encoder_id" VARCHAR NOT NULL, "uri" VARCHAR NOT NULL, "sha256" VARCHAR NOT NULL, "bytes" BIGINT NOT NULL, "created_at" TIMESTAMP NOT NULL);
+
+CREATE TABLE clicks ("mask_id" VARCHAR NOT NULL, "submission_id" VARCHAR NOT NULL, "image_id" VARCHAR NOT NULL, "ordinal" BIGINT NOT NULL, "x" DOUBLE NOT NULL, "y" DOUBLE NOT NULL, "label" BIGINT NOT NULL, "at_s" DOUBLE, "predicted_iou" DOUBLE, "segmentation" STRUCT("size" INTEGER[], counts VARCHAR), "annotator" VARCHAR NOT NULL);
+
+CREATE TABLE reviews ("submission_id" VARCHAR NOT NULL, "image_id" VARCHAR NOT NULL, "item_id" VARCHAR NOT NULL, "annotator" VARCHAR NOT NULL, "model_version" VARCHAR NOT NULL, "run_id" VARCHAR NOT NULL, "iteration" BIGINT, "seq" BIGINT NOT NULL, "body_sha256" VARCHAR, "seconds" DOUBLE, "num_proposals" BIGINT NOT NULL, "num_accepted" BIGINT NOT NULL, "num_edited" BIGINT NOT NULL, "num_rejected" BIGINT NOT NULL, "num_added" BIGINT NOT NULL, "num_clicks" BIGINT NOT NULL, "submitted_at" TIMESTAMP NOT NULL, "is_complete" BOOLEAN);
+
+CREATE TABLE decisions ("proposal_id" VARCHAR NOT NULL, "submission_id" VARCHAR NOT NULL, "image_id" VARCHAR NOT NULL, "model_version" VARCHAR NOT NULL, "action" VARCHAR NOT NULL, "predicted_iou" DOUBLE, "iou_with_result" DOUBLE, "mask_id" VARCHAR, "num_clicks" BIGINT NOT NULL, "run_id" VARCHAR NOT NULL, "iteration" BIGINT);
+
+CREATE TABLE suppressions ("mask_id" VARCHAR NOT NULL, "by_mask_id" VARCHAR NOT NULL, "iou" DOUBLE NOT NULL, "run_id" VARCHAR NOT NULL);
+
+CREATE TABLE watermarks ("name" VARCHAR NOT NULL, "seq" BIGINT NOT NULL, "updated_at" TIMESTAMP NOT NULL);
+
+CREATE TABLE schema_versions ("version" BIGINT NOT NULL, "applied_at" TIMESTAMP NOT NULL);
+
+CREATE VIEW current_masks AS
+WITH superseded AS (SELECT supersedes AS mask_id FROM masks WHERE supersedes IS NOT NULL),
+people AS (
+    SELECT * FROM masks ANTI JOIN superseded USING (mask_id)
+    WHERE stage IN ('label', 'manual', 'semi')),
+serving AS (SELECT version AS model_version FROM model_versions WHERE status = 'promoted'),
+newest AS (
+    SELECT image_id, model_version, config_hash
+    FROM image_sets SEMI JOIN serving USING (model_version)
+    QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY created_at DESC, config_hash) = 1),
+suppressed AS (
+    SELECT DISTINCT suppressions.mask_id
+    FROM suppressions JOIN people ON suppressions.by_mask_id = people.mask_id)
+SELECT * FROM people
+UNION ALL
+SELECT * FROM masks
+    SEMI JOIN newest USING (image_id, model_version, config_hash)
+    ANTI JOIN superseded USING (mask_id)
+    ANTI JOIN suppressed USING (mask_id)
+WHERE stage = 'auto';
