@@ -189,13 +189,14 @@ def _counted_on(values: Ints, firsts: Ints) -> Ints:
     lengths = np.empty_like(values)
     starts = firsts[:-1]
     for parity in (0, 1):
-        sums = np.cumsum(values[parity::2])
+        some = values[parity::2]
+        sums = np.zeros(some.size + 1, dtype=np.int64)
+        np.cumsum(some, out=sums[1:])
         # The last number of this parity whose sum does not count: of a mask's second and later
         # runs, those before it; of its third and later ones, also its first.
         last = starts - (starts % 2 != parity)
-        base = np.where(last < 0, 0, sums[np.maximum(last, 0) // 2])
-        sums -= np.repeat(base, _how_many(firsts, parity))
-        lengths[parity::2] = sums
+        base = sums[(last - parity) // 2 + 1]
+        lengths[parity::2] = sums[1:] - np.repeat(base, _how_many(firsts, parity))
     lengths[starts] = values[starts]
     return lengths
 

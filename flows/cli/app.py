@@ -19,6 +19,7 @@ from flows.cli import (
     models,
     pins,
     serve,
+    sql,
     stages,
     store,
 )
@@ -44,6 +45,7 @@ models.register(app)
 audit.register(app)
 annotators.register(app)
 pins.register(app)
+sql.register(app)
 store.register(app)
 inspect.register(app)
 serve.register(app)

@@ -1,8 +1,5 @@
-"""`sql`, `fsck`, `store gc`: ask the store, check it, clean it."""
+"""`fsck`, `store gc`: check the store, clean it."""
 
-import csv
-import sys
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +13,6 @@ _GC_AGE_H = 48.0
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    app.command()(sql)
     app.command()(fsck)
     group = typer.Typer(
         help="Look after the store's files.\n\nExample: maskloop store gc", no_args_is_help=True
@@ -24,49 +20,6 @@ def register(app: typer.Typer) -> None:
     group.command("gc")(collect)
     group.callback()(lambda: None)
     app.add_typer(group, name="store")
-
-
-def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT.")],
-    form: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
-) -> None:
-    """Ask the store. Tables and views are in docs/data_model.md. CSV has every value as it is.
-
-    Example: maskloop sql "SELECT stage, count(*) FROM current_masks GROUP BY 1" --format json
-    """
-    from flows import workspace
-    from storage.catalog import sqlgate
-    from storage.errors import NotFoundError
-
-    if form not in ("table", "json", "csv"):
-        raise UsageError(f"--format: must be table, json or csv, but got {form!r}")
-    opened = workspace.open_workspace()
-    try:
-        result = sqlgate.run_user_sql(opened.lake, query)
-    except (sqlgate.SqlRefused, sqlgate.SqlError, NotFoundError) as error:
-        raise UsageError(f"sql: {error}") from error
-    # Two columns may have one name, which an object cannot: the second becomes `name_2`.
-    names = distinct(result.column_names)
-    rows = result.rename_columns(names).to_pylist()
-    if form == "json":
-        print_json(rows)
-    elif form == "csv":
-        writer = csv.writer(sys.stdout)
-        writer.writerow(names)
-        writer.writerows(row.values() for row in rows)
-    else:
-        print_table(rows)
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """The names with a number behind each one that was there before."""
-    taken: list[str] = []
-    for name in names:
-        number, wish = 2, name
-        while wish in taken:
-            number, wish = number + 1, f"{name}_{number}"
-        taken.append(wish)
-    return taken
 
 
 def fsck(as_json: JsonOption = False) -> None:

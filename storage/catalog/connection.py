@@ -34,11 +34,12 @@ _DAMAGED = ("disk image is malformed", "file is not a database")
 _numbers = itertools.count()
 
 
-def connect(root: Path) -> DuckDBPyConnection:
+def connect(root: Path, *, read_only: bool = False) -> DuckDBPyConnection:
     """A connection with the lake of `root` attached as `lake`; its cursors share the attachment."""
+    only = ", READ_ONLY" if read_only else ""
     with translated():
         connection = _bare()
-        connection.execute(f"ATTACH {_catalog(root)} AS lake ({_data_here(root)})")
+        connection.execute(f"ATTACH {_catalog(root)} AS lake ({_data_here(root)}{only})")
     return connection
 
 

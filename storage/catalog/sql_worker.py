@@ -35,6 +35,18 @@ def main() -> None:
             "python_enable_replacements": "false",
         }
     )
+    try:
+        _prepare(connection, request)
+        _limit(request["memory_bytes"], request["cpu_s"])
+        _answer(connection, request)
+    except (duckdb.Error, MemoryError, pa.ArrowException, ValueError, ImportError) as error:
+        message = _OF_PYTHON.sub(r"\1", str(error)) or "out of memory"
+        sys.stderr.write(json.dumps({"error": message}) + "\n")
+        sys.exit(FAILED)
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> None:
+    """Give it the functions and the rows; after that it reaches nothing else."""
     if request["functions"]:
         _add_functions(connection, **request["functions"])
     for name in request["names"]:
@@ -42,13 +54,6 @@ def main() -> None:
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    _limit(request["memory_bytes"], request["cpu_s"])
-    try:
-        _answer(connection, request)
-    except (duckdb.Error, MemoryError, pa.ArrowException, ValueError) as error:
-        message = _OF_PYTHON.sub(r"\1", str(error)) or "out of memory"
-        sys.stderr.write(json.dumps({"error": message}) + "\n")
-        sys.exit(FAILED)
 
 
 def _add_functions(

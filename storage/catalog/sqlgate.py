@@ -23,7 +23,7 @@ from storage.catalog.lake import Lake
 from storage.catalog.mask_functions import MaskFunctions
 from storage.catalog.user_query import Relation, SqlError, SqlRefused, UserQuery, all_columns, parse
 
-__all__ = ["SqlError", "SqlLimits", "SqlRefused", "run_user_sql", "stream_user_sql"]
+__all__ = ["SqlError", "SqlLimits", "SqlRefused", "run_user_sql", "stream_user_sql", "whole"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def run_user_sql(
     functions: MaskFunctions | None = None,
 ) -> pa.Table:
     """The answer to one SELECT, all of it as of one snapshot; raises as `stream_user_sql`."""
-    return _plain(pa.Table.from_batches(stream_user_sql(lake, sql, limits, functions=functions)))
+    return whole(stream_user_sql(lake, sql, limits, functions=functions))
 
 
 def stream_user_sql(
@@ -181,8 +181,12 @@ def _check_end(
         raise SqlError(f"the query took too much time or memory {' '.join(last)}".strip())
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """Sums are 128 bits wide in DuckDB and so decimals in Arrow; those that fit become integers."""
+def whole(batches: Iterator[pa.RecordBatch]) -> pa.Table:
+    """All of an answer.
+
+    Sums are 128 bits wide in DuckDB and so decimals in Arrow; those that fit become integers.
+    """
+    table = pa.Table.from_batches(batches)
     for index, field in enumerate(table.schema):
         if pa.types.is_decimal(field.type) and field.type.scale == 0:
             try:
