@@ -15,14 +15,15 @@ from flows.cli import (
     demo,
     follow,
     forget,
+    fsck,
     generate,
     inspect,
     lineage,
     models,
     pins,
     serve,
+    sql,
     stages,
-    store,
     upkeep,
 )
 from flows.cli.terminal import err
@@ -47,7 +48,8 @@ models.register(app)
 audit.register(app)
 annotators.register(app)
 pins.register(app)
-store.register(app)
+sql.register(app)
+fsck.register(app)
 upkeep.register(app)
 forget.register(app)
 inspect.register(app)

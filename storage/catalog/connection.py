@@ -48,12 +48,13 @@ _REFUSALS = ("HTTP 401", "HTTP 403", "401 (Unauthorized)", "403 (Forbidden)")
 _numbers = itertools.count()
 
 
-def connect(place: Place) -> DuckDBPyConnection:
+def connect(place: Place, *, read_only: bool = False) -> DuckDBPyConnection:
     """A connection with the lake of `place` attached as `lake`; its cursors share that."""
+    only = ", READ_ONLY" if read_only else ""
     with translated():
         connection = _bare()
         secrets.keep(connection, place)
-        connection.execute(f"ATTACH {_catalog(place)} AS lake ({_data_here(place)})")
+        connection.execute(f"ATTACH {_catalog(place)} AS lake ({_data_here(place)}{only})")
     return connection
 
 

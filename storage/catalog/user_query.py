@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 
+from storage.catalog import mask_functions
 from storage.catalog.schema import TABLES, columns_of
 from storage.catalog.views import VIEWS
 from storage.errors import TerminalStorageError
@@ -47,10 +48,14 @@ class Relation:
 
 @dataclass(frozen=True, kw_only=True)
 class UserQuery:
-    """SQL that may run, and the relations that must be there when it does."""
+    """SQL that may run, and the relations that must be there when it does.
+
+    `on_masks`: whether it calls one of `mask_functions.NAMES`.
+    """
 
     sql: str
     relations: Sequence[Relation]
+    on_masks: bool = False
 
     @property
     def is_pruned(self) -> bool:
@@ -152,7 +157,9 @@ def _query(
     if travels:
         # The copies know no time travel: each version of a table becomes a table of its own.
         sql = _written(connection, tree)
-    return UserQuery(sql=sql, relations=tuple(relations.values()))
+    called = {str(node.get("function_name", "")).lower() for node in nodes}
+    on_masks = not called.isdisjoint(mask_functions.NAMES)
+    return UserQuery(sql=sql, relations=tuple(relations.values()), on_masks=on_masks)
 
 
 def _needs_whole_rows(nodes: Sequence[dict[str, Any]], tables: Sequence[dict[str, Any]]) -> bool:

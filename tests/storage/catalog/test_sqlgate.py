@@ -203,7 +203,7 @@ def test_the_worker_holds_without_the_check_of_the_text(store: Lake, sql: str) -
     before = files(store.root)
     query = UserQuery(sql=sql.format(root=store.root), relations=())
     with pytest.raises(SqlError):
-        sqlgate._ask(query, {}, SqlLimits())
+        list(sqlgate._ask(query, {}, SqlLimits()))
     assert files(store.root) == before
 
 

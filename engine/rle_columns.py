@@ -1,0 +1,286 @@
+"""Many masks at once: areas, boxes and overlaps of a whole column of compressed run-length codes.
+
+A column of N codes is the letters of all of them in one array, where each begins, and their sizes.
+Everything is read as strictly as by `engine.run_codes`, which is the slow reading of the same and
+says what is wrong with a code; here no step is taken mask by mask.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.run_codes import MAX_PIXELS, read_runs
+
+Ints = npt.NDArray[np.int64]
+
+_FIRST_CHARACTER = 48
+_MORE = 32
+_SIGN = 16
+_BITS = 5
+_MAX_GROUPS = 7
+# Letters.
+_AT_ONCE = 2**17
+# Floats hold whole numbers exactly up to here.
+_EXACT = 2**53
+
+
+class Codes(NamedTuple):
+    """letters (B,) uint8, offsets (N + 1,) into them, sizes (N, 2) as (height, width)."""
+
+    letters: npt.NDArray[np.uint8]
+    offsets: Ints
+    sizes: Ints
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of pixels of N masks, one after the other, background first.
+
+    lengths (R,) of them; mask i has those from firsts[i] to firsts[i + 1]; heights (N,) of images.
+    """
+
+    lengths: Ints
+    firsts: Ints
+    heights: Ints
+
+    @property
+    def counts(self) -> Ints:
+        """(N,) how many runs each mask has."""
+        return np.diff(self.firsts)
+
+
+def areas(codes: Codes) -> Ints:
+    """(N,) pixels of each mask; raises ValueError for a malformed code."""
+    return np.concatenate([np.zeros(0, np.int64), *(_areas(_read(c)) for c in _pieces(codes))])
+
+
+def boxes(codes: Codes) -> Ints:
+    """(N, 4) xyxy, half-open; zeros for an empty mask. Raises ValueError for a malformed code."""
+    return np.concatenate([np.zeros((0, 4), np.int64), *(_boxes(_read(c)) for c in _pieces(codes))])
+
+
+def ious(codes: Codes, left: Ints, right: Ints) -> npt.NDArray[np.float64]:
+    """(P,) intersection over union of codes[left[p]] and codes[right[p]]; 0 where both are empty.
+
+    Raises ValueError for a malformed code and for a pair of different sizes.
+    """
+    _check_pairs(codes.sizes, left, right)
+    runs = _read(codes)
+    size_of, box_of = _areas(runs), _boxes(runs)
+    a, b = box_of[left], box_of[right]
+    # An empty mask has an empty box, which meets none.
+    meet = (np.maximum(a[:, :2], b[:, :2]) < np.minimum(a[:, 2:], b[:, 2:])).all(axis=1)
+    shared = np.zeros(len(left), dtype=np.int64)
+    shared[meet] = _shared(runs, codes.sizes, left[meet], right[meet])
+    return np.asarray(shared / np.maximum(1, size_of[left] + size_of[right] - shared))
+
+
+def _pieces(codes: Codes) -> Iterator[Codes]:
+    """The same codes, so few at once that what is computed of them stays near the processor."""
+    start = 0
+    while start < len(codes.sizes):
+        stop = np.searchsorted(codes.offsets, codes.offsets[start] + _AT_ONCE, side="right") - 1
+        stop = max(start + 1, int(stop))
+        borders = codes.offsets[start : stop + 1]
+        letters = codes.letters[borders[0] : borders[-1]]
+        yield Codes(letters, borders - borders[0], codes.sizes[start:stop])
+        start = stop
+
+
+def _check_pairs(sizes: Ints, left: Ints, right: Ints) -> None:
+    differ = (sizes[left] != sizes[right]).any(axis=1)
+    if differ.any():
+        a, b = sizes[left][differ][0], sizes[right][differ][0]
+        raise ValueError(
+            f"size: must be the same for both masks, but got {a.tolist()} and {b.tolist()}; "
+            "compare masks of one image"
+        )
+
+
+def _read(codes: Codes) -> _Runs:
+    """The runs of all masks; raises ValueError, with what is wrong, for a malformed code."""
+    runs = _read_quickly(codes)
+    if runs is None:
+        _say_what_is_wrong(codes)
+        raise AssertionError("the slow reading refuses what the quick one does")
+    return runs
+
+
+def _say_what_is_wrong(codes: Codes) -> None:
+    letters = codes.letters.tobytes()
+    borders = codes.offsets.tolist()
+    for start, end, (height, width) in zip(
+        borders[:-1], borders[1:], codes.sizes.tolist(), strict=True
+    ):
+        read_runs(letters[start:end].decode("ascii", errors="replace"), (height, width))
+
+
+def _read_quickly(codes: Codes) -> _Runs | None:
+    """The runs, or None if any code is malformed."""
+    pixels = _pixels(codes.sizes)
+    numbers = None if pixels is None else _numbers(codes)
+    if pixels is None or numbers is None:
+        return None
+    values, firsts = numbers
+    lengths = _counted_on(values, firsts)
+    # All are at least 0 before they are added up, and none can pass what it is added up to.
+    if (lengths < 0).any() or (lengths > MAX_PIXELS).any():
+        return None
+    if not np.array_equal(_sums(lengths, firsts), pixels):
+        return None
+    return _Runs(lengths, firsts, codes.sizes[:, 0])
+
+
+def _pixels(sizes: Ints) -> Ints | None:
+    if ((sizes < 1) | (sizes > MAX_PIXELS)).any():
+        return None
+    pixels = sizes[:, 0] * sizes[:, 1]
+    return None if (pixels > MAX_PIXELS).any() else pixels
+
+
+def _numbers(codes: Codes) -> tuple[Ints, Ints] | None:
+    """The numbers of all codes, and which is the first of each code and, last, how many."""
+    letters, offsets, _ = codes
+    groups = letters - np.uint8(_FIRST_CHARACTER)
+    if (groups >= 2 * _MORE).any() or (np.diff(offsets) < 1).any():
+        return None
+    is_last = groups < _MORE
+    if not is_last[offsets[1:] - 1].all():
+        return None
+    # Most numbers are one letter: its five bits, of which the highest is the sign.
+    signed = ((groups & (_MORE - 1)) ^ _SIGN).view(np.int8) - np.int8(_SIGN)
+    values = signed[is_last].astype(np.int64)
+    before = np.flatnonzero(~is_last)
+    if before.size and not _add_longer(values, groups, is_last, before):
+        return None
+    return values, offsets - np.searchsorted(before, offsets)
+
+
+def _add_longer(
+    values: Ints, groups: npt.NDArray[np.uint8], is_last: npt.NDArray[np.bool_], before: Ints
+) -> bool:
+    """Complete the numbers of several letters, `before` being all but their last; False: too long.
+
+    Their last letters are in `values`, as if they stood alone.
+    """
+    rank = np.flatnonzero(is_last[before + 1])
+    place = before[rank]
+    # As many numbers end before a letter as letters do that have none after them.
+    number = place - rank
+    for _ in range(_MAX_GROUPS - 1):
+        values[number] = (values[number] << _BITS) + (groups[place] & (_MORE - 1))
+        # Before the very first letter stands, by its index, the very last, which ends a number.
+        place = place - 1
+        goes_on = ~is_last[place]
+        if not goes_on.any():
+            return True
+        place, number = place[goes_on], number[goes_on]
+    return False
+
+
+def _counted_on(values: Ints, firsts: Ints) -> Ints:
+    """Numbers -> runs: from the fourth on, a number is the difference to the run before the last.
+
+    Sums run on through all masks, over every other number; what a mask began with is taken off.
+    """
+    lengths = np.empty_like(values)
+    starts = firsts[:-1]
+    for parity in (0, 1):
+        some = values[parity::2]
+        sums = np.zeros(some.size + 1, dtype=np.int64)
+        np.cumsum(some, out=sums[1:])
+        # The last number of this parity whose sum does not count: of a mask's second and later
+        # runs, those before it; of its third and later ones, also its first.
+        last = starts - (starts % 2 != parity)
+        base = sums[(last - parity) // 2 + 1]
+        lengths[parity::2] = sums[1:] - np.repeat(base, _how_many(firsts, parity))
+    lengths[starts] = values[starts]
+    return lengths
+
+
+def _how_many(firsts: Ints, parity: int) -> Ints:
+    """(N,) how many numbers of each mask are of this parity, counted through all masks."""
+    return np.diff((firsts + 1 - parity) // 2)
+
+
+def _sums(lengths: Ints, firsts: Ints) -> Ints:
+    return np.add.reduceat(lengths, firsts[:-1]) if firsts.size > 1 else np.zeros(0, np.int64)
+
+
+def _areas(runs: _Runs) -> Ints:
+    found = np.zeros(len(runs.heights), dtype=np.int64)
+    is_odd = runs.firsts[:-1] % 2 == 1
+    for parity in (0, 1):
+        # A mask that begins at an even place has its own pixels at the odd ones.
+        some = np.concatenate([[0], np.cumsum(runs.lengths[parity::2])])
+        totals = np.diff(some[(runs.firsts + 1 - parity) // 2])
+        mine = is_odd == (parity == 0)
+        found[mine] = totals[mine]
+    return found
+
+
+def _borders(runs: _Runs) -> Ints:
+    """(R,) where each run ends, in pixels down the columns of its own image."""
+    ends = np.cumsum(runs.lengths)
+    before = np.concatenate([[0], ends])[runs.firsts[:-1]]
+    return np.asarray(ends - np.repeat(before, runs.counts))
+
+
+def _boxes(runs: _Runs) -> Ints:
+    found = np.zeros((len(runs.heights), 4), dtype=np.int64)
+    owner, starts, ends = _segments(runs)
+    if owner.size == 0:
+        return found
+    begins = np.flatnonzero(np.diff(owner, prepend=-1))
+    masks, height = owner[begins], runs.heights[owner]
+    columns, lasts = starts // height, (ends - 1) // height
+    # A run that goes on in the next column touches the bottom and the top.
+    whole = columns != lasts
+    tops = np.where(whole, 0, starts - columns * height)
+    bottoms = np.where(whole, height, ends - lasts * height)
+    stops = np.append(begins[1:], owner.size) - 1
+    found[masks, 0], found[masks, 2] = columns[begins], lasts[stops] + 1
+    found[masks, 1] = np.minimum.reduceat(tops, begins)
+    found[masks, 3] = np.maximum.reduceat(bottoms, begins)
+    return found
+
+
+def _segments(runs: _Runs) -> tuple[Ints, Ints, Ints]:
+    """Of each run of a mask's own pixels: whose it is, where it starts, and ends, half-open."""
+    num_own = runs.counts // 2
+    owner = np.repeat(np.arange(len(num_own)), num_own)
+    within = np.arange(owner.size) - np.repeat(np.cumsum(num_own) - num_own, num_own)
+    place = runs.firsts[owner] + 2 * within + 1
+    ends, lengths = _borders(runs)[place], runs.lengths[place]
+    shown = lengths > 0
+    return owner[shown], (ends - lengths)[shown], ends[shown]
+
+
+def _shared(runs: _Runs, sizes: Ints, left: Ints, right: Ints) -> Ints:
+    """(P,) pixels that both masks of a pair have; neither is empty.
+
+    Of the mask with more runs, the pixels down to a place are a function of that place, which a
+    straight line joins from border to border. It is asked at each border of the other mask.
+    """
+    if left.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    fewer = runs.counts[left] <= runs.counts[right]
+    asking, asked = np.where(fewer, left, right), np.where(fewer, right, left)
+    borders, pitch = _borders(runs), int((sizes[:, 0] * sizes[:, 1]).max()) + 1
+    if len(sizes) * pitch > _EXACT:
+        raise ValueError(f"codes: must be fewer at once, but got {len(sizes)}")
+    # One function for all masks, each in a stretch of its own.
+    stretch = np.arange(len(sizes)) * pitch
+    places = borders + np.repeat(stretch, runs.counts)
+    own = np.arange(runs.lengths.size) - np.repeat(runs.firsts[:-1], runs.counts)
+    below = np.cumsum(np.where(own % 2 == 1, runs.lengths, 0))
+    distinct = np.diff(places, prepend=-1) > 0
+    num_asked = runs.counts[asking] // 2 * 2
+    begins = np.cumsum(num_asked) - num_asked
+    at = np.arange(num_asked.sum()) + np.repeat(runs.firsts[asking] - begins, num_asked)
+    x = borders[at] + np.repeat(stretch[asked], num_asked)
+    y = np.interp(x, places[distinct], below[distinct])
+    return np.add.reduceat(y[1::2] - y[0::2], begins // 2).astype(np.int64)
