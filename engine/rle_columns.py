@@ -105,18 +105,21 @@ def comparable(codes: Codes) -> Comparable:
     )
 
 
-def ious(masks: Comparable, left: Ints, right: Ints) -> npt.NDArray[np.float64]:
-    """(P,) intersection over union of masks[left[p]] and masks[right[p]]; 0 where both are empty.
+def ious(a: Comparable, left: Ints, b: Comparable, right: Ints) -> npt.NDArray[np.float64]:
+    """(P,) intersection over union of a[left[p]] and b[right[p]]; 0 where both are empty.
 
     Raises ValueError for a pair of different sizes.
     """
-    _check_pairs(masks.sizes, left, right)
-    a, b = masks.boxes[left], masks.boxes[right]
+    _check_pairs(a.sizes[left], b.sizes[right])
+    one, other = a.boxes[left], b.boxes[right]
     # An empty mask has an empty box, which meets none.
-    meet = (np.maximum(a[:, :2], b[:, :2]) < np.minimum(a[:, 2:], b[:, 2:])).all(axis=1)
+    meet = (np.maximum(one[:, :2], other[:, :2]) < np.minimum(one[:, 2:], other[:, 2:])).all(axis=1)
+    fewer = a.runs.counts[left] <= b.runs.counts[right]
     shared = np.zeros(len(left), dtype=np.int64)
-    shared[meet] = _shared(masks, left[meet], right[meet])
-    either = masks.areas[left] + masks.areas[right] - shared
+    forth, back = meet & fewer, meet & ~fewer
+    shared[forth] = _shared(a, left[forth], b, right[forth])
+    shared[back] = _shared(b, right[back], a, left[back])
+    either = a.areas[left] + b.areas[right] - shared
     return np.asarray(shared / np.maximum(1, either))
 
 
@@ -132,10 +135,10 @@ def _pieces(codes: Codes) -> Iterator[Codes]:
         start = stop
 
 
-def _check_pairs(sizes: Ints, left: Ints, right: Ints) -> None:
-    differ = (sizes[left] != sizes[right]).any(axis=1)
+def _check_pairs(left: Ints, right: Ints) -> None:
+    differ = (left != right).any(axis=1)
     if differ.any():
-        a, b = sizes[left][differ][0], sizes[right][differ][0]
+        a, b = left[differ][0], right[differ][0]
         raise ValueError(
             f"size: must be the same for both masks, but got {a.tolist()} and {b.tolist()}; "
             "compare masks of one image"
@@ -301,19 +304,16 @@ def _segments(runs: _Runs) -> tuple[Ints, Ints, Ints]:
     return owner[shown], (ends - lengths)[shown], ends[shown]
 
 
-def _shared(masks: Comparable, left: Ints, right: Ints) -> Ints:
+def _shared(few: Comparable, left: Ints, many: Comparable, right: Ints) -> Ints:
     """(P,) pixels that both masks of a pair have; neither is empty.
 
     The mask with more runs is asked at each border of the other how many of its pixels lie below.
     """
     if left.size == 0:
         return np.zeros(0, dtype=np.int64)
-    counts = masks.runs.counts
-    fewer = counts[left] <= counts[right]
-    asking, asked = np.where(fewer, left, right), np.where(fewer, right, left)
-    num_asked = counts[asking] // 2 * 2
+    num_asked = few.runs.counts[left] // 2 * 2
     begins = np.cumsum(num_asked) - num_asked
-    at = np.arange(num_asked.sum()) + np.repeat(masks.runs.firsts[asking] - begins, num_asked)
-    places = masks.borders[at] + np.repeat(masks.stretch[asked], num_asked)
-    below = np.interp(places, masks.places, masks.below)
+    at = np.arange(num_asked.sum()) + np.repeat(few.runs.firsts[left] - begins, num_asked)
+    places = few.borders[at] + np.repeat(many.stretch[right], num_asked)
+    below = np.interp(places, many.places, many.below)
     return np.add.reduceat(below[1::2] - below[0::2], begins // 2).astype(np.int64)

@@ -51,8 +51,8 @@ class MaskFunctions(Protocol):
         """Codes -> what `ious` compares."""
 
     @property
-    def ious(self) -> Callable[[Any, Ints, Ints], npt.NDArray[np.float64]]:
-        """Of comparable masks, (P,) indices of left and right -> (P,) intersection over union."""
+    def ious(self) -> Callable[[Any, Ints, Any, Ints], npt.NDArray[np.float64]]:
+        """Comparable masks and (P,) indices of them, twice -> (P,) intersection over union."""
 
     @property
     def rings(self) -> Callable[[Any], list[list[list[list[int]]]]]:
@@ -104,15 +104,15 @@ def _of_one(name: str, answer: Callable[[Column], pa.Array]) -> Callable[[Any], 
 
 
 def _of_two(name: str, functions: MaskFunctions) -> Callable[[Any, Any], pa.Array]:
-    known = _Known(functions)
+    known = _Known(functions), _Known(functions)
 
     def function(left: Any, right: Any) -> pa.Array:
         left, right = _whole(left), _whole(right)
         there = pc.and_(pc.is_valid(left), pc.is_valid(right))
-        both = pa.concat_arrays([left.filter(there), right.filter(there)])
+        pair = left.filter(there), right.filter(there)
         try:
-            masks, which = known.find(_column(both), both.field("counts"))
-            found = pa.array(functions.ious(masks, *np.split(which, 2)))
+            a, b = (side.find(masks) for side, masks in zip(known, pair, strict=True))
+            found = pa.array(functions.ious(*a, *b))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         return _put_back(found, there)
@@ -161,8 +161,9 @@ class _Known:
         self._functions = functions
         self._kept: tuple[pa.Array, Ints, Any] | None = None
 
-    def find(self, column: Column, counts: pa.Array) -> tuple[Any, Ints]:
+    def find(self, codes: pa.StructArray) -> tuple[Any, Ints]:
         """Comparable masks, and which of them each code is."""
+        column, counts = _column(codes), codes.field("counts")
         if (seen := self._seen(column, counts)) is not None:
             return seen
         coded = counts.dictionary_encode()
