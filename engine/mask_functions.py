@@ -13,6 +13,7 @@ from engine.outlines import Ring
 from engine.rle_columns import Codes as Codes
 from engine.rle_columns import areas as areas
 from engine.rle_columns import boxes as boxes
+from engine.rle_columns import comparable as comparable
 from engine.rle_columns import ious as ious
 from engine.run_codes import read_runs
 

@@ -52,6 +52,25 @@ class _Runs:
         return np.diff(self.firsts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparable:
+    """N masks, read once for any number of comparisons.
+
+    The pixels of a mask below a place are a function of that place, which a straight line joins
+    from border to border: `below` at `places`, for all masks in one, mask i from stretch[i] on.
+    Floats, which hold these whole numbers exactly.
+    """
+
+    sizes: Ints
+    areas: Ints
+    boxes: Ints
+    runs: _Runs
+    borders: Ints
+    stretch: Ints
+    places: npt.NDArray[np.float64]
+    below: npt.NDArray[np.float64]
+
+
 def areas(codes: Codes) -> Ints:
     """(N,) pixels of each mask; raises ValueError for a malformed code."""
     return np.concatenate([np.zeros(0, np.int64), *(_areas(_read(c)) for c in _pieces(codes))])
@@ -62,20 +81,46 @@ def boxes(codes: Codes) -> Ints:
     return np.concatenate([np.zeros((0, 4), np.int64), *(_boxes(_read(c)) for c in _pieces(codes))])
 
 
-def ious(codes: Codes, left: Ints, right: Ints) -> npt.NDArray[np.float64]:
-    """(P,) intersection over union of codes[left[p]] and codes[right[p]]; 0 where both are empty.
-
-    Raises ValueError for a malformed code and for a pair of different sizes.
-    """
-    _check_pairs(codes.sizes, left, right)
+def comparable(codes: Codes) -> Comparable:
+    """The same masks, to be compared with each other; raises ValueError for a malformed code."""
+    pixels = codes.sizes[:, 0] * codes.sizes[:, 1]
     runs = _read(codes)
-    size_of, box_of = _areas(runs), _boxes(runs)
-    a, b = box_of[left], box_of[right]
+    pitch = int(pixels.max(initial=0)) + 1
+    if len(pixels) * pitch > _EXACT:
+        raise ValueError(f"codes: must be fewer at once, but got {len(pixels)}")
+    borders, stretch = _borders(runs), np.arange(len(pixels)) * pitch
+    places = borders + np.repeat(stretch, runs.counts)
+    number = np.arange(runs.lengths.size) - np.repeat(runs.firsts[:-1], runs.counts)
+    below = np.cumsum(np.where(number % 2 == 1, runs.lengths, 0))
+    distinct = np.diff(places, prepend=-1) > 0
+    return Comparable(
+        sizes=codes.sizes,
+        areas=_areas(runs),
+        boxes=_boxes(runs),
+        runs=runs,
+        borders=borders,
+        stretch=stretch,
+        places=places[distinct].astype(np.float64),
+        below=below[distinct].astype(np.float64),
+    )
+
+
+def ious(a: Comparable, left: Ints, b: Comparable, right: Ints) -> npt.NDArray[np.float64]:
+    """(P,) intersection over union of a[left[p]] and b[right[p]]; 0 where both are empty.
+
+    Raises ValueError for a pair of different sizes.
+    """
+    _check_pairs(a.sizes[left], b.sizes[right])
+    one, other = a.boxes[left], b.boxes[right]
     # An empty mask has an empty box, which meets none.
-    meet = (np.maximum(a[:, :2], b[:, :2]) < np.minimum(a[:, 2:], b[:, 2:])).all(axis=1)
+    meet = (np.maximum(one[:, :2], other[:, :2]) < np.minimum(one[:, 2:], other[:, 2:])).all(axis=1)
+    fewer = a.runs.counts[left] <= b.runs.counts[right]
     shared = np.zeros(len(left), dtype=np.int64)
-    shared[meet] = _shared(runs, codes.sizes, left[meet], right[meet])
-    return np.asarray(shared / np.maximum(1, size_of[left] + size_of[right] - shared))
+    forth, back = meet & fewer, meet & ~fewer
+    shared[forth] = _shared(a, left[forth], b, right[forth])
+    shared[back] = _shared(b, right[back], a, left[back])
+    either = a.areas[left] + b.areas[right] - shared
+    return np.asarray(shared / np.maximum(1, either))
 
 
 def _pieces(codes: Codes) -> Iterator[Codes]:
@@ -90,10 +135,10 @@ def _pieces(codes: Codes) -> Iterator[Codes]:
         start = stop
 
 
-def _check_pairs(sizes: Ints, left: Ints, right: Ints) -> None:
-    differ = (sizes[left] != sizes[right]).any(axis=1)
+def _check_pairs(left: Ints, right: Ints) -> None:
+    differ = (left != right).any(axis=1)
     if differ.any():
-        a, b = sizes[left][differ][0], sizes[right][differ][0]
+        a, b = left[differ][0], right[differ][0]
         raise ValueError(
             f"size: must be the same for both masks, but got {a.tolist()} and {b.tolist()}; "
             "compare masks of one image"
@@ -259,28 +304,16 @@ def _segments(runs: _Runs) -> tuple[Ints, Ints, Ints]:
     return owner[shown], (ends - lengths)[shown], ends[shown]
 
 
-def _shared(runs: _Runs, sizes: Ints, left: Ints, right: Ints) -> Ints:
+def _shared(few: Comparable, left: Ints, many: Comparable, right: Ints) -> Ints:
     """(P,) pixels that both masks of a pair have; neither is empty.
 
-    Of the mask with more runs, the pixels down to a place are a function of that place, which a
-    straight line joins from border to border. It is asked at each border of the other mask.
+    The mask with more runs is asked at each border of the other how many of its pixels lie below.
     """
     if left.size == 0:
         return np.zeros(0, dtype=np.int64)
-    fewer = runs.counts[left] <= runs.counts[right]
-    asking, asked = np.where(fewer, left, right), np.where(fewer, right, left)
-    borders, pitch = _borders(runs), int((sizes[:, 0] * sizes[:, 1]).max()) + 1
-    if len(sizes) * pitch > _EXACT:
-        raise ValueError(f"codes: must be fewer at once, but got {len(sizes)}")
-    # One function for all masks, each in a stretch of its own.
-    stretch = np.arange(len(sizes)) * pitch
-    places = borders + np.repeat(stretch, runs.counts)
-    own = np.arange(runs.lengths.size) - np.repeat(runs.firsts[:-1], runs.counts)
-    below = np.cumsum(np.where(own % 2 == 1, runs.lengths, 0))
-    distinct = np.diff(places, prepend=-1) > 0
-    num_asked = runs.counts[asking] // 2 * 2
+    num_asked = few.runs.counts[left] // 2 * 2
     begins = np.cumsum(num_asked) - num_asked
-    at = np.arange(num_asked.sum()) + np.repeat(runs.firsts[asking] - begins, num_asked)
-    x = borders[at] + np.repeat(stretch[asked], num_asked)
-    y = np.interp(x, places[distinct], below[distinct])
-    return np.add.reduceat(y[1::2] - y[0::2], begins // 2).astype(np.int64)
+    at = np.arange(num_asked.sum()) + np.repeat(few.runs.firsts[left] - begins, num_asked)
+    places = few.borders[at] + np.repeat(many.stretch[right], num_asked)
+    below = np.interp(places, many.places, many.below)
+    return np.add.reduceat(below[1::2] - below[0::2], begins // 2).astype(np.int64)

@@ -47,8 +47,12 @@ class MaskFunctions(Protocol):
         """Codes -> (N, 4) xyxy."""
 
     @property
-    def ious(self) -> Callable[[Any, Ints, Ints], npt.NDArray[np.float64]]:
-        """Codes and (P,) indices of left and right masks -> (P,) intersection over union."""
+    def comparable(self) -> Callable[[Any], Any]:
+        """Codes -> what `ious` compares."""
+
+    @property
+    def ious(self) -> Callable[[Any, Ints, Any, Ints], npt.NDArray[np.float64]]:
+        """Comparable masks and (P,) indices of them, twice -> (P,) intersection over union."""
 
     @property
     def rings(self) -> Callable[[Any], list[list[list[list[int]]]]]:
@@ -100,14 +104,15 @@ def _of_one(name: str, answer: Callable[[Column], pa.Array]) -> Callable[[Any], 
 
 
 def _of_two(name: str, functions: MaskFunctions) -> Callable[[Any, Any], pa.Array]:
+    known = _Known(functions), _Known(functions)
+
     def function(left: Any, right: Any) -> pa.Array:
         left, right = _whole(left), _whole(right)
         there = pc.and_(pc.is_valid(left), pc.is_valid(right))
-        both = pa.concat_arrays([left.filter(there), right.filter(there)])
+        pair = left.filter(there), right.filter(there)
         try:
-            column, which = _distinct(_column(both), both.field("counts"))
-            a, b = np.split(which, 2)
-            found = pa.array(functions.ious(column, a, b))
+            a, b = (side.find(masks) for side, masks in zip(known, pair, strict=True))
+            found = pa.array(functions.ious(*a, *b))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         return _put_back(found, there)
@@ -149,17 +154,40 @@ def _letters(counts: pa.Array) -> tuple[npt.NDArray[np.uint8], Ints]:
     return letters, offsets - offsets[0]
 
 
-def _distinct(column: Column, counts: pa.Array) -> tuple[Column, Ints]:
-    """Each code once, and which of them each was: in a join the same mask comes many times."""
-    coded = counts.dictionary_encode()
-    which = coded.indices.to_numpy().astype(np.int64)
-    first = np.zeros(len(coded.dictionary), dtype=np.int64)
-    first[which[::-1]] = np.arange(len(which))[::-1]
-    if not np.array_equal(column.sizes[first][which], column.sizes):
-        # The same letters mean another mask in an image of another size.
-        return column, np.arange(len(which))
-    letters, offsets = _letters(coded.dictionary)
-    return Column(letters, offsets, column.sizes[first]), which
+class _Known:
+    """Comparable masks that are read once while they come again: a join brings each many times."""
+
+    def __init__(self, functions: MaskFunctions) -> None:
+        self._functions = functions
+        self._kept: tuple[pa.Array, Ints, Any] | None = None
+
+    def find(self, codes: pa.StructArray) -> tuple[Any, Ints]:
+        """Comparable masks, and which of them each code is."""
+        column, counts = _column(codes), codes.field("counts")
+        if (seen := self._seen(column, counts)) is not None:
+            return seen
+        coded = counts.dictionary_encode()
+        which = coded.indices.to_numpy().astype(np.int64)
+        first = np.zeros(len(coded.dictionary), dtype=np.int64)
+        first[which[::-1]] = np.arange(len(which))[::-1]
+        sizes = column.sizes[first]
+        if not np.array_equal(sizes[which], column.sizes):
+            # The same letters mean another mask in an image of another size.
+            return self._functions.comparable(column), np.arange(len(which))
+        masks = self._functions.comparable(Column(*_letters(coded.dictionary), sizes))
+        self._kept = (coded.dictionary, sizes, masks)
+        return masks, which
+
+    def _seen(self, column: Column, counts: pa.Array) -> tuple[Any, Ints] | None:
+        """The same from what the last ones were, if all of these were among them."""
+        if self._kept is None:
+            return None
+        codes, sizes, masks = self._kept
+        index = pc.index_in(counts, value_set=codes)
+        if index.null_count:
+            return None
+        which = index.to_numpy().astype(np.int64)
+        return (masks, which) if np.array_equal(sizes[which], column.sizes) else None
 
 
 def _xywh(boxes: Ints) -> pa.Array:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine import mask_functions, outlines, rle, rle_columns
 from engine.geometry import Mask
 from engine.rle import Rle
-from engine.rle_columns import Codes
+from engine.rle_columns import Codes, comparable
 from engine.run_codes import read_runs
 
 ALPHABET = "".join(map(chr, range(48, 112)))
@@ -53,7 +53,9 @@ def check(masks: Sequence[Rle]) -> None:
     assert rle_columns.areas(codes).tolist() == [rle.area(mask) for mask in masks]
     assert rle_columns.boxes(codes).tolist() == [rle.box(mask).tolist() for mask in masks]
     left, right = np.divmod(np.arange(len(masks) ** 2), len(masks))
-    found = rle_columns.ious(codes, left, right).reshape(len(masks), len(masks))
+    found = rle_columns.ious(comparable(codes), left, comparable(codes), right).reshape(
+        len(masks), len(masks)
+    )
     np.testing.assert_array_equal(found, rle.iou_matrix(masks, masks))
 
 
@@ -84,7 +86,7 @@ def test_runs_of_no_pixels(seed: int) -> None:
     assert rle_columns.areas(codes).tolist() == [rle.area(mask) for mask in dense]
     assert rle_columns.boxes(codes).tolist() == [rle.box(mask).tolist() for mask in dense]
     left, right = np.divmod(np.arange(36), 6)
-    found = rle_columns.ious(codes, left, right).reshape(6, 6)
+    found = rle_columns.ious(comparable(codes), left, comparable(codes), right).reshape(6, 6)
     np.testing.assert_array_equal(found, rle.iou_matrix(dense, dense))
 
 
@@ -110,13 +112,17 @@ def test_no_masks() -> None:
     none = np.zeros(0, dtype=np.int64)
     assert rle_columns.areas(column([])).shape == (0,)
     assert rle_columns.boxes(column([])).shape == (0, 4)
-    assert rle_columns.ious(column([]), none, none).shape == (0,)
+    assert rle_columns.ious(comparable(column([])), none, comparable(column([])), none).shape == (
+        0,
+    )
     assert mask_functions.rings(column([])) == mask_functions.pictures(column([])) == []
 
 
 def test_two_empty_masks_share_nothing() -> None:
     empty = column(rle.encode(np.zeros((1, 3, 3), dtype=bool)))
-    assert rle_columns.ious(empty, np.array([0]), np.array([0])).tolist() == [0.0]
+    assert rle_columns.ious(
+        comparable(empty), np.array([0]), comparable(empty), np.array([0])
+    ).tolist() == [0.0]
 
 
 @given(
@@ -146,7 +152,7 @@ def test_it_refuses_what_the_slow_reading_does_and_nothing_else(
 def test_masks_of_two_sizes_cannot_be_compared() -> None:
     codes = column([Rle((2, 2), "04"), Rle((4, 1), "04")])
     with pytest.raises(ValueError, match=r"size: .* got \[2, 2\] and \[4, 1\]"):
-        rle_columns.ious(codes, np.array([0]), np.array([1]))
+        rle_columns.ious(comparable(codes), np.array([0]), comparable(codes), np.array([1]))
 
 
 def test_rings_and_pictures_of_a_column() -> None:
