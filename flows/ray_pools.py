@@ -71,7 +71,8 @@ def _connect(ray: Any, address: str) -> None:
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR, "log_to_driver": False}
     if not address:
         # A cluster of our own listens on this machine only.
-        ray.init(**quiet, _node_ip_address="127.0.0.1")
+        # Without "local", Ray would join whatever cluster it was last told of, even a dead one.
+        ray.init(**quiet, address="local", _node_ip_address="127.0.0.1")
         return
     try:
         _check_answers(address)

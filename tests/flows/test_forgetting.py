@@ -1,6 +1,7 @@
 """An image that was forgotten is in no row, no snapshot and no byte of the workspace."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from flows.locks import stage_lock
 from flows.merge import merge_stage
 from flows.progress import Silent
 from flows.recipes import Recipe
+from flows.settings import WorkerSettings
 from flows.workspace import Workspace, open_workspace
 from storage.catalog import forgetting as lake_forgetting
 from storage.errors import NotFoundError
@@ -25,7 +27,8 @@ from storage.rows import EmbeddingRow, EvaluationRow, TrainingSetRow, utcnow
 
 def live(workspace: Workspace, recipe: Recipe) -> str:
     """The image has automatic masks, a person's, an embedding, tiles, scores; returns its id."""
-    generate_stage(workspace, recipe, Silent())
+    here = replace(workspace.settings, workers=WorkerSettings(kind="local"))
+    generate_stage(replace(workspace, settings=here), recipe, Silent())
     row = workspace.lake.rows("SELECT * FROM images WHERE split = 'unlabelled' LIMIT 1")[0]
     image_id = str(row["image_id"])
     version = workspace.lake.rows("SELECT version FROM model_versions")[0]["version"]
