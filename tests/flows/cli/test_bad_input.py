@@ -213,7 +213,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "two statements": (("sql", "SELECT 1; SELECT 2"), ("only one SELECT is allowed",)),
     "unknown table": (("sql", "SELECT * FROM secrets"), ("no table 'secrets'", "there are:")),
     "unknown version": (("sql", "SELECT 1 FROM masks AT (VERSION => 999)"), ("snapshot", "999")),
-    "wrong format": (("sql", "SELECT 1", "--format", "xml"), ("--format", "table, json or csv")),
+    "wrong format": (
+        ("sql", "SELECT 1", "--format", "xml"),
+        ("--format", "table, json, csv, parquet or arrow"),
+    ),
     "unknown recipe": (("train", "--recipe", "huge"), ("recipe 'huge': unknown", "nano")),
     "unknown model": (("evaluate", "--model", "v9"), ("model version 'v9': unknown",)),
     "models show": (("models", "show", "v9"), ("model version 'v9': unknown",)),

@@ -8,6 +8,7 @@ import pytest
 
 from storage.catalog import connection, fsck, schema
 from storage.catalog.lake import Lake, Transaction
+from storage.catalog.place import Place
 
 SCHEMAS = Path(__file__).with_name("schemas")
 EARLIER = range(1, 7)
@@ -51,7 +52,7 @@ def ddl(version: int) -> list[str]:
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int, Lake]]:
     """(version, a store as it was then), not yet brought up to date."""
     version: int = request.param
-    connection.initialise(tmp_path)
+    connection.initialise(Place.folder(tmp_path))
     lake = Lake(tmp_path)
 
     def make(tx: Transaction) -> None:
