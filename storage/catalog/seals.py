@@ -15,17 +15,19 @@ from storage.objects import Objects
 
 FOLDER = "checksums"
 _ENDING = ".json"
-# Which files the newest snapshot brought, without those whose SHA-256 the ledger has.
+# Which files the newest snapshot brought, without those whose SHA-256 the ledger has. By the number
+# that DuckLake gives files: a list of deleted rows that grows keeps the snapshot it began with.
 _NEW = """
-WITH newest AS (SELECT max(snapshot_id) AS id FROM {meta}.ducklake_snapshot)
+WITH last_two AS (SELECT next_file_id FROM {meta}.ducklake_snapshot
+                  ORDER BY snapshot_id DESC LIMIT 2),
+before AS (SELECT CASE count(*) WHEN 2 THEN min(next_file_id) ELSE 0 END AS id FROM last_two)
 SELECT s.path || t.path || f.path AS path
-FROM (SELECT table_id, path, path_is_relative, begin_snapshot FROM {meta}.ducklake_data_file
+FROM (SELECT table_id, path, path_is_relative, data_file_id AS id FROM {meta}.ducklake_data_file
       UNION ALL
-      SELECT table_id, path, path_is_relative, begin_snapshot FROM {meta}.ducklake_delete_file) f
+      SELECT table_id, path, path_is_relative, delete_file_id FROM {meta}.ducklake_delete_file) f
 JOIN {meta}.ducklake_table t USING (table_id)
 JOIN {meta}.ducklake_schema s USING (schema_id)
-WHERE f.begin_snapshot = (SELECT id FROM newest) AND f.path_is_relative
-      AND contains(f.path, 'ducklake-')
+WHERE f.id >= (SELECT id FROM before) AND f.path_is_relative AND contains(f.path, 'ducklake-')
 """
 
 
