@@ -68,10 +68,10 @@ def diff(
     """
     from flows import diffing, workspace
 
-    choices = get_args(diffing.By)
-    if by not in choices:
+    choices: tuple[diffing.By, ...] = get_args(diffing.By)
+    chosen = next((choice for choice in choices if choice == by), None)
+    if chosen is None:
         raise UsageError(f"--by: must be one of {', '.join(choices)}, but got {by!r}")
-    chosen: diffing.By = by  # type: ignore[assignment]
     found = diffing.diff(workspace.open_workspace(), start, end)
     print_json(found.to_dict(chosen)) if as_json else print_table(found.groups(chosen))
 

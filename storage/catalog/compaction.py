@@ -6,6 +6,7 @@ and the merged file is sealed instead.
 """
 
 from dataclasses import dataclass
+from operator import methodcaller
 
 from storage.catalog.files import METADATA, files_of_snapshots, lake_files, seal_all
 from storage.catalog.lake import Lake, Transaction
@@ -55,10 +56,7 @@ def compact(lake: Lake) -> None:
         if found.num_small > 1:
             # DuckLake takes no change and no second merge into the transaction of a merge.
             for statement in _statements(lake, found.table):
-                lake.commit(
-                    lambda tx, sql=statement: tx.rows(sql),  # type: ignore[misc]
-                    message=f"compact {found.table}",
-                )
+                lake.commit(methodcaller("rows", statement), message=f"compact {found.table}")
     release_merged(lake)
     with lake.lock():
         seal_all(lake)

@@ -6,6 +6,7 @@ from a backup or not at all. What was damaged is moved below `quarantine/`.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import methodcaller
 from typing import Any
 
 import duckdb
@@ -224,8 +225,10 @@ def _statuses(subject: _Subject) -> Iterator[Repair]:
     }
     for version, status in wanted.items():
         subject.commit(
-            lambda tx, v=version, s=status: tx.execute(  # type: ignore[misc]
-                "UPDATE model_versions SET status = ? WHERE version = ?", (s, v)
+            methodcaller(
+                "execute",
+                "UPDATE model_versions SET status = ? WHERE version = ?",
+                (status, version),
             )
         )
         yield Repair(f"model {version}", f"is {status}, as the pointer says")
@@ -234,7 +237,7 @@ def _statuses(subject: _Subject) -> Iterator[Repair]:
 def _references(subject: _Subject) -> Iterator[Repair]:
     for what, find, mend in DANGLING:
         if (count := subject.lake.rows(find)[0]["n"]) > 0:
-            subject.commit(lambda tx, sql=mend: tx.execute(sql))  # type: ignore[misc]
+            subject.commit(methodcaller("execute", mend))
             yield Repair(what, f"{count} rows referred to masks that are gone")
 
 
