@@ -229,11 +229,9 @@ def _asking(rule: Rule) -> Callable[[_Subject], Iterator[Breach]]:
     return ask
 
 
+_OF_FILES = (_lake_files, _shard_files, _embeddings, _weights)
 _RULES: tuple[Callable[[_Subject], Iterator[Breach]], ...] = (
-    _lake_files,
-    _shard_files,
-    _embeddings,
-    _weights,
+    *_OF_FILES,
     _serving,
     _merged,
     *map(_asking, RULES),
