@@ -35,6 +35,7 @@ from storage.rows import RunRow, utcnow
 
 # Before ordinary work, whose priorities end at 1: what stands on these images is known to lack.
 _PRIORITY = 1.0
+_REASON = "revoked: "
 _STAGES = ", ".join(f"'{stage}'" for stage in PEOPLE)
 
 
@@ -129,9 +130,6 @@ def _sound(workspace: Workspace, affected: Sequence[str]) -> str | None:
 
 def _is_revoked(reason: str | None) -> bool:
     return (reason or "").startswith(_REASON)
-
-
-_REASON = "revoked: "
 
 
 def _check_merged(workspace: Workspace, target: Target) -> None:

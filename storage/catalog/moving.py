@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from storage.catalog import connection
+from storage.catalog import connection, seals
 from storage.catalog.files import FOLDERS
 from storage.catalog.lake import Lake
 from storage.catalog.place import Place
@@ -60,7 +60,7 @@ def _data_move(lake: Lake, to: Place) -> bool:
 
 
 def _copy_objects(source: Objects, target: Objects, report: Report) -> list[int]:
-    found = [each for folder in FOLDERS for each in source.below(folder)]
+    found = [each for folder in (*FOLDERS, seals.FOLDER) for each in source.below(folder)]
     # What nobody finished writing is of use to nobody.
     found = [each for each in found if not each.uri.endswith(".tmp")]
     sizes = []

@@ -17,6 +17,7 @@ from flows.progress import Silent
 from flows.settings import FILE_NAME, TEMPLATE, WORKSPACE_VERSION, read_settings
 from flows.store_settings import StoreSettings
 from flows.workspace import Workspace, open_workspace, queue_url
+from storage.catalog.files import known_sums
 from storage.catalog.lake import Lake
 from storage.errors import TerminalStorageError, TransientStorageError
 from storage.rows import ROWS, WatermarkRow, utcnow
@@ -72,13 +73,15 @@ def test_to_a_team_and_back_with_every_snapshot(
 ) -> None:
     filled.objects.put("models/a.safetensors", b"weights" * 1000)
     commit(filled.lake, "before")
-    before = everything(filled.lake)
+    before, sums = everything(filled.lake), known_sums(filled.lake)
+    assert any("ducklake-" in uri for uri in sums)
     lake_files = files(filled.root / "lake")
     move_store(filled, team, Silent())
     assert files(filled.root / "lake") == lake_files, "the old place is as it was"
     with opened(filled.root) as there:
         assert there.lake.place == team.place(filled.root)
         assert everything(there.lake) == before
+        assert known_sums(there.lake) == sums, "what each file must be is known there too"
         assert fsck(there) == []
         commit(there.lake, "there")
         assert there.lake.snapshot() == len(before) + 1
