@@ -35,7 +35,26 @@ def part_of(target: Path) -> Path:
 def put_in_place(part: Path, target: Path) -> None:
     """Rename a finished, flushed file and flush the folder that names it."""
     part.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
+    _flush_folder(target.parent)
+
+
+def put_same(source: Path, target: Path) -> None:
+    """Give a finished file that nobody writes to a second name; raises FileNotFoundError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        # Not every file system knows of second names.
+        write_durably(target, source.read_bytes())
+    else:
+        _flush_folder(target.parent)
+
+
+def _flush_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

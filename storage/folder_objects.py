@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.durable import file_sha256, write_durably
+from storage.durable import file_sha256, put_same, write_durably
 from storage.objects import FoundObject, StoredObject, checked, gone, parts_of
 
 
@@ -52,6 +52,13 @@ class FolderObjects:
             with suppress(FileNotFoundError):
                 if not path.is_symlink() and path.is_file():
                     yield self._found(path)
+
+    def copy(self, uri: str, to: str) -> None:
+        """The same file under another name as well; raises NotFoundError."""
+        try:
+            put_same(self.path(uri), self.path(to))
+        except FileNotFoundError as error:
+            raise gone(uri) from error
 
     def remove(self, uri: str) -> None:
         """Remove the file, if there is one."""

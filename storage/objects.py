@@ -52,6 +52,9 @@ class Objects(Protocol):
     def below(self, folder: str) -> Iterator[FoundObject]:
         """All objects whose name begins with `folder/`, in no order, half-written ones too."""
 
+    def copy(self, uri: str, to: str) -> None:
+        """Have the same object under another name as well; raises NotFoundError."""
+
     def remove(self, uri: str) -> None:
         """Remove an object; one that is gone already is no error."""
 

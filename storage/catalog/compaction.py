@@ -6,8 +6,9 @@ and the merged file is sealed instead.
 """
 
 from dataclasses import dataclass
-from operator import methodcaller
 
+from storage.catalog import unheard
+from storage.catalog.connection import DATA_FOLDER
 from storage.catalog.files import METADATA, files_of_snapshots, lake_files, seal_all
 from storage.catalog.lake import Lake, Transaction
 from storage.catalog.schema import TABLES
@@ -56,10 +57,29 @@ def compact(lake: Lake) -> None:
         if found.num_small > 1:
             # DuckLake takes no change and no second merge into the transaction of a merge.
             for statement in _statements(lake, found.table):
-                lake.commit(methodcaller("rows", statement), message=f"compact {found.table}")
+                rewrite(lake, found.table, statement, message=f"compact {found.table}")
     release_merged(lake)
     with lake.lock():
         seal_all(lake)
+
+
+def rewrite(lake: Lake, table: str, statement: str, *, message: str) -> None:
+    """Have DuckLake write files of `table` anew, in a commit of its own.
+
+    What was written is kept under a second name until the commit is known to stand, for DuckLake
+    removes it when the catalog's answer is lost, and has let go of what it was written from.
+    """
+    objects, folder = lake.objects, f"{DATA_FOLDER}/main/{table}"
+    written: list[str] = []
+
+    def body(tx: Transaction) -> None:
+        before = {each.uri for each in objects.below(folder)}
+        tx.rows(statement)
+        written[:] = [each.uri for each in objects.below(folder) if each.uri not in before]
+        unheard.keep_copies(objects, written)
+
+    lake.commit(body, message=message)
+    unheard.drop_copies(objects, written)
 
 
 def _statements(lake: Lake, table: str) -> list[str]:

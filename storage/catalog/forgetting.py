@@ -8,10 +8,10 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from operator import methodcaller
 from pathlib import Path
 
 from storage.catalog import expiry, gc
+from storage.catalog.compaction import rewrite
 from storage.catalog.files import METADATA, seal_all
 from storage.catalog.lake import Lake, Transaction
 from storage.catalog.schema import columns_of
@@ -105,7 +105,7 @@ def forget(lake: Lake, found: Trace) -> None:
     lake.commit(lambda tx: _delete(tx, found), message=_MESSAGE)
     for row in ROWS:
         sql = f"CALL ducklake_rewrite_data_files('lake', '{row.table}', delete_threshold => 0)"
-        lake.commit(methodcaller("rows", sql), message="forgotten")
+        rewrite(lake, row.table, sql, message="forgotten")
     newest = lake.snapshot()
     numbers = lake.rows("SELECT snapshot_id AS n FROM ducklake_snapshots('lake')")
     expiry.expire_these(lake, [row["n"] for row in numbers if first <= row["n"] < newest])

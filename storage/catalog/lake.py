@@ -4,13 +4,12 @@ Reads go to whichever thread asks. A commit holds the store's lock, and after an
 outcome is unknown it connects anew and looks whether it has landed before it tries again.
 """
 
-import json
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -19,10 +18,10 @@ import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from storage.catalog import connection, schema, seals, secrets
+from storage.catalog import connection, schema, seals, secrets, unheard
 from storage.catalog.commit_lock import StillHeld
 from storage.catalog.place import Place
-from storage.errors import NotFoundError, TransientStorageError
+from storage.errors import NotFoundError, StorageError, TransientStorageError
 from storage.objects import Objects
 from storage.rows import Row, SchemaVersionRow, utcnow
 
@@ -93,6 +92,9 @@ class Lake:
         if stored is None:
             raise NotFoundError(f"{database}: the store was never finished; run: maskloop init")
         schema.check_version(stored)
+        if any(lake.objects.below(unheard.NOTES)):
+            with lake.lock():
+                unheard.settle_notes(lake.place, connection.DATA_FOLDER)
         if stored < schema.SCHEMA_VERSION:
             lake._upgrade()
         return lake
@@ -160,7 +162,7 @@ class Lake:
         unknown: list[T] = []
 
         def attempt() -> T:
-            if unknown and self._landed(token):
+            if unknown and self._stands(token, still_held):
                 return unknown[0]
             unknown.clear()
             with self._cursor() as cursor:
@@ -172,22 +174,29 @@ class Lake:
                 except duckdb.Error:
                     _roll_back(cursor)
                     self.close()
-                    if not self._landed(token):
+                    if not self._stands(token, still_held):
                         unknown.clear()
                         raise
             return result
 
-        return self._retrying(attempt)
+        try:
+            return self._retrying(attempt)
+        except StorageError:
+            if unknown:
+                # Where the objects cannot be reached either, DuckLake could not remove any.
+                with suppress(StorageError):
+                    unheard.note(self.objects, token)
+            raise
 
-    def _landed(self, token: str) -> bool:
+    def _stands(self, token: str, still_held: StillHeld) -> bool:
         """Whether the commit of this token is there: its answer may have been lost."""
-        with connection.translated(), self._cursor() as cursor:
-            found = cursor.execute(
-                "SELECT 1 FROM __ducklake_metadata_lake.ducklake_snapshot_changes "
-                "WHERE commit_extra_info = ?",
-                [json.dumps({"commit": token})],
-            ).fetchone()
-        return found is not None
+        try:
+            still_held()
+        except TransientStorageError:
+            # It was lost, and may have been taken again.
+            still_held()
+        with connection.translated():
+            return unheard.stands(self.place, token, connection.DATA_FOLDER)
 
     def _read(
         self,
@@ -278,7 +287,7 @@ def _written(
         result = body(Transaction(cursor))
         cursor.execute(
             "CALL lake.set_commit_message(?, ?, extra_info => ?)",
-            [author, message, json.dumps({"commit": token})],
+            [author, message, unheard.marked(token)],
         )
     except BaseException:
         _roll_back(cursor)

@@ -45,6 +45,9 @@ class Catalog(Protocol):
     def lock(self, timeout_s: float = TIMEOUT_S) -> AbstractContextManager[StillHeld]:
         """The lock that every commit holds, over all processes that can reach the catalog."""
 
+    def settle(self) -> None:
+        """Wait until no commit is under way any more, whoever sent it and went away."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:

@@ -106,6 +106,17 @@ class PostgresCatalog:
         finally:
             held.let_go()
 
+    def settle(self) -> None:
+        """Wait until the server has ended what writes snapshots, if only to find nobody there."""
+        with translated(), self._connected() as connection, connection.transaction():
+            connection.execute(
+                "SELECT set_config('lock_timeout', %s, true)", (_milliseconds(TIMEOUT_S),)
+            )
+            try:
+                connection.execute(f"LOCK TABLE {SCHEMA}.ducklake_snapshot IN SHARE MODE")
+            except psycopg.errors.LockNotAvailable as error:
+                raise busy(TIMEOUT_S) from error
+
     def __str__(self) -> str:
         parsed = self._parsed()
         where = parsed.get("host") or parsed.get("hostaddr") or "localhost"
@@ -132,16 +143,19 @@ class _Held:
 
     def take(self) -> None:
         """Wait for the lock; raises TransientStorageError when it does not come."""
-        settings = _SERVER | {"lock_timeout": f"{self._timeout_s * 1000:.0f}ms"}
+        settings = _SERVER | {"lock_timeout": _milliseconds(self._timeout_s)}
         with translated():
             self._connection = self._catalog._connected()
-            for name, value in settings.items():
-                self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
             try:
+                for name, value in settings.items():
+                    self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
                 self._connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             except psycopg.errors.LockNotAvailable as error:
                 self.let_go()
                 raise busy(self._timeout_s) from error
+            except BaseException:
+                self.let_go()
+                raise
 
     def check(self) -> None:
         """Raise TransientStorageError if the lock was lost, having taken it again."""
@@ -177,6 +191,10 @@ def failure(words: str) -> StorageError:
             f"store: {line}; correct store.catalog in maskloop.toml, or the database"
         )
     return TransientStorageError(f"store: {line}")
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f}ms"
 
 
 def _not_a_url() -> ValueError:

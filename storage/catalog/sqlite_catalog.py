@@ -39,3 +39,6 @@ class SqliteCatalog:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def settle(self) -> None:
+        """A file is written by this process alone, while it has the lock."""

@@ -87,6 +87,14 @@ class S3Objects:
                         age_s=_age_s(page, item["LastModified"]),
                     )
 
+    def copy(self, uri: str, to: str) -> None:
+        """The same object under another name as well, copied by the server."""
+        source = {"Bucket": self.bucket, "Key": self._key(uri)}
+        with self._translated(uri):
+            s3.client(self.config).copy_object(
+                Bucket=self.bucket, Key=self._key(to), CopySource=source
+            )
+
     def remove(self, uri: str) -> None:
         """Remove the object, if there is one."""
         with self._translated(uri):
