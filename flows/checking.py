@@ -28,8 +28,8 @@ def fsck(workspace: Workspace, *, quick: bool = False) -> list[Breach]:
     """
     breaches = lake_fsck.check(
         workspace.lake,
-        current=workspace.pointer.current(),
-        submissions=workspace.queue.submissions_after(0, limit=None),
+        current=workspace.pointer.current,
+        submissions=lambda: workspace.queue.submissions_after(0, limit=None),
         inspect=RleInspector(),
         quick=quick,
     )

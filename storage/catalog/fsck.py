@@ -23,6 +23,7 @@ from storage.errors import StorageError
 
 ORPHANS_MAY_BE_S = 3 * 24 * 3600.0
 _BATCH = 5_000
+_LOOKS = 5
 
 
 class Inspector(Protocol):
@@ -64,8 +65,8 @@ class Breach:
 @dataclass(frozen=True)
 class _Subject:
     lake: Lake
-    current: tuple[str, int] | None
-    submissions: Iterable[Submitted]
+    current: Callable[[], tuple[str, int] | None]
+    submissions: Callable[[], Iterable[Submitted]]
     inspect: Inspector
     quick: bool
 
@@ -73,24 +74,38 @@ class _Subject:
 def check(
     lake: Lake,
     *,
-    current: tuple[str, int] | None,
-    submissions: Iterable[Submitted],
+    current: Callable[[], tuple[str, int] | None],
+    submissions: Callable[[], Iterable[Submitted]],
     inspect: Inspector,
     quick: bool = False,
 ) -> list[Breach]:
     """Every breach; an empty list is a sound lake. A `quick` look takes no SHA-256 of files.
 
-    `current` is what the pointer says serves, with its generation, and `submissions` are all that
+    `current` gives what the pointer says serves, with its generation, and `submissions` all that
     the review queue has accepted. A rule that cannot be asked because a file is gone is a breach.
+    Stages may be at work meanwhile.
     """
     subject = _Subject(lake, current, submissions, inspect, quick)
-    breaches: list[Breach] = []
-    for rule in _RULES:
-        try:
-            breaches += rule(subject)
-        except (StorageError, duckdb.Error) as error:
-            breaches.append(Breach("I7", "a rule that cannot be checked", str(error)))
-    return breaches
+    return [breach for rule in _RULES for breach in _lasting(rule, subject)]
+
+
+def _lasting(rule: Callable[[_Subject], Iterator[Breach]], subject: _Subject) -> list[Breach]:
+    """What is found twice: commits may have come between what a rule read first and last."""
+    found = _asked(rule, subject)
+    for _ in range(_LOOKS):
+        again = _asked(rule, subject) if found else []
+        lasting = [breach for breach in found if breach in again]
+        if lasting or not again:
+            return lasting
+        found = again
+    return found
+
+
+def _asked(rule: Callable[[_Subject], Iterator[Breach]], subject: _Subject) -> list[Breach]:
+    try:
+        return list(rule(subject))
+    except (StorageError, duckdb.Error) as error:
+        return [Breach("I7", "a rule that cannot be checked", str(error))]
 
 
 def _lake_files(subject: _Subject) -> Iterator[Breach]:
@@ -153,7 +168,8 @@ def _file_problem(
 def _serving(subject: _Subject) -> Iterator[Breach]:
     rows = subject.lake.rows("SELECT version, role, status FROM model_versions")
     promoted = sorted(row["version"] for row in rows if row["status"] == "promoted")
-    wanted = [] if subject.current is None else [subject.current[0]]
+    current = subject.current()
+    wanted = [] if current is None else [current[0]]
     if promoted != wanted:
         message = f"{wanted or 'nothing'} serves, but the lake has promoted {promoted or 'nothing'}"
         yield Breach("I9", "model_versions.status", f"{message}; the next stage corrects it")
@@ -169,7 +185,7 @@ def _merged(subject: _Subject) -> Iterator[Breach]:
     reviews: dict[str, list[dict[str, Any]]] = {}
     for row in subject.lake.rows("SELECT submission_id, seq, body_sha256 FROM reviews"):
         reviews.setdefault(row["submission_id"], []).append(row)
-    for submission in subject.submissions:
+    for submission in subject.submissions():
         merged = reviews.pop(submission.submission_id, [])
         where = f"submission {submission.submission_id}"
         if len(merged) != (submission.seq <= mark):

@@ -7,14 +7,21 @@ of what it holds, so that a damaged note is noticed too.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from storage.errors import ChecksumMismatchError, StorageError
+from storage.errors import (
+    ChecksumMismatchError,
+    NotFoundError,
+    StorageError,
+    TransientStorageError,
+)
 from storage.objects import Objects
 
 FOLDER = "checksums"
 _ENDING = ".json"
+_TRIES = 10
 # Which files the newest snapshot brought, without those whose SHA-256 the ledger has. By the number
 # that DuckLake gives files: a list of deleted rows that grows keeps the snapshot it began with.
 _NEW = """
@@ -97,9 +104,17 @@ def _notes(objects: Objects) -> list[str]:
 
 
 def _read(objects: Objects) -> tuple[dict[str, str], list[str]]:
+    for _ in range(_TRIES):
+        # Somebody may bring the notes into one meanwhile.
+        with suppress(NotFoundError):
+            return _read_all(objects, _notes(objects))
+    raise TransientStorageError(f"{FOLDER}: notes come and go all the time; try again")
+
+
+def _read_all(objects: Objects, notes: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     sums: dict[str, str] = {}
     damaged = []
-    for uri in _notes(objects):
+    for uri in notes:
         try:
             data = objects.get(uri, sha256=PurePosixPath(uri).stem)
         except ChecksumMismatchError:

@@ -62,8 +62,8 @@ class Case:
     def check(self) -> list[Breach]:
         return fsck.check(
             self.lake,
-            current=self.current,
-            submissions=self.submissions,
+            current=lambda: self.current,
+            submissions=lambda: self.submissions,
             inspect=Inspector(),
         )
 

@@ -36,8 +36,8 @@ class Case:
     def check(self, *, quick: bool = False) -> list[Breach]:
         return fsck.check(
             self.lake,
-            current=self.current,
-            submissions=[],
+            current=lambda: self.current,
+            submissions=list,
             inspect=Inspector(),
             quick=quick,
         )

@@ -28,7 +28,7 @@ class Inspector:
 
 
 def breaches(lake: Lake) -> list[fsck.Breach]:
-    return fsck.check(lake, current=None, submissions=[], inspect=Inspector())
+    return fsck.check(lake, current=lambda: None, submissions=list, inspect=Inspector())
 
 
 def fill(lake: Lake, make: Any, put: Callable[..., int]) -> list[int]:
