@@ -23,6 +23,11 @@ from storage.errors import (
 from storage.s3.config import READ_TIMEOUT_S
 
 DATA_FOLDER = "lake"
+# By SQLite itself, which has an index for it.
+_STATE = (
+    "FROM sqlite_query('__ducklake_metadata_lake', "
+    "'SELECT coalesce(max(snapshot_id), 0) FROM ducklake_snapshot')"
+)
 _EXTENSIONS = ("sqlite_scanner", "postgres_scanner", "httpfs", "ducklake")
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
@@ -81,6 +86,14 @@ def catalog_itself(place: Place) -> Iterator[DuckDBPyConnection]:
             yield connection
         finally:
             connection.close()
+
+
+def state(cursor: DuckDBPyConnection, place: Place) -> int:
+    """A number that stays while nobody commits; 0 where reads are of one moment anyway."""
+    if place.database.reads_one_state:
+        return 0
+    row = cursor.execute(_STATE).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 @contextmanager

@@ -28,8 +28,13 @@ from storage.rows import Row, SchemaVersionRow, utcnow
 T = TypeVar("T")
 ATTEMPTS = 10
 GIVE_UP_S = 120.0
+_UNDISTURBED_TRIES = 5
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 2.0
+
+
+class _MeanwhileCommitted(Exception):  # noqa: N818 -- named for what happened
+    """Somebody committed while this was read."""
 
 
 class Transaction:
@@ -210,12 +215,30 @@ class Lake:
 
         def attempt() -> T:
             with self._cursor() as cursor:
-                if snapshot is None:
-                    return fetch(cursor.execute(sql, list(params)))
-                with connection.attached_snapshot(cursor, self.place, snapshot):
-                    return fetch(cursor.execute(sql, list(params)))
+                before = connection.state(cursor, self.place)
+                found = self._read_at(cursor, sql, params, snapshot, fetch)
+                if connection.state(cursor, self.place) != before:
+                    raise _MeanwhileCommitted
+                return found
 
-        return self._retrying(attempt)
+        for _ in range(_UNDISTURBED_TRIES):
+            with suppress(_MeanwhileCommitted):
+                return self._retrying(attempt)
+        with self.lock():
+            return self._retrying(attempt)
+
+    def _read_at(
+        self,
+        cursor: DuckDBPyConnection,
+        sql: str,
+        params: Sequence[Any],
+        snapshot: int | None,
+        fetch: Callable[[DuckDBPyConnection], T],
+    ) -> T:
+        if snapshot is None:
+            return fetch(cursor.execute(sql, list(params)))
+        with connection.attached_snapshot(cursor, self.place, snapshot):
+            return fetch(cursor.execute(sql, list(params)))
 
     def _upgrade(self) -> None:
         """Add what an earlier maskloop did not know; whoever comes second finds nothing to do."""

@@ -33,6 +33,10 @@ class Catalog(Protocol):
     def direct(self) -> tuple[str, ...]:
         """How DuckDB attaches it without DuckLake."""
 
+    @property
+    def reads_one_state(self) -> bool:
+        """Whether DuckLake reads all it asks for as of one moment, whoever commits meanwhile."""
+
     def secret(self) -> str | None:
         """The password, empty for none; None where there can be none."""
 

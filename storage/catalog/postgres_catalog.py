@@ -58,6 +58,7 @@ class PostgresCatalog:
         f"META_SECRET '{SECRET}'",
     )
     direct = ("TYPE postgres", f"SCHEMA '{SCHEMA}'", f"SECRET {SECRET}")
+    reads_one_state = True
 
     def __post_init__(self) -> None:
         if not self.url.startswith(_PREFIX) or not self._parsed().get("dbname"):

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
-from storage.catalog import gc, shards
+from storage.catalog import compaction, gc, shards
 from storage.catalog.lake import Lake
 from storage.failpoints import EXIT_CODE, VARIABLE
 
 pytestmark = pytest.mark.places("folder", "team")
 DRIVER = Path(__file__).with_name("driver.py")
+NEST = Path(__file__).with_name("nest.py")
 MASKS_PER_IMAGE = 3
 
 
@@ -101,34 +102,79 @@ def test_commits_of_four_processes_all_land(lake: Lake) -> None:
     assert reads > 10
 
 
+class Nest:
+    """Drivers that start at once, and that end where they are told to."""
+
+    def __init__(self, lake: Lake) -> None:
+        place = pickle.dumps(lake.place).hex()
+        self._process = subprocess.Popen(
+            [sys.executable, str(NEST), place],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.running: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self.running:
+            self._ask(f"kill {pid}")
+        self._process.communicate(timeout=60)
+
+    def fill(self, num: int) -> None:
+        """See to it that `num` are running; those that have ended had nothing to complain of."""
+        for pid in list(self.running):
+            if (code := self._ask(f"poll {pid}")) != "runs":
+                assert code == "0"
+                self.running.remove(pid)
+        while len(self.running) < num:
+            self.running.append(self._ask("start"))
+
+    def kill(self, pid: str) -> bool:
+        """Kill one; whether it was still at work."""
+        self.running.remove(pid)
+        code = self._ask(f"kill {pid}")
+        assert code in ("0", "-9")
+        return code == "-9"
+
+    def finish(self) -> None:
+        """Wait for all of them."""
+        assert [self._ask(f"wait {pid}") for pid in self.running] == ["0"] * len(self.running)
+        self.running.clear()
+
+    def _ask(self, order: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{order}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+
 @pytest.mark.slow
 def test_chaos_of_three_drivers_without_a_lease(lake: Lake, make: Any) -> None:
-    """Random kills for four minutes or until 60 have hit; a sweep runs all the while."""
+    """200 random kills, or as many as hit in four minutes; sweeps and merges all the while."""
     rng = random.Random(7)
     kills, num_shards = 0, 0
     deadline = time.monotonic() + 240
-    running: list[subprocess.Popen[str]] = []
-    while kills < 60 and time.monotonic() < deadline:
-        if num_committed(lake) == num_shards:
-            rows = [make.shard(f"s{num_shards + n}", [f"{num_shards + n}a"]) for n in range(20)]
-            shards.plan(lake, rows)
-            num_shards += 20
-        for process in [process for process in running if process.poll() is not None]:
-            assert finish(process) == 0
-            running.remove(process)
-        while len(running) < 3:
-            running.append(start("shards", lake))
-        # Starting takes most of a second: let some reach the commit.
-        time.sleep(rng.uniform(0.3, 2.0))
-        victim = rng.choice(running)
-        victim.kill()
-        kills += finish(victim) == -9
-        running.remove(victim)
-        assert breaches(lake) == []
-        gc.collect(lake, min_age_s=30, delete=True)
-    for process in running:
-        finish(process)
-    assert finish(start("shards", lake)) == 0
-    assert kills >= 20
+    with Nest(lake) as nest:
+        while kills < 200 and time.monotonic() < deadline:
+            if num_committed(lake) == num_shards:
+                rows = [make.shard(f"s{num_shards + n}", [f"{num_shards + n}a"]) for n in range(20)]
+                shards.plan(lake, rows)
+                num_shards += 20
+            nest.fill(3)
+            # Opening the store takes a while: let some reach the commit.
+            time.sleep(rng.uniform(0.05, 0.5))
+            kills += nest.kill(rng.choice(nest.running))
+            assert breaches(lake) == []
+            if kills % 10 == 0:
+                gc.collect(lake, min_age_s=30, delete=True)
+            if kills % 40 == 0:
+                compaction.compact(lake)
+        nest.fill(1)
+        nest.finish()
+    assert kills >= 60
     assert num_committed(lake) == num_shards
     assert breaches(lake) == []
