@@ -221,7 +221,7 @@ def test_commits_while_the_server_restarts_again_and_again(
 
     committer = threading.Thread(target=commit)
     committer.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     # Here, because the server ends with the thread that started it.
     while time.monotonic() < deadline:
         time.sleep(1.0)
