@@ -22,8 +22,11 @@ from engine.run_codes import MAX_PIXELS, check_size, check_sum, read_runs
 _PIXELS_A_LETTER = 32
 _PAIRS_A_BITMAP = 8
 _BYTES_AT_ONCE = 1024
-# How far polygons may reach beyond their image, in image sides.
+# How far polygons may reach beyond their image, in image sides, and in any image, in pixels.
 _MARGIN = 1.0
+_FURTHEST = 2**28
+# COCO's code takes 100 bytes for every pixel of an outline, wherever it runs.
+_LONGEST_OUTLINE = 2**21
 
 
 @dataclass(frozen=True)
@@ -306,18 +309,30 @@ def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]
 def from_polygons(polygons: Sequence[Sequence[float]], hw: tuple[int, int]) -> Rle:
     """The union of polygons [x0, y0, x1, y1, ...] in pixels, drawn as COCO draws them.
 
-    Raises ValueError for none, for fewer than 3 points, for an odd or non-finite coordinate and for
-    one that is more than an image side outside the image.
+    Raises ValueError for none, for fewer than 3 points, for an odd or non-finite coordinate, for
+    one that is more than an image side outside the image and for outlines of over 2^21 pixels.
     """
     check_size(hw)
     if not polygons:
         raise ValueError("polygons: must be at least one, but got none")
     checked = [_polygon(polygon, hw) for polygon in polygons]
-    code = coco_mask.merge(coco_mask.frPyObjects(checked, *hw))
+    if (length := sum(map(_outline, checked))) > _LONGEST_OUTLINE:
+        raise ValueError(
+            f"polygons: must have outlines of at most {_LONGEST_OUTLINE} pixels, "
+            f"but got {length:.0f}"
+        )
+    code = coco_mask.merge(
+        coco_mask.frPyObjects([points.ravel().tolist() for points in checked], *hw)
+    )
     return _from_coco(code)
 
 
-def _polygon(polygon: Sequence[float], hw: tuple[int, int]) -> list[float]:
+def _outline(points: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+
+
+def _polygon(polygon: Sequence[float], hw: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """(P, 2) its points."""
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(
             f"polygon: must be x and y of at least 3 points, but got {len(polygon)} numbers"
@@ -326,15 +341,16 @@ def _polygon(polygon: Sequence[float], hw: tuple[int, int]) -> list[float]:
     if not np.isfinite(points).all():
         raise ValueError("polygon: must be finite numbers, but got NaN or infinity")
     sides = np.array([hw[1], hw[0]])
-    # COCO's code takes memory for every pixel of the outline, wherever it runs.
     outside = (points < -_MARGIN * sides) | (points > (1 + _MARGIN) * sides)
+    # Five times a coordinate is a 32-bit number to COCO's code.
+    outside |= np.abs(points) > _FURTHEST
     if outside.any():
         x, y = points[outside.any(axis=1)][0]
         raise ValueError(
             f"polygon: must lie in or near the image, {hw[1]} wide and {hw[0]} high, "
             f"but got ({x:g}, {y:g})"
         )
-    return [float(value) for value in points.ravel()]
+    return points
 
 
 def from_uncompressed(counts: Iterable[int], hw: tuple[int, int]) -> Rle:
@@ -345,7 +361,8 @@ def from_uncompressed(counts: Iterable[int], hw: tuple[int, int]) -> Rle:
         raise ValueError("counts: must be whole numbers of pixels from 0")
     runs = np.array(values, dtype=np.int64)
     check_sum(runs, hw)
-    return encode_one(_paint(runs, hw))
+    # A size may be only claimed, so nothing of that size is made.
+    return Segments(*_shown(runs), hw[0]).encoded(hw[1])
 
 
 def _paint(runs: npt.NDArray[np.int64], hw: tuple[int, int]) -> Mask:
