@@ -128,7 +128,7 @@ class _Reader:
         if height * width > MAX_IMAGE_PIXELS:
             raise UnusableError(
                 "height",
-                f"must be under 2^30 pixels with width, but got {shown(height)} x {shown(width)}",
+                f"must be under 2^30 pixels with width, but got {height} x {width}",
             )
         file_name = coco_fields.file_name_in(entry)
         self._refused_images.discard(identity)

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from reprlib import Repr
 from typing import Any
 
-from engine import rle
+from engine import polygons, rle
 from engine.rle import Rle
 
 Id = int | str
@@ -14,6 +14,8 @@ Id = int | str
 _REMEDY = "correct the annotation or delete it"
 _MAX_ID_LETTERS = 200
 _MAX_PATH_LETTERS = 4096
+# Boxes, in 32-bit floats, are exact up to here.
+_MAX_SIDE = 2**24
 # Controls, ends of lines and halves of surrogate pairs: no store, page or line of text holds them.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _short = Repr()
@@ -62,9 +64,10 @@ def name_in(entry: Mapping[str, Any]) -> str:
 def side_in(entry: Mapping[str, Any], field: str) -> int:
     """Height or width in pixels; raises UnusableError for anything else."""
     side = _whole(entry.get(field))
-    if side is None or side < 1:
+    if side is None or not 1 <= side <= _MAX_SIDE:
         raise UnusableError(
-            field, f"must be a number of pixels from 1, but got {shown(entry.get(field))}"
+            field,
+            f"must be a number of pixels from 1 to {_MAX_SIDE}, but got {shown(entry.get(field))}",
         )
     return side
 
@@ -159,6 +162,6 @@ def _polygons(value: list[Any], hw: tuple[int, int]) -> Rle:
         if not all(type(number) in (int, float) for number in polygon):
             raise ValueError(f"polygon: must be a list of numbers, but got {shown(polygon)}")
     try:
-        return rle.from_polygons(value, hw)
+        return polygons.draw(value, hw)
     except OverflowError as error:
         raise ValueError("polygon: must be coordinates of the image, but got a huge one") from error

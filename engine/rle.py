@@ -15,18 +15,15 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from engine.geometry import Boxes, Mask
-from engine.run_codes import MAX_PIXELS, check_size, check_sum, read_runs
+from engine.run_codes import MAX_PIXELS, check_size, check_sum, read_runs, write_runs
 
 # A comparison of two masks takes about as long for a letter of their codes as, in a product of
 # matrices, for so many pixels; before that, a mask is made a bitmap in the time of so many pairs.
 _PIXELS_A_LETTER = 32
 _PAIRS_A_BITMAP = 8
 _BYTES_AT_ONCE = 1024
-# How far polygons may reach beyond their image, in image sides, and in any image, in pixels.
-_MARGIN = 1.0
-_FURTHEST = 2**28
-# COCO's code takes 100 bytes for every pixel of an outline, wherever it runs.
-_LONGEST_OUTLINE = 2**21
+# Up to here no run needs more than five letters: what COCO's code writes fits what it reserves.
+_COCO_WRITES = 2**24
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,7 @@ class Segments:
         runs = np.diff(borders, prepend=0, append=total)
         if borders.size and borders[-1] == total:
             runs = runs[:-1]
-        size = (self.height, width)
-        return _from_coco(coco_mask.frPyObjects({"counts": runs.tolist(), "size": size}, *size))
+        return Rle((self.height, width), write_runs(runs))
 
 
 def segments_of(columns: Mask, x0: int, y0: int, height: int) -> Segments:
@@ -127,8 +123,18 @@ def encode_one(mask: Mask) -> Rle:
         raise ValueError(f"mask: must be (H, W) with at least one pixel, but got {mask.shape}")
     if mask.dtype != np.bool_:
         raise ValueError(f"mask: must be bool, but got {mask.dtype}")
+    height, width = mask.shape
+    if mask.size > _COCO_WRITES:
+        return Rle((height, width), write_runs(_lengths(mask.ravel(order="F"))))
     code = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
-    return _from_coco(code)
+    return Rle((height, width), code["counts"].decode("ascii"))
+
+
+def _lengths(pixels: Mask) -> npt.NDArray[np.int64]:
+    """(P,) bool, at least one, down the columns -> runs of them, background first."""
+    borders = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    first = np.zeros(1 + bool(pixels[0]), dtype=np.int64)
+    return np.diff(np.concatenate([first, borders, [pixels.size]]))
 
 
 @overload
@@ -306,53 +312,6 @@ def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]
     return np.rint(ious * (areas_a[:, None] + areas_b[None, :]) / (1 + ious))
 
 
-def from_polygons(polygons: Sequence[Sequence[float]], hw: tuple[int, int]) -> Rle:
-    """The union of polygons [x0, y0, x1, y1, ...] in pixels, drawn as COCO draws them.
-
-    Raises ValueError for none, for fewer than 3 points, for an odd or non-finite coordinate, for
-    one that is more than an image side outside the image and for outlines of over 2^21 pixels.
-    """
-    check_size(hw)
-    if not polygons:
-        raise ValueError("polygons: must be at least one, but got none")
-    checked = [_polygon(polygon, hw) for polygon in polygons]
-    if (length := sum(map(_outline, checked))) > _LONGEST_OUTLINE:
-        raise ValueError(
-            f"polygons: must have outlines of at most {_LONGEST_OUTLINE} pixels, "
-            f"but got {length:.0f}"
-        )
-    code = coco_mask.merge(
-        coco_mask.frPyObjects([points.ravel().tolist() for points in checked], *hw)
-    )
-    return _from_coco(code)
-
-
-def _outline(points: npt.NDArray[np.float64]) -> float:
-    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
-
-
-def _polygon(polygon: Sequence[float], hw: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """(P, 2) its points."""
-    if len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError(
-            f"polygon: must be x and y of at least 3 points, but got {len(polygon)} numbers"
-        )
-    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
-    if not np.isfinite(points).all():
-        raise ValueError("polygon: must be finite numbers, but got NaN or infinity")
-    sides = np.array([hw[1], hw[0]])
-    outside = (points < -_MARGIN * sides) | (points > (1 + _MARGIN) * sides)
-    # Five times a coordinate is a 32-bit number to COCO's code.
-    outside |= np.abs(points) > _FURTHEST
-    if outside.any():
-        x, y = points[outside.any(axis=1)][0]
-        raise ValueError(
-            f"polygon: must lie in or near the image, {hw[1]} wide and {hw[0]} high, "
-            f"but got ({x:g}, {y:g})"
-        )
-    return points
-
-
 def from_uncompressed(counts: Iterable[int], hw: tuple[int, int]) -> Rle:
     """COCO's uncompressed runs, background first -> a code; raises ValueError for wrong runs."""
     check_size(hw)
@@ -385,8 +344,3 @@ def _to_coco(mask: Rle) -> dict[str, Any]:
     if not mask._is_as_coco_has_it:
         mask = encode_one(decode(mask))
     return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
-
-
-def _from_coco(code: dict[str, Any]) -> Rle:
-    height, width = code["size"]
-    return Rle((int(height), int(width)), code["counts"].decode("ascii"))

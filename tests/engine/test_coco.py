@@ -146,6 +146,7 @@ def test_a_file_without_categories_is_complete(tmp_path: Path) -> None:
         ({}, None),
         ({"group": "slide 4"}, "slide 4"),
         ({"group_id": 4}, "4"),
+        ({"group": 4.0}, "4"),
         ({"group": ["a"]}, None),
         ({"source": "camera"}, None),
     ],
