@@ -67,9 +67,8 @@ def runs_of(size: Sequence[int], counts: str) -> list[int] | None:
 
 def plain_runs(size: Sequence[int], counts: Sequence[Any]) -> list[int] | None:
     """The same of COCO's uncompressed runs."""
-    if not all(type(run) is int and run >= 0 for run in counts):
-        return None
-    return list(counts) if sum(counts) == size[0] * size[1] else None
+    whole = all(type(run) is int and run >= 0 for run in counts)
+    return list(counts) if whole and sum(counts) == size[0] * size[1] else None
 
 
 def meant(size: Sequence[int], runs: Sequence[int]) -> tuple[int, list[int]]:
@@ -188,18 +187,9 @@ class BadHands:
 
     def wrong_size(self, size: tuple[int, int]) -> tuple[int, int]:
         height, width = size
-        return self.random.choice(
-            (
-                (width, height),
-                (height + 1, width),
-                (height, width - 1),
-                (-height, -width),
-                (0, width),
-                (1, height * width),
-                (2**16, 2**16),
-                (2**31, 1),
-            )
-        )
+        near = ((width, height), (height + 1, width), (height, width - 1), (1, height * width))
+        far = ((-height, -width), (0, width), (2**16, 2**16), (2**31, 1))
+        return self.random.choice((*near, *far))
 
     def wrong_counts(self, runs: list[int]) -> Any:
         """Plain runs as JSON may have them."""
@@ -236,7 +226,7 @@ def check_alone(size: tuple[int, int], counts: str, runs: list[int] | None) -> N
     assert short_area(mask) == area
     # Exact for sides up to 2^24, which no import lets an image pass.
     assert rle.box(mask).tolist() == np.array(box, dtype=np.float32).tolist()
-    if size[0] * size[1] <= PIXELS_TO_PAINT:
+    if math.prod(size) <= PIXELS_TO_PAINT:
         pixels = painted(size, runs)
         assert rle.decode(mask).tolist() == pixels
         assert rle.encode_one(np.array(pixels)) == rle.from_uncompressed(runs, size)
@@ -363,44 +353,28 @@ def test_an_import_takes_no_wrong_runs_of_twenty_thousand() -> None:
     check_plain(1, 20_000)
 
 
-def spoiled(seed: int, number: int) -> list[tuple[tuple[int, int], str]]:
-    """Codes that claim to be of the annotator's images."""
-    hands = BadHands(seed)
-    found = []
-    while len(found) < number:
-        counts = written(hands.wrong_runs(hands.runs(HW)))
-        for _ in range(hands.random.randrange(3)):
-            counts = hands.wrong_text(counts)
-        size = hands.wrong_size(HW) if hands.random.random() < 0.1 else HW
-        found.append((size, counts))
-    return found
-
-
 def check_sent(api: httpx.Client, desk: Any, seed: int, number: int) -> None:
     """A browser's request with one such mask each is refused; all right ones come in together."""
     lease = api.post("/api/lease", json={"annotator": "ada"}).json()["lease"]
-    item = lease["item"]
-    decisions = [
-        {"proposal_id": proposal["proposal_id"], "action": "rejected"}
-        for proposal in item["proposals"]
-    ]
+    item, held = lease["item"], {"annotator": "ada", "lease_token": lease["lease_token"]}
+    offered = [proposal["proposal_id"] for proposal in item["proposals"]]
+    decisions = [{"proposal_id": name, "action": "rejected"} for name in offered]
 
     def send(codes: Sequence[tuple[tuple[int, int], str]]) -> httpx.Response:
         added = [{"segmentation": {"size": list(size), "counts": text}} for size, text in codes]
         return api.post(
             f"/api/items/{item['item_id']}/submit",
             headers={"Idempotency-Key": f"mutated-{seed}", "Content-Type": "application/json"},
-            content=json.dumps(
-                {
-                    "annotator": "ada",
-                    "lease_token": lease["lease_token"],
-                    "submission": {"decisions": decisions, "added": added},
-                }
-            ),
+            content=json.dumps(held | {"submission": {"decisions": decisions, "added": added}}),
         )
 
     right = []
-    for size, counts in spoiled(seed, number):
+    hands = BadHands(seed)
+    for _ in range(number):
+        counts = written(hands.wrong_runs(hands.runs(HW)))
+        if hands.random.random() < 0.5:
+            counts = hands.wrong_text(counts)
+        size = hands.wrong_size(HW) if hands.random.random() < 0.1 else HW
         runs = runs_of(size, counts)
         if size == HW and runs is not None and meant(HW, runs)[0]:
             right.append((size, counts))
