@@ -100,7 +100,8 @@ class BadHands:
 
     def spoil(self, path: Path) -> None:
         """Write a spoiled file, or something else, to `path`."""
-        document = base()
+        # No two alike: the second of two would be known.
+        document = base() | {"name": path.name}
         if self.random.random() < 0.7:
             for _ in range(self.random.choice((1, 1, 2, 3))):
                 self._change(document)
