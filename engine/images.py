@@ -80,12 +80,14 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> DecodedImage:
             return _read(picture, data, limits)
         except MemoryError as error:
             raise ImageError(
-                f"{picture.width} x {picture.height} does not fit in memory"
+                f"{picture.width} x {picture.height} does not fit in memory; make the image smaller"
             ) from error
         # Pillow's decoders answer broken files with a dozen kinds of exceptions, among them
         # SyntaxError, struct.error and IndexError.
         except Exception as error:
-            raise ImageError(f"a broken or cut off {_format(picture)} file ({error})") from error
+            raise ImageError(
+                f"a broken or cut off {_format(picture)} file ({error}); save or copy it anew"
+            ) from error
 
 
 def _open(data: bytes) -> Image.Image:
@@ -102,7 +104,7 @@ def _check_pixels(size: tuple[int, int] | None, limits: ImageLimits) -> None:
         return
     width, height = size
     if width * height == 0:
-        raise ImageError(f"{width} x {height}: an image without pixels")
+        raise ImageError(f"{width} x {height}: an image without pixels; save it anew")
     if width * height > limits.max_pixels:
         raise ImageError(
             f"{width} x {height} pixels are over the limit of {limits.max_pixels}; "

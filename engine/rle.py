@@ -15,15 +15,15 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from engine.geometry import Boxes, Mask
-from engine.run_codes import MAX_PIXELS, check_size, check_sum, read_runs
+from engine.run_codes import MAX_PIXELS, check_size, check_sum, read_runs, write_runs
 
 # A comparison of two masks takes about as long for a letter of their codes as, in a product of
 # matrices, for so many pixels; before that, a mask is made a bitmap in the time of so many pairs.
 _PIXELS_A_LETTER = 32
 _PAIRS_A_BITMAP = 8
 _BYTES_AT_ONCE = 1024
-# How far polygons may reach beyond their image, in image sides.
-_MARGIN = 1.0
+# Up to here no run needs more than five letters: what COCO's code writes fits what it reserves.
+_COCO_WRITES = 2**24
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,11 @@ class Segments:
         if borders.size and borders[-1] == total:
             runs = runs[:-1]
         size = (self.height, width)
-        return _from_coco(coco_mask.frPyObjects({"counts": runs.tolist(), "size": size}, *size))
+        if total > _COCO_WRITES:
+            return Rle(size, write_runs(runs))
+        # Several times as quick for the few runs that most masks have.
+        code = coco_mask.frPyObjects({"counts": runs.tolist(), "size": size}, *size)
+        return Rle(size, code["counts"].decode("ascii"))
 
 
 def segments_of(columns: Mask, x0: int, y0: int, height: int) -> Segments:
@@ -124,8 +128,18 @@ def encode_one(mask: Mask) -> Rle:
         raise ValueError(f"mask: must be (H, W) with at least one pixel, but got {mask.shape}")
     if mask.dtype != np.bool_:
         raise ValueError(f"mask: must be bool, but got {mask.dtype}")
+    height, width = mask.shape
+    if mask.size > _COCO_WRITES:
+        return Rle((height, width), write_runs(_lengths(mask.ravel(order="F"))))
     code = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
-    return _from_coco(code)
+    return Rle((height, width), code["counts"].decode("ascii"))
+
+
+def _lengths(pixels: Mask) -> npt.NDArray[np.int64]:
+    """(P,) bool, at least one, down the columns -> runs of them, background first."""
+    borders = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    first = np.zeros(1 + bool(pixels[0]), dtype=np.int64)
+    return np.diff(np.concatenate([first, borders, [pixels.size]]))
 
 
 @overload
@@ -303,40 +317,6 @@ def intersections(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]
     return np.rint(ious * (areas_a[:, None] + areas_b[None, :]) / (1 + ious))
 
 
-def from_polygons(polygons: Sequence[Sequence[float]], hw: tuple[int, int]) -> Rle:
-    """The union of polygons [x0, y0, x1, y1, ...] in pixels, drawn as COCO draws them.
-
-    Raises ValueError for none, for fewer than 3 points, for an odd or non-finite coordinate and for
-    one that is more than an image side outside the image.
-    """
-    check_size(hw)
-    if not polygons:
-        raise ValueError("polygons: must be at least one, but got none")
-    checked = [_polygon(polygon, hw) for polygon in polygons]
-    code = coco_mask.merge(coco_mask.frPyObjects(checked, *hw))
-    return _from_coco(code)
-
-
-def _polygon(polygon: Sequence[float], hw: tuple[int, int]) -> list[float]:
-    if len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError(
-            f"polygon: must be x and y of at least 3 points, but got {len(polygon)} numbers"
-        )
-    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
-    if not np.isfinite(points).all():
-        raise ValueError("polygon: must be finite numbers, but got NaN or infinity")
-    sides = np.array([hw[1], hw[0]])
-    # COCO's code takes memory for every pixel of the outline, wherever it runs.
-    outside = (points < -_MARGIN * sides) | (points > (1 + _MARGIN) * sides)
-    if outside.any():
-        x, y = points[outside.any(axis=1)][0]
-        raise ValueError(
-            f"polygon: must lie in or near the image, {hw[1]} wide and {hw[0]} high, "
-            f"but got ({x:g}, {y:g})"
-        )
-    return [float(value) for value in points.ravel()]
-
-
 def from_uncompressed(counts: Iterable[int], hw: tuple[int, int]) -> Rle:
     """COCO's uncompressed runs, background first -> a code; raises ValueError for wrong runs."""
     check_size(hw)
@@ -345,7 +325,8 @@ def from_uncompressed(counts: Iterable[int], hw: tuple[int, int]) -> Rle:
         raise ValueError("counts: must be whole numbers of pixels from 0")
     runs = np.array(values, dtype=np.int64)
     check_sum(runs, hw)
-    return encode_one(_paint(runs, hw))
+    # A size may be only claimed, so nothing of that size is made.
+    return Segments(*_shown(runs), hw[0]).encoded(hw[1])
 
 
 def _paint(runs: npt.NDArray[np.int64], hw: tuple[int, int]) -> Mask:
@@ -368,8 +349,3 @@ def _to_coco(mask: Rle) -> dict[str, Any]:
     if not mask._is_as_coco_has_it:
         mask = encode_one(decode(mask))
     return {"size": list(mask.size), "counts": mask.counts.encode("ascii")}
-
-
-def _from_coco(code: dict[str, Any]) -> Rle:
-    height, width = code["size"]
-    return Rle((int(height), int(width)), code["counts"].decode("ascii"))

@@ -1,4 +1,4 @@
-"""COCO's compressed strings read as run lengths: strictly, as they come from files and networks."""
+"""COCO's compressed strings and the runs they mean: read strictly, as they come from anywhere."""
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,27 @@ def read_runs(counts: str, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         raise ValueError("counts: must be runs of 0 or more pixels, but got a negative one")
     check_sum(numbers, size)
     return numbers
+
+
+def write_runs(runs: npt.NDArray[np.int64]) -> str:
+    """(R,) runs of pixels, background first -> the code that `read_runs` reads, as COCO writes it.
+
+    COCO's own code, `rleToString`, keeps six letters for a run, and writes past its memory where
+    runs of 2^24 pixels need them all.
+    """
+    numbers = runs.copy()
+    numbers[3:] -= runs[1:-2]
+    lengths = np.ones(numbers.size, dtype=np.int64)
+    for groups in range(1, _MAX_GROUPS):
+        highest = 1 << (_BITS * groups - 1)
+        lengths += (numbers >= highest) | (numbers < -highest)
+    ends = np.cumsum(lengths)
+    place = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    letters = np.repeat(numbers, lengths) >> (_BITS * place)
+    letters &= _MORE - 1
+    letters |= _MORE
+    letters[ends - 1] ^= _MORE
+    return str((letters + _FIRST_CHARACTER).astype(np.uint8).tobytes(), "ascii")
 
 
 def _numbers(counts: str) -> npt.NDArray[np.int64]:

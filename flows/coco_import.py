@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from engine import coco, rle
+from flows.coco_entries import Entry, readable, unique_entries
 from flows.errors import UsageError
-from flows.image_files import FoundImage, Progress, read_images
-from flows.image_places import check_base, place_in
+from flows.image_files import Progress, unwritable
+from flows.image_places import check_base
 from flows.image_rows import (
     TORN,
     IntakeReport,
@@ -24,7 +25,6 @@ from flows.image_rows import (
     sides_of,
     stop_if_strict,
     stop_without_images,
-    stored_images,
 )
 from flows.runs import finish_run, new_run
 from flows.sources import Place
@@ -75,9 +75,6 @@ class ImportOptions:
         return 1.0 - self.gold_fraction if self.labelled is None else self.labelled
 
 
-Entry = tuple[coco.CocoImage, FoundImage]
-
-
 def import_coco(
     workspace: Workspace,
     annotations: Path,
@@ -87,6 +84,8 @@ def import_coco(
 ) -> IntakeReport:
     """Bring a COCO file and its images in, in one commit; the same file again changes nothing."""
     _check_base(workspace, folder)
+    if (problem := unwritable(Path(annotations.name))) is not None:
+        raise UsageError(problem)
     try:
         dataset = coco.read(annotations)
     except coco.CocoError as error:
@@ -101,9 +100,9 @@ def import_coco(
     before = _imported_before(workspace, fingerprint := _fingerprint(annotations))
     if before == "all":
         return IntakeReport(num_known=len(dataset.images), repeated=True)
-    entries = _readable(workspace, annotations, folder, dataset, problems, progress)
+    entries = readable(workspace, annotations, folder, dataset, problems, progress)
     detail = fingerprint if len(entries) == len(dataset.images) else f"{fingerprint} in part"
-    unique = _unique(entries, annotations, problems)
+    unique = unique_entries(entries, annotations, problems)
     known = known_images(workspace)
     if before == "in part":
         # What came in the first time stays where it is; only what could not be read then is new.
@@ -149,50 +148,6 @@ def _imported_before(workspace: Workspace, fingerprint: str) -> Literal["no", "i
     if not rows:
         return "no"
     return "all" if any(row["detail"] == fingerprint for row in rows) else "in part"
-
-
-def _readable(
-    workspace: Workspace,
-    annotations: Path,
-    folder: Place,
-    dataset: coco.CocoDataset,
-    problems: list[str],
-    progress: Progress,
-) -> list[Entry]:
-    """The entries whose file can be read and has the stated size; a problem for each other one."""
-    places = [place_in(folder, image.file_name) for image in dataset.images]
-    stored = stored_images(workspace, places)
-    found, unread = read_images(places, workspace.reader, progress, stored=stored)
-    problems += unread
-    by_place = {item.place: item for item in found}
-    entries = []
-    for entry, place in zip(dataset.images, places, strict=True):
-        if (item := by_place.get(place)) is None:
-            continue
-        if (item.height, item.width) == (entry.height, entry.width):
-            entries.append((entry, item))
-        else:
-            problems.append(
-                f"{annotations}: image {entry.id} ({entry.file_name}): stated as "
-                f"{entry.width}x{entry.height}, but the file is {item.width}x{item.height}; "
-                "correct width and height, or put the file there that was labelled"
-            )
-    return entries
-
-
-def _unique(entries: Sequence[Entry], annotations: Path, problems: list[str]) -> list[Entry]:
-    """Entries with different bytes; a second name of the same picture is reported and left out."""
-    first: dict[str, coco.CocoImage] = {}
-    kept = []
-    for entry, item in entries:
-        if (other := first.setdefault(item.image_id, entry)) is entry:
-            kept.append((entry, item))
-        else:
-            problems.append(
-                f"{annotations}: image {entry.id} ({entry.file_name}): the same bytes as "
-                f"{other.file_name}; only the first is kept"
-            )
-    return kept
 
 
 class _Plan:

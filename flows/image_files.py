@@ -89,7 +89,7 @@ def _look(place: Place, reader: ImageReader, decoding: Semaphore) -> FoundImage 
     except FileNotFoundError:
         return _Problem(f"{place}: no such file; copy it there or correct the file name")
     except OSError as error:
-        return _Problem(f"{place}: {error.strerror}")
+        return _Problem(f"{place}: {error.strerror}; correct the file name or make it readable")
     except StorageError as error:
         return _Problem(str(error), passes=isinstance(error, TransientStorageError))
     try:

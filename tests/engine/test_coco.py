@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from engine import coco, rle
+from engine import coco, coco_file, rle
 from engine.coco import CocoError, CocoImage, CocoMask
 from engine.rle import Rle
 
@@ -94,7 +94,11 @@ def test_the_three_ways_to_write_a_mask(tmp_path: Path) -> None:
             id="categories a number",
         ),
         pytest.param("[" * 100_000, "nested too deeply", id="deep"),
-        pytest.param('{"images": ' + "9" * 5000 + "}", "not JSON", id="a number of 5000 digits"),
+        pytest.param('{"images": ' + "9" * 5000 + "}", "got inf", id="a number of 5000 digits"),
+        pytest.param(
+            '{"images": [], "annotations": [], "images": []}', "'images' twice", id="lists twice"
+        ),
+        pytest.param('{"images": []}\n{"annotations": []}', "line 2: not JSON", id="JSON lines"),
     ],
 )
 def test_what_is_no_coco_file_is_refused_in_one_line(tmp_path: Path, text: str, words: str) -> None:
@@ -115,7 +119,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "latin.json").write_bytes(b'{"images": "\xe4"}')
     with pytest.raises(CocoError, match="not JSON"):
         coco.read(tmp_path / "latin.json")
-    monkeypatch.setattr(coco, "MAX_BYTES", 5)
+    monkeypatch.setattr(coco_file, "MAX_BYTES", 5)
     with pytest.raises(CocoError, match="over the limit of 5; split the file"):
         coco.read(tmp_path / "latin.json")
 
@@ -142,6 +146,7 @@ def test_a_file_without_categories_is_complete(tmp_path: Path) -> None:
         ({}, None),
         ({"group": "slide 4"}, "slide 4"),
         ({"group_id": 4}, "4"),
+        ({"group": 4.0}, "4"),
         ({"group": ["a"]}, None),
         ({"source": "camera"}, None),
     ],

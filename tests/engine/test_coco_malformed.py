@@ -2,7 +2,9 @@
 
 import copy
 import json
+import math
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +82,30 @@ MALFORMED = [
     case("image without id", "images[0].id", DROP, "whole number", (1, 1)),
     case("image id is true", "images[0].id", True, "whole number", (1, 1)),
     case("image id is a fraction", "images[0].id", 1.5, "whole", (1, 1)),
-    case("image id twice", "images[1].id", 1, "twice", (1, 2)),
+    case("image id twice", "images[1].id", 1, "id of its own", (0, 0)),
+    case("image id twice, once a text", "images[1].id", "1", "id of its own", (0, 0)),
+    case("image id with a line's end", "images[0].id", "1\n", "control", (1, 1)),
+    case("image id with half a character", "images[0].id", "\ud800", "control", (1, 1)),
+    case("image id of many digits", "images[0].id", 10**4000, "200 letters", (1, 1)),
+    case("group a list", "images[1].group", ["a"], "without a group", (2, 3)),
+    case("group not a number", "images[1].group", math.nan, "without a group", (2, 3)),
+    case("group with half a character", "images[1].group", "\ud800", "without a group", (2, 3)),
     case("no height", "images[0].height", DROP, "pixels", (1, 1)),
     case("height zero", "images[0].height", 0, "pixels", (1, 1)),
     case("height a text", "images[0].height", "10", "pixels", (1, 1)),
     case("height a fraction", "images[0].height", 9.5, "pixels", (1, 1)),
     case("width negative", "images[0].width", -12, "pixels", (1, 1)),
-    case("enormous", "images[0].width", 2**30, "2^30", (1, 1), where="images[0].height"),
+    case("sides of many digits", "images[0].height", 10**4000, "pixels from 1", (1, 1)),
+    case("file name too long", "images[0].file_name", "a" * 5000, "4096 letters", (1, 1)),
+    case("too wide", "images[0].width", 2**24 + 1, "from 1 to 16777216", (1, 1)),
+    case(
+        "enormous",
+        "images[0]",
+        {"id": 1, "height": 2**15, "width": 2**15 + 1},
+        "2^30",
+        (1, 1),
+        where="images[0].height",
+    ),
     case("no file name", "images[0].file_name", DROP, "name", (1, 1)),
     case("file name empty", "images[0].file_name", "", "name", (1, 1)),
     case("file name a dot", "images[0].file_name", ".", "inside", (1, 1)),
@@ -100,6 +119,9 @@ MALFORMED = [
     case("annotation is a list", "annotations[0]", [], "an object", (2, 2)),
     case("no mask id", "annotations[0].id", DROP, "whole number", (2, 2)),
     case("mask id twice", "annotations[1].id", 1, "twice", (2, 2)),
+    case("mask id twice, once a text", "annotations[1].id", "1", "twice", (2, 2)),
+    case("mask id with a zero byte", "annotations[0].id", "\x00", "control", (2, 2)),
+    case("category true", "annotations[0].category_id", True, "without a category", (2, 3)),
     case("unknown image", "annotations[0].image_id", 99, "id of an image", (2, 2)),
     case("image id as text", "annotations[0].image_id", "1", "id of an image", (2, 2)),
     case("no image id", "annotations[0].image_id", None, "whole number", (2, 2)),
@@ -111,9 +133,16 @@ MALFORMED = [
         "category twice",
         "categories",
         [{"id": 3, "name": "cell"}, {"id": 3, "name": "other"}],
-        "twice",
+        "twice with different names",
         (2, 3),
         where="categories[1].id",
+    ),
+    case(
+        "category of half a character",
+        "categories[0].name",
+        "\ud800",
+        "control characters",
+        (2, 3),
     ),
     case(
         "category without name",
@@ -165,6 +194,7 @@ MALFORMED = [
     case(
         "another size", "annotations[1].segmentation.size", [12, 10], "the image's [10, 12]", (2, 2)
     ),
+    case("size true", "annotations[1].segmentation.size", [True, 12], "the image's", (2, 2)),
     case("no size", "annotations[1].segmentation.size", DROP, "size", (2, 2)),
     case("no counts", "annotations[1].segmentation.counts", None, "counts", (2, 2)),
     case("counts too short", "annotations[1].segmentation.counts", [11, 2], "120", (2, 2)),
@@ -216,6 +246,83 @@ def test_what_is_wrong_is_named_and_the_rest_is_read(
 def test_the_masks_of_a_refused_image_go_without_a_word_each(tmp_path: Path) -> None:
     document = changed("images[0].height", 0)
     assert len(coco.read(write(tmp_path / "labels.json", document)).problems) == 1
+
+
+def categories_of(path: Path) -> list[str | None]:
+    return [mask.category for mask in coco.read(path).masks]
+
+
+def test_a_category_of_two_names_is_none(tmp_path: Path) -> None:
+    names = [{"id": 3, "name": "cell"}, {"id": 3, "name": "other"}, {"id": 3, "name": "cell"}]
+    path = write(tmp_path / "labels.json", changed("categories", names))
+    assert categories_of(path) == [None, None, None]
+    assert [problem.where for problem in coco.read(path).problems] == [
+        "categories[1].id",
+        "categories[2].id",
+    ]
+
+
+def test_a_category_that_is_there_twice_is_one(tmp_path: Path) -> None:
+    names = [{"id": 3, "name": "cell"}, {"id": 3, "name": "cell"}]
+    assert categories_of(write(tmp_path / "labels.json", changed("categories", names))) == [
+        "cell",
+        "cell",
+        None,
+    ]
+
+
+def test_the_same_image_twice_is_one(tmp_path: Path) -> None:
+    document = good()
+    document["images"].append(document["images"][0])
+    found = coco.read(write(tmp_path / "labels.json", document))
+    assert (len(found.images), len(found.masks)) == (2, 3)
+    assert [problem.where for problem in found.problems] == ["images[2].id"]
+
+
+def test_an_id_that_was_refused_is_not_taken_by_another_image(tmp_path: Path) -> None:
+    document = changed("images[0].height", 0)
+    document["images"].append({"id": 1, "file_name": "c.png", "height": 10, "width": 12})
+    found = coco.read(write(tmp_path / "labels.json", document))
+    assert [image.id for image in found.images] == ["two"]
+    assert [mask.image_id for mask in found.masks] == ["two"]
+
+
+def test_an_entry_that_says_something_twice_is_refused_and_the_rest_is_read(tmp_path: Path) -> None:
+    text = json.dumps(good())
+    text = text.replace('"iscrowd": 0', '"iscrowd": 0, "image_id": "two"')
+    path = tmp_path / "labels.json"
+    path.write_text(text.replace('"counts": [11, 2, 107]', '"counts": [11, 2, 107], "counts": []'))
+    found = coco.read(path)
+    assert [problem.where for problem in found.problems] == [
+        "annotations[0]",
+        "annotations[1].segmentation",
+    ]
+    assert "'image_id' twice" in found.problems[0].message
+    assert "'counts' twice" in found.problems[1].message
+    assert [mask.id for mask in found.masks] == ["x"]
+
+
+def test_a_number_of_too_many_digits_is_one_problem(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(good()).replace("[11, 2, 107]", f"[11, 2, {'1' * 5000}]"))
+    found = coco.read(path)
+    assert [problem.where for problem in found.problems] == ["annotations[1].segmentation"]
+    assert len(found.masks) == 2
+
+
+def test_a_claimed_size_takes_no_memory(tmp_path: Path) -> None:
+    document = good()
+    document["images"][0] |= {"height": 2**15, "width": 2**15}
+    document["annotations"][1]["segmentation"] = {
+        "size": [2**15, 2**15],
+        "counts": [0, 2**29, 2**29],
+    }
+    tracemalloc.start()
+    found = coco.read(write(tmp_path / "labels.json", document))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**24
+    assert rle.area(found.masks[0].rle) == 2**29
 
 
 ANYTHING = st.recursive(

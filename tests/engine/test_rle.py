@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from engine import rle
 from engine.geometry import Mask, mask_to_box
 from engine.rle import Rle
+from engine.run_codes import read_runs, write_runs
 
 # pycocotools' decode, the oracle here, does not know numpy 2's `copy`.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -211,35 +212,41 @@ def test_iou_with_nothing_is_empty() -> None:
     assert rle.iou_matrix(empty, empty)[0, 0] == 0
 
 
-def test_polygons_are_drawn_as_coco_draws_them() -> None:
-    triangle, square = [1.5, 1.0, 8.0, 2.5, 3.0, 9.0], [10, 10, 14, 10, 14, 14, 10, 14]
-    code = rle.from_polygons([triangle, square], (20, 16))
-    drawn = coco_mask.decode(coco_mask.frPyObjects([triangle, square], 20, 16)).any(axis=2)
-    np.testing.assert_array_equal(rle.decode(code), drawn)
-    assert rle.decode(code)[12, 12]
+@given(runs=st.lists(st.integers(0, 2**31 - 1) | st.integers(0, 40), min_size=1, max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_runs_of_any_length_are_written_as_they_are_read(runs: list[int]) -> None:
+    text = write_runs(np.array(runs, dtype=np.int64))
+    if 0 < sum(runs) < 2**31:
+        assert read_runs(text, (1, sum(runs))).tolist() == runs
+    if sum(runs) < 2**24 and all(runs[1:]):
+        expected = coco_mask.frPyObjects({"counts": runs, "size": [1, sum(runs)]}, 1, sum(runs))
+        assert text.encode() == expected["counts"]
 
 
-@pytest.mark.parametrize(
-    "polygons",
-    [
-        pytest.param([], id="none"),
-        pytest.param([[]], id="an empty one"),
-        pytest.param([[1, 1, 2, 2]], id="two points, which pycocotools takes for a box"),
-        pytest.param([[1, 1, 2, 2, 3, 3, 4]], id="odd"),
-        pytest.param([[1, 1, 2, float("nan"), 3, 3]], id="not a number"),
-        pytest.param([[1, 1, 2, float("inf"), 3, 3]], id="infinite"),
-        pytest.param([[1, 1, 2e9, 5, 3, 3]], id="far outside"),
-        pytest.param([[0, 0, 5, 0, 5, 5], [1, 1]], id="one good, one bad"),
-    ],
-)
-def test_polygons_that_are_none_are_refused(polygons: list[list[float]]) -> None:
-    with pytest.raises(ValueError, match=r"^polygons?: "):
-        rle.from_polygons(polygons, (20, 16))
+@pytest.mark.parametrize("kind", ["empty", "full", "ragged", "striped"])
+def test_a_mask_larger_than_pycocotools_is_trusted_with(kind: str) -> None:
+    hw = (4099, 4111)
+    mask = np.zeros(hw, dtype=bool)
+    match kind:
+        case "full":
+            mask[:] = True
+        case "ragged":
+            mask[:50, 7:99] = np.random.default_rng(0).random((50, 92)) < 0.5
+            mask[0, 0] = mask[-1, -1] = True
+        case "striped":
+            mask[:, 1000:2000] = True
+    code = rle.encode_one(mask)
+    assert code.counts.encode() == coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"]
+    np.testing.assert_array_equal(rle.decode(code), mask)
 
 
-def test_a_polygon_may_reach_over_the_edge() -> None:
-    code = rle.from_polygons([[-3, -3, 9, -3, 9, 4, -3, 4]], (6, 8))
-    np.testing.assert_array_equal(rle.box(code), [0, 0, 8, 4])
+def test_runs_for_which_pycocotools_reserves_too_little_are_written() -> None:
+    """Four numbers of six letters, for which it has 24 bytes and writes 25."""
+    runs, hw = [20_000_000, 17_000_000, 17_000_000, 34_000_100], (88_000_100, 1)
+    pixels = np.repeat([False, True, False, True], runs).reshape(hw)
+    for code in (rle.from_uncompressed(runs, hw), rle.encode_one(pixels)):
+        assert len(code.counts) == 24
+        assert read_runs(code.counts, hw).tolist() == runs
 
 
 @given(mask=masks())
