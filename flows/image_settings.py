@@ -34,7 +34,12 @@ class ImageSettings:
         """How images in S3 are reached, if otherwise than the store; raises ValueError."""
         if not (self.endpoint or self.region or self.profile):
             return None
-        return S3Config(endpoint_url=self.endpoint, region=self.region, profile=self.profile)
+        return S3Config(
+            endpoint_url=self.endpoint,
+            region=self.region,
+            profile=self.profile,
+            setting="images.endpoint",
+        )
 
     def check(self) -> None:
         """Raise ValueError, which begins with the name of the setting, for what no one can mean."""

@@ -84,7 +84,12 @@ def remote_images(settings: ImageSettings, store: StoreSettings, cache: Path) ->
         private_hosts=settings.private_hosts,
         ca_file=Path(settings.ca_file).expanduser() if settings.ca_file else None,
     )
-    as_store = S3Config(endpoint_url=store.endpoint, region=store.region, profile=store.profile)
+    as_store = S3Config(
+        endpoint_url=store.endpoint,
+        region=store.region,
+        profile=store.profile,
+        setting="images.endpoint (where it is empty, store.endpoint)",
+    )
     return RemoteImages(
         s3=settings.s3 or as_store,
         https=https if settings.allow_https else None,

@@ -131,8 +131,27 @@ def s3_server() -> Iterator[Any]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def _faulty_s3(s3_server: Any) -> Iterator[Any]:
+    proxy = _module(PROJECT / "tests" / "faulty_s3.py")
+    with proxy.FaultyS3(s3_server.endpoint_url) as running:
+        yield running
+
+
+@pytest.fixture
+def faulty_s3(_faulty_s3: Any) -> Iterator[Any]:
+    """The same server behind a proxy that fails as it is told to; mark the test `s3`."""
+    yield _faulty_s3
+    _faulty_s3.heal()
+    _faulty_s3.forget()
+
+
 def _benchmarks_module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, PROJECT / "benchmarks" / f"{name}.py")
+    return _module(PROJECT / "benchmarks" / f"{name}.py")
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

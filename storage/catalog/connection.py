@@ -2,6 +2,8 @@
 
 import importlib.util
 import itertools
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -39,6 +41,8 @@ _FULL = ("no space left on device", "disk is full", "file too large")
 # SQLite's word where a file beside the catalog can neither be made nor grown.
 _NO_ROOM = "disk i/o error"
 _DAMAGED = ("disk image is malformed", "file is not a database")
+# Of Parquet; where its own reader of headers fails, DuckDB's error has no kind.
+_UNREADABLE = ("no magic bytes", "failed to read file", "in parquet file")
 _NO_POSTGRES = "unable to connect to postgres"
 _LOST = (
     "server closed the connection",
@@ -49,7 +53,9 @@ _LOST = (
     "ssl connection has been closed",
 )
 _HTTP = ("error for http ", "http error")
-_REFUSALS = ("HTTP 401", "HTTP 403", "401 (Unauthorized)", "403 (Forbidden)")
+# Reading it says "403 (Forbidden)" or "HTTP 403", writing "(HTTP code 403)"; a file's name, a
+# number in hexadecimal digits, may have any of them.
+_STATUS = re.compile(r"HTTP (?:code )?(\d{3})\b|\b(\d{3}) \(")
 _numbers = itertools.count()
 
 
@@ -57,7 +63,7 @@ def connect(place: Place, *, read_only: bool = False) -> DuckDBPyConnection:
     """A connection with the lake of `place` attached as `lake`; its cursors share that."""
     only = ", READ_ONLY" if read_only else ""
     with translated():
-        connection = _bare()
+        connection = _bare(place.s3.read_timeout_s)
         secrets.keep(connection, place)
         connection.execute(f"ATTACH {_catalog(place)} AS lake ({_data_here(place)}{only})")
     return connection
@@ -66,7 +72,7 @@ def connect(place: Place, *, read_only: bool = False) -> DuckDBPyConnection:
 def initialise(place: Place) -> None:
     """Make the catalog of an empty lake, if there is none."""
     with translated():
-        connection = _bare()
+        connection = _bare(place.s3.read_timeout_s)
         secrets.keep(connection, place)
         options = (f"DATA_PATH '{DATA_FOLDER}/'", *place.database.options)
         connection.execute(f"ATTACH {_catalog(place)} AS lake ({', '.join(options)})")
@@ -77,7 +83,7 @@ def initialise(place: Place) -> None:
 def catalog_itself(place: Place) -> Iterator[DuckDBPyConnection]:
     """A connection to the tables of DuckLake's own, attached as `catalog`."""
     with translated():
-        connection = _bare()
+        connection = _bare(place.s3.read_timeout_s)
         try:
             secrets.keep(connection, place)
             options = ", ".join(place.database.direct)
@@ -112,13 +118,14 @@ def attached_snapshot(cursor: DuckDBPyConnection, place: Place, snapshot: int) -
         cursor.execute(f"DETACH {name}")
 
 
-def _bare() -> DuckDBPyConnection:
+def _bare(read_timeout_s: float = READ_TIMEOUT_S) -> DuckDBPyConnection:
     # DuckDB checks a signature over 35 MB at every LOAD: once in a process is enough.
     connection = duckdb.connect(config=_CONFIG | {"allow_unsigned_extensions": "true"})
     for path in _signed_extensions():
         connection.execute(f"LOAD {quoted(path)}")
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET http_timeout = {READ_TIMEOUT_S}")
+    # GLOBAL: without it DuckDB sets these for the connection alone, and its cursors have their own.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute(f"SET GLOBAL http_timeout = {math.ceil(read_timeout_s)}")
     # It answers max() from column statistics, which DuckLake does not keep by snapshot: beside a
     # count() of one snapshot stood the maximum of the next.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
@@ -200,6 +207,10 @@ def _translation(error: duckdb.Error) -> StorageError | None:
         return TransientStorageError(f"store: the connection to the catalog was lost: {text}")
     if isinstance(error, duckdb.HTTPException) or any(word in lower for word in _HTTP):
         return _http_failure(text)
+    if type(error) is duckdb.Error or any(word in lower for word in _UNREADABLE):
+        return TerminalStorageError(
+            f"store: a file of the lake is damaged, or came so ({text}); run: maskloop fsck"
+        )
     locked = any(word in lower for word in _LOCKED)
     if locked or isinstance(error, duckdb.TransactionException | duckdb.FatalException):
         return TransientStorageError(f"store: {text}")
@@ -209,10 +220,15 @@ def _translation(error: duckdb.Error) -> StorageError | None:
 
 
 def _http_failure(text: str) -> StorageError:
-    if any(f"{code}" in text for code in _REFUSALS):
+    found = _STATUS.search(text)
+    status = "" if found is None else found[1] or found[2]
+    if status in ("401", "403"):
         return TerminalStorageError(
             f"store: the S3 server refuses: {text}; check store.data, and the credentials of AWS"
         )
-    if "404" in text:
+    if status == "404":
         return TerminalStorageError(f"store: {text}; run: maskloop fsck")
-    return TransientStorageError(f"store: the S3 server does not answer: {text}")
+    return TransientStorageError(
+        f"store: the S3 server does not answer: {text}; check store.endpoint and the network, and "
+        "run the command again"
+    )

@@ -5,7 +5,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -21,13 +21,10 @@ from storage.s3.config import S3Config
 T = TypeVar("T")
 _CHUNK = 1 << 20
 _LONGEST_WAIT_S = 2.0
-# boto3 tries a request again, but not the reading of its answer.
-_CUT_OFF = (
-    exceptions.IncompleteReadError,
-    exceptions.ResponseStreamingError,
-    exceptions.ReadTimeoutError,
-    exceptions.ConnectionClosedError,
-)
+# boto3 tries a request again, but not the reading of its answer: that is begun again up to here.
+_GIVE_UP_S = 60.0
+# What has changed on its way is read once more; what lies there damaged is so for the second time.
+_READS_OF_DAMAGED = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +46,20 @@ class S3Objects:
             "ChecksumSHA256": base64.b64encode(digest.digest()).decode(),
             "Metadata": {"sha256": stored.sha256},
         }
-        # Its own earlier try, whose answer was lost, may be what is there: that is no error.
-        if not self._is_new(uri, request) and self._sha256_now(uri) != stored.sha256:
-            with self._translated(uri):
-                s3.client(self.config).put_object(**request)
+        for number in range(1, s3.ATTEMPTS + 1):
+            try:
+                self._put_once(uri, request, stored.sha256)
+            except TransientStorageError as error:
+                if number == s3.ATTEMPTS or not s3.is_worth_repeating(error):
+                    raise
+                _wait(number)
+            else:
+                break
         return stored
 
     def get(self, uri: str, *, sha256: str) -> bytes:
         """The bytes at `uri`; raises NotFoundError, ChecksumMismatchError."""
-        data: bytes = self._reading(uri, lambda body: body.read())
-        return checked(uri, data, sha256)
+        return self._reading(uri, lambda body: checked(uri, body.read(), sha256))
 
     def find(self, uri: str) -> FoundObject | None:
         """What the server says of `uri`; None when there is none."""
@@ -97,7 +98,7 @@ class S3Objects:
 
     def remove(self, uri: str) -> None:
         """Remove the object, if there is one."""
-        with self._translated(uri):
+        with suppress(NotFoundError), self._translated(uri):
             s3.client(self.config).delete_object(Bucket=self.bucket, Key=self._key(uri))
 
     def address(self, uri: str) -> str:
@@ -108,7 +109,13 @@ class S3Objects:
         return "/".join((*filter(None, [self.prefix]), *parts_of(uri)))
 
     def _translated(self, uri: str) -> Any:
-        return s3.translated(self.address(uri))
+        return s3.translated(self.address(uri), self.config)
+
+    def _put_once(self, uri: str, request: Mapping[str, Any], sha256: str) -> None:
+        # Its own earlier try, whose answer was lost, may be what is there: that is no error.
+        if not self._is_new(uri, request) and self._sha256_now(uri) != sha256:
+            with self._translated(uri):
+                s3.client(self.config).put_object(**request)
 
     def _is_new(self, uri: str, request: Mapping[str, Any]) -> bool:
         """Whether nothing was there, and `request` is now."""
@@ -130,27 +137,43 @@ class S3Objects:
 
     def _reading(self, uri: str, read: Callable[[Any], T]) -> T:
         """What `read` makes of the object's bytes, begun again where they are cut off."""
+        deadline = time.monotonic() + _GIVE_UP_S
         for number in range(1, s3.ATTEMPTS + 1):
+            answer = self._asked(uri)
             try:
-                with self._translated(uri):
-                    return self._read_once(uri, read)
-            except TransientStorageError as error:
-                if not isinstance(error.__cause__, _CUT_OFF) or number == s3.ATTEMPTS:
+                return self._received(uri, answer, read)
+            except (TransientStorageError, ChecksumMismatchError) as error:
+                damaged = isinstance(error, ChecksumMismatchError)
+                if (
+                    number == (_READS_OF_DAMAGED if damaged else s3.ATTEMPTS)
+                    or time.monotonic() > deadline
+                ):
                     raise
-                time.sleep(random.uniform(0, min(0.1 * 2**number, _LONGEST_WAIT_S)))
+                _wait(number)
         raise AssertionError("the last attempt returns or raises")
 
-    def _read_once(self, uri: str, read: Callable[[Any], T]) -> T:
+    def _asked(self, uri: str) -> Any:
+        client = s3.client(self.config)
         try:
-            answer = s3.client(self.config).get_object(Bucket=self.bucket, Key=self._key(uri))
-            with closing(answer["Body"]) as body:
+            with self._translated(uri):
+                return client.get_object(Bucket=self.bucket, Key=self._key(uri))
+        except NotFoundError as error:
+            if isinstance(error.__cause__, client.exceptions.NoSuchKey):
+                raise gone(uri) from error
+            raise
+
+    def _received(self, uri: str, answer: Any, read: Callable[[Any], T]) -> T:
+        with self._translated(uri), closing(answer["Body"]) as body:
+            try:
                 return read(body)
-        except s3.client(self.config).exceptions.NoSuchKey as error:
-            raise gone(uri) from error
-        except exceptions.FlexibleChecksumError as error:
-            raise ChecksumMismatchError(
-                f"{uri}: is not what was stored ({error}); restore it from a backup"
-            ) from error
+            except exceptions.FlexibleChecksumError as error:
+                raise ChecksumMismatchError(
+                    f"{uri}: is not what was stored ({error}); restore it from a backup"
+                ) from error
+
+
+def _wait(number: int) -> None:
+    time.sleep(random.uniform(0, min(0.1 * 2**number, _LONGEST_WAIT_S)))
 
 
 def _sha256(body: Any) -> str:

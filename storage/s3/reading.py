@@ -50,7 +50,7 @@ class S3Reader:
         """
         bucket, prefix = _parts(address)
         pages = client(self.config).get_paginator("list_objects_v2")
-        with translated(f"{_SCHEME}{bucket}"):
+        with translated(f"{_SCHEME}{bucket}", self.config):
             for page in pages.paginate(Bucket=bucket, Prefix=prefix):
                 for entry in page.get("Contents", ()):
                     key = str(entry["Key"])
@@ -59,7 +59,7 @@ class S3Reader:
                         yield f"{_SCHEME}{bucket}/{key}"
 
     def _asked(self, address: str, bucket: str, key: str) -> Any:
-        with translated(address):
+        with translated(address, self.config):
             try:
                 return client(self.config).get_object(Bucket=bucket, Key=key)
             except ClientError as error:
@@ -71,7 +71,7 @@ class S3Reader:
 
     def _received(self, address: str, answer: Any) -> bytes:
         received = bytearray()
-        with closing(answer["Body"]) as body, translated(address):
+        with closing(answer["Body"]) as body, translated(address, self.config):
             if answer["ContentLength"] > self.max_bytes:
                 raise _too_large(address, answer["ContentLength"], self.max_bytes)
             for chunk in body.iter_chunks(_CHUNK_BYTES):

@@ -78,11 +78,11 @@ def test_credentials_come_from_the_environment_and_are_never_shown(s3_server: An
 def test_what_is_not_there_is_not_found(s3_server: Any) -> None:
     client = s3.client(S3Config(endpoint_url=s3_server.endpoint_url))
     client.create_bucket(Bucket="there")
-    with pytest.raises(NotFoundError, match="it: no such object"), s3.translated("it"):
+    with pytest.raises(NotFoundError, match="it: no such object"), s3.translated("it", S3Config()):
         client.get_object(Bucket="there", Key="a")
     with (
         pytest.raises(NotFoundError, match="it: there is no such bucket; make it"),
-        s3.translated("it"),
+        s3.translated("it", S3Config()),
     ):
         client.get_object(Bucket="nowhere", Key="a")
 
@@ -94,7 +94,7 @@ def test_wrong_credentials_are_named(s3_server: Any, monkeypatch: pytest.MonkeyP
     client = s3.client(S3Config(endpoint_url=s3_server.endpoint_url, region="eu-west-3"))
     with (
         pytest.raises(TerminalStorageError, match="does not know these credentials"),
-        s3.translated("it"),
+        s3.translated("it", S3Config()),
     ):
         client.list_objects_v2(Bucket="there")
 
@@ -120,5 +120,8 @@ def test_a_server_that_is_not_there_may_come_back(monkeypatch: pytest.MonkeyPatc
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
         client = s3.client(S3Config(endpoint_url=url))
-        with pytest.raises(TransientStorageError, match="does not answer"), s3.translated("it"):
+        with (
+            pytest.raises(TransientStorageError, match="does not answer"),
+            s3.translated("it", S3Config()),
+        ):
             client.list_objects_v2(Bucket="there")
