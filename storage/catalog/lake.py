@@ -288,6 +288,10 @@ class Lake:
                 self.close()
                 longest = min(_FIRST_WAIT_S * 2**number, _LONGEST_WAIT_S)
                 time.sleep(random.uniform(_FIRST_WAIT_S, longest))
+            except StorageError:
+                # DuckDB keeps what it has read of files, and would read damaged bytes for ever.
+                self.close()
+                raise
         raise AssertionError("the last attempt returns or raises")
 
 
