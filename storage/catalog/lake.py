@@ -68,6 +68,7 @@ class Lake:
         self._guard = threading.Lock()
         self._connection: DuckDBPyConnection | None = None
         self._secrets: tuple[str, ...] = ()
+        self._idle: list[DuckDBPyConnection] = []
 
     @classmethod
     def create(cls, place: Place | Path) -> Self:
@@ -126,6 +127,9 @@ class Lake:
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
+            idle, self._idle = self._idle, []
+        for cursor in idle:
+            cursor.close()
 
     def snapshot(self) -> int:
         """The number of the newest snapshot."""
@@ -214,7 +218,7 @@ class Lake:
             raise NotFoundError(f"snapshot {snapshot}: there is none; the first one is 1")
 
         def attempt() -> T:
-            with self._cursor() as cursor:
+            with self._reading() if snapshot is None else self._cursor() as cursor:
                 before = connection.state(cursor, self.place)
                 found = self._read_at(cursor, sql, params, snapshot, fetch)
                 if connection.state(cursor, self.place) != before:
@@ -263,13 +267,36 @@ class Lake:
         return int(found[0]["version"])
 
     @contextmanager
+    def _reading(self) -> Iterator[DuckDBPyConnection]:
+        """A cursor that one call has at a time: `USE` alone asks the catalog a question."""
+        with self._guard:
+            opened = self._connected()
+            cursor = self._idle.pop() if self._idle else None
+        if cursor is None:
+            cursor = opened.cursor()
+            cursor.execute("USE lake")
+        try:
+            yield cursor
+        except BaseException:
+            cursor.close()
+            raise
+        with self._guard:
+            if is_ours := opened is self._connection:
+                self._idle.append(cursor)
+        if not is_ours:
+            cursor.close()
+
+    def _connected(self) -> DuckDBPyConnection:
+        if self._connection is None:
+            self._connection = connection.connect(self.place)
+        self._secrets = secrets.keep(self._connection, self.place, self._secrets)
+        return self._connection
+
+    @contextmanager
     def _cursor(self) -> Iterator[DuckDBPyConnection]:
         """A cursor of this call's own: cursors may be used by several threads at once."""
         with self._guard:
-            if self._connection is None:
-                self._connection = connection.connect(self.place)
-            self._secrets = secrets.keep(self._connection, self.place, self._secrets)
-            cursor = self._connection.cursor()
+            cursor = self._connected().cursor()
         try:
             cursor.execute("USE lake")
             yield cursor

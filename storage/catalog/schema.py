@@ -31,7 +31,7 @@ from storage.rows import (
     TrainingStepRow,
 )
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 # The version whose retractions were all answers'; before, there were none.
 _HAD_ANSWERS_ONLY = 6
 
@@ -89,11 +89,13 @@ def upgrade(stored: int) -> list[str]:
             _create_table(ExportRow),
             *(_revocable() if stored == _HAD_ANSWERS_ONLY else ()),
         ],
+        # The views alone are others.
+        8: [],
     }
     changes = [item for version, items in brought_by.items() if version > stored for item in items]
     # A view has the columns that its table had, so it is made anew when all tables are right.
     dropped = [f"DROP VIEW IF EXISTS {name}" for name in VIEWS]
-    return [*changes, *dropped, *_create_views()] if changes else []
+    return [*changes, *dropped, *_create_views()] if stored < SCHEMA_VERSION else []
 
 
 def _create_views() -> list[str]:

@@ -18,45 +18,48 @@ class View:
     sql: str
 
 
+# What people corrected and took back, with one look at each table: a look costs DuckLake questions
+# to its catalog. That a file has no such mask its statistics tell a comparison, not IS NOT NULL.
 # The recursion is over revoked masks alone, of which there are few or none: a mask that one of
 # them had replaced stands again, unless a sound one has replaced the revoked one since.
-_SUPERSEDED_MASKS = """
-WITH RECURSIVE revoked AS (
-    SELECT mask_id, supersedes
-    FROM masks SEMI JOIN (FROM retractions WHERE cause IS NOT NULL) USING (mask_id)),
-sound AS (
-    SELECT supersedes AS mask_id, mask_id AS by_mask_id FROM masks ANTI JOIN revoked USING (mask_id)
-    WHERE supersedes IS NOT NULL),
+_CORRECTIONS = """
+WITH RECURSIVE retracted AS MATERIALIZED (
+    SELECT mask_id, bool_or(cause IS NOT NULL) AS is_revoked FROM retractions GROUP BY mask_id),
+links AS MATERIALIZED (
+    SELECT masks.mask_id, supersedes, coalesce(is_revoked, false) AS is_revoked
+    FROM masks LEFT JOIN retracted USING (mask_id) WHERE supersedes >= ''),
 through(mask_id, by_mask_id) AS (
-    SELECT revoked.supersedes, by_mask_id FROM revoked JOIN sound USING (mask_id)
-    WHERE revoked.supersedes IS NOT NULL
+    SELECT revoked.supersedes, sound.mask_id
+    FROM links revoked JOIN links sound ON sound.supersedes = revoked.mask_id
+    WHERE revoked.is_revoked AND NOT sound.is_revoked
     UNION
-    SELECT revoked.supersedes, by_mask_id FROM through JOIN revoked USING (mask_id)
-    WHERE revoked.supersedes IS NOT NULL)
-SELECT mask_id, by_mask_id FROM sound UNION ALL SELECT mask_id, by_mask_id FROM through
+    SELECT links.supersedes, by_mask_id FROM through JOIN links USING (mask_id) WHERE is_revoked),
+replaced AS (
+    SELECT supersedes AS mask_id, mask_id AS by_mask_id FROM links WHERE NOT is_revoked
+    UNION ALL SELECT mask_id, by_mask_id FROM through)
 """
 
-_CURRENT_MASKS = """
-WITH people AS (
-    SELECT * FROM masks
-        ANTI JOIN superseded_masks USING (mask_id) ANTI JOIN retractions USING (mask_id)
-    WHERE stage IN ('label', 'manual', 'semi')),
+_SUPERSEDED_MASKS = f"{_CORRECTIONS} SELECT mask_id, by_mask_id FROM replaced"
+
+# NOT IN, because an anti join of all masks may be turned round, and then holds them in memory.
+_CURRENT_MASKS = f"""
+{_CORRECTIONS},
+fallen AS MATERIALIZED (
+    SELECT mask_id FROM replaced UNION ALL SELECT mask_id FROM retracted),
+suppressed AS (
+    SELECT mask_id FROM suppressions
+    WHERE by_mask_id IN (SELECT mask_id FROM masks WHERE stage IN ('label', 'manual', 'semi'))
+      AND by_mask_id NOT IN (FROM fallen)),
 serving AS (SELECT version AS model_version FROM model_versions WHERE status = 'promoted'),
 newest AS (
     SELECT image_id, model_version, config_hash
     FROM image_sets SEMI JOIN serving USING (model_version)
-    QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY created_at DESC, config_hash) = 1),
-suppressed AS (
-    SELECT DISTINCT suppressions.mask_id
-    FROM suppressions JOIN people ON suppressions.by_mask_id = people.mask_id)
-SELECT * FROM people
-UNION ALL
-SELECT * FROM masks
-    SEMI JOIN newest USING (image_id, model_version, config_hash)
-    ANTI JOIN superseded_masks USING (mask_id)
-    ANTI JOIN retractions USING (mask_id)
-    ANTI JOIN suppressed USING (mask_id)
-WHERE stage = 'auto'
+    QUALIFY row_number() OVER (PARTITION BY image_id ORDER BY created_at DESC, config_hash) = 1)
+SELECT m.* FROM masks m LEFT JOIN newest n ON n.image_id = m.image_id
+WHERE m.mask_id NOT IN (FROM fallen)
+  AND (m.stage IN ('label', 'manual', 'semi')
+       OR (m.stage = 'auto' AND m.model_version = n.model_version
+           AND m.config_hash = n.config_hash AND m.mask_id NOT IN (FROM suppressed)))
 """
 
 # An earlier maskloop kept which images a model was trained on, but not which masks: those of
@@ -118,8 +121,8 @@ LEFT JOIN taught t USING (version) LEFT JOIN line l USING (version)
 LEFT JOIN runs r ON r.run_id = v.run_id
 """
 
-_MASK_LINEAGE = """
-WITH replaced AS (SELECT mask_id, min(by_mask_id) AS by_mask_id FROM superseded_masks GROUP BY 1)
+_MASK_LINEAGE = f"""
+{_CORRECTIONS}, latest AS (SELECT mask_id, min(by_mask_id) AS by_mask_id FROM replaced GROUP BY 1)
 SELECT m.mask_id, m.image_id, m.stage, m.annotator, m.prompt, m.proposal_id, m.generation_depth,
        m.model_version, v.parent AS parent_version, v.training_snapshot, v.num_training_masks,
        m.detector_version, m.run_id, r.stage AS run_stage, r.iteration, r.recipe,
@@ -130,7 +133,7 @@ SELECT m.mask_id, m.image_id, m.stage, m.annotator, m.prompt, m.proposal_id, m.g
 FROM masks m
 LEFT JOIN model_versions v ON v.version = m.model_version
 LEFT JOIN runs r ON r.run_id = m.run_id
-LEFT JOIN replaced s ON s.mask_id = m.mask_id
+LEFT JOIN latest s ON s.mask_id = m.mask_id
 LEFT JOIN retractions t ON t.mask_id = m.mask_id
 """
 
