@@ -1,5 +1,6 @@
 """Columns of codes give what each code gives by itself."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -106,6 +107,19 @@ def _written(runs: Sequence[int]) -> str:
             more = value != (-1 if group & 16 else 0)
             text += chr(48 + (group | (32 if more else 0)))
     return text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_numbers_of_one_letter_to_seven(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    pixels = 2**31 - 2
+    codes = []
+    for _ in range(8):
+        runs = (2.0 ** (27 * random.random(random.integers(0, 30)))).astype(np.int64).tolist()
+        codes.append(Rle((2, pixels // 2), _written([*runs, pixels - sum(runs)])))
+    assert 7 in {len(part) for code in codes for part in re.findall("[P-o]*[0-O]", code.counts)}
+    areas = [int(read_runs(code.counts, code.size)[1::2].sum()) for code in codes]
+    assert rle_columns.areas(column(codes)).tolist() == areas
 
 
 def test_no_masks() -> None:
