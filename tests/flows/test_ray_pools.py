@@ -64,6 +64,7 @@ def truth(
 def cluster(request: pytest.FixtureRequest) -> Iterator[None]:
     """A cluster in this process, without a GPU and with one that only Ray believes in."""
     ray.init(
+        address="local",
         num_cpus=2,
         num_gpus=request.param,
         include_dashboard=False,
