@@ -98,8 +98,9 @@ def state(cursor: DuckDBPyConnection, place: Place) -> int:
     """A number that stays while nobody commits; 0 where reads are of one moment anyway."""
     if place.database.reads_one_state:
         return 0
-    row = cursor.execute(_STATE).fetchone()
-    return 0 if row is None else int(row[0])
+    # All of it, or the answer would hold on to the catalog for as long as the cursor is kept.
+    [(newest,)] = cursor.execute(_STATE).fetchall()
+    return int(newest)
 
 
 @contextmanager
