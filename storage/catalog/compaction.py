@@ -6,6 +6,7 @@ and the merged file is sealed instead.
 """
 
 from dataclasses import dataclass
+from operator import methodcaller
 
 from storage.catalog import unheard
 from storage.catalog.connection import DATA_FOLDER
@@ -55,8 +56,9 @@ def compact(lake: Lake) -> None:
     """Merge small files, table by table; safe to kill and start again at any moment."""
     for found in survey(lake):
         if found.num_small > 1:
+            _sort(lake, found.table)
             # DuckLake takes no change and no second merge into the transaction of a merge.
-            for statement in _statements(lake, found.table):
+            for statement in _statements(found.table):
                 rewrite(lake, found.table, statement, message=f"compact {found.table}")
     release_merged(lake)
     with lake.lock():
@@ -82,11 +84,15 @@ def rewrite(lake: Lake, table: str, statement: str, *, message: str) -> None:
     unheard.drop_copies(objects, written)
 
 
-def _statements(lake: Lake, table: str) -> list[str]:
+def _sort(lake: Lake, table: str) -> None:
     key = SORTED_BY.get(table)
-    sort = [f"ALTER TABLE {table} SET SORTED BY ({key} ASC)"]
+    if key and not _is_sorted(lake, table):
+        sql = f"ALTER TABLE {table} SET SORTED BY ({key} ASC)"
+        lake.commit(methodcaller("rows", sql), message=f"compact {table}")
+
+
+def _statements(table: str) -> list[str]:
     return [
-        *(sort if key and not _is_sorted(lake, table) else []),
         f"CALL ducklake_rewrite_data_files('lake', '{table}', delete_threshold => {_REWRITE_FROM})",
         f"CALL ducklake_merge_adjacent_files('lake', '{table}', max_file_size => {SMALL_BYTES})",
     ]

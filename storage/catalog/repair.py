@@ -122,7 +122,7 @@ def _delete_rows(tx: Transaction, lake: Lake, files: Sequence[LakeFile]) -> None
 def _quarantine(subject: _Subject, uri: str) -> None:
     objects = subject.lake.objects
     if objects.find(uri) is not None:
-        objects.put(f"{QUARANTINE}/{uri}", objects.get(uri, sha256=objects.sha256(uri)))
+        objects.copy(uri, f"{QUARANTINE}/{uri}")
         objects.remove(uri)
 
 

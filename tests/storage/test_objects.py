@@ -134,6 +134,18 @@ def test_a_removed_object_is_gone_and_may_be_removed_again(objects: Objects) -> 
     assert objects.find("models/a") is None
 
 
+def test_a_copy_stays_when_the_first_is_removed_or_replaced(objects: Objects) -> None:
+    stored = objects.put("models/a", b"weights")
+    for _ in range(2):
+        objects.copy("models/a", "kept/b")
+    objects.put("models/a", b"others")
+    assert objects.get("kept/b", sha256=stored.sha256) == b"weights"
+    objects.remove("models/a")
+    assert objects.get("kept/b", sha256=stored.sha256) == b"weights"
+    with pytest.raises(NotFoundError, match=r"models/a.*no such object"):
+        objects.copy("models/a", "kept/c")
+
+
 def test_a_place_can_be_sent_to_a_worker(objects: Objects) -> None:
     stored = objects.put("models/a", b"weights")
     there: Objects = pickle.loads(pickle.dumps(objects))
