@@ -161,25 +161,44 @@ def fill(opened: Workspace, drawn: Drawn) -> None:
     import_coco(opened, drawn.truth, drawn.folder, options, lambda _done, _total: None)
 
 
+Filled = Callable[[], AbstractContextManager[Workspace]]
+
+
 @pytest.fixture(scope="session")
-def team_root(
+def filled_here(
+    filled_root: Path, copied: Copied, tmp_path_factory: pytest.TempPathFactory
+) -> Filled:
+    """Opens a workspace of its own with the drawn images at each call, its store in the folder."""
+    return lambda: copied(filled_root, tmp_path_factory.mktemp("here") / "workspace")
+
+
+@pytest.fixture(scope="session")
+def filled_team(
     drawn: Drawn, postgres: Any, s3_server: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The same with its store in S3 and Postgres; not to be changed by two tests."""
-    root = tmp_path_factory.mktemp("team") / "workspace"
-    root.mkdir()
-    endpoint = s3_server.endpoint_url
-    client(S3Config(endpoint_url=endpoint)).create_bucket(Bucket="team")
-    (root / FILE_NAME).write_text(
-        TEMPLATE.format(version=WORKSPACE_VERSION)
-        .replace('data = ""', 'data = "s3://team/store"')
-        .replace('catalog = ""', f'catalog = "{postgres.create("team")}"')
-        .replace('endpoint = ""', f'endpoint = "{endpoint}"')
-    )
-    opened = workspaces.create(root)
-    fill(opened, drawn)
-    close(opened)
-    return root
+) -> Filled:
+    """The same with its store in a bucket and a database of its own."""
+
+    @contextmanager
+    def open_team() -> Iterator[Workspace]:
+        root = tmp_path_factory.mktemp("team") / "workspace"
+        root.mkdir()
+        name = root.parent.name
+        endpoint = s3_server.endpoint_url
+        client(S3Config(endpoint_url=endpoint)).create_bucket(Bucket=name)
+        (root / FILE_NAME).write_text(
+            TEMPLATE.format(version=WORKSPACE_VERSION)
+            .replace('data = ""', f'data = "s3://{name}/store"')
+            .replace('catalog = ""', f'catalog = "{postgres.create(name)}"')
+            .replace('endpoint = ""', f'endpoint = "{endpoint}"')
+        )
+        opened = workspaces.create(root)
+        try:
+            fill(opened, drawn)
+            yield opened
+        finally:
+            close(opened)
+
+    return open_team
 
 
 @pytest.fixture

@@ -78,25 +78,19 @@ class Stopped:
 
 
 IN_TEAM = pytest.param(
-    "team_root", marks=[pytest.mark.slow, pytest.mark.postgres, pytest.mark.s3], id="team"
+    "filled_team", marks=[pytest.mark.slow, pytest.mark.postgres, pytest.mark.s3], id="team"
 )
 
 
-@pytest.fixture(scope="module", params=[pytest.param("filled_root", id="folder"), IN_TEAM])
-def stopped(
-    request: pytest.FixtureRequest,
-    drawn,
-    recipe: Recipe,
-    copied,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Stopped]:
+@pytest.fixture(scope="module", params=[pytest.param("filled_here", id="folder"), IN_TEAM])
+def stopped(request: pytest.FixtureRequest, drawn, recipe: Recipe) -> Iterator[Stopped]:
     """Two turns with the simulated annotator and a control, stopped in the middle of the first.
 
     Once with the store in the workspace, once in S3 and Postgres with the queue.
     """
-    filled_root = request.getfixturevalue(request.param)
+    filled = request.getfixturevalue(request.param)
     config = LoopConfig(annotate="simulated", truth=drawn.truth, control=True)
-    with copied(filled_root, tmp_path_factory.mktemp("looped") / "workspace") as opened:
+    with filled() as opened:
         first = Here(opened, recipe, config, stop_before="merge 1")
         with pytest.raises(KeyboardInterrupt):
             run_loop(opened, recipe, config, first, Silent())
