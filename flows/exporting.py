@@ -14,6 +14,7 @@ from flows.errors import UsageError
 from flows.runs import finish_run, new_run
 from flows.workspace import Workspace, to_json
 from storage.catalog.lake import Transaction
+from storage.catalog.views import VIEWS
 from storage.durable import write_durably
 from storage.rows import ExportRow, utcnow
 
@@ -39,9 +40,10 @@ def export_coco(
     at = latest if snapshot is None else snapshot
     chosen = [stage for stage in STAGES if stage in (stages or STAGES)]
     rows = workspace.lake.rows(
-        """WITH best AS (SELECT mask_id, arg_max(category, (score, created_at)) AS category
-                         FROM mask_labels GROUP BY 1)
-           SELECT m.*, best.category FROM current_masks m LEFT JOIN best USING (mask_id)
+        # The query, not the view: an earlier snapshot may be older than that.
+        f"""WITH named AS ({VIEWS["mask_names"].sql})
+           SELECT m.*, named.category, named.score AS category_score
+           FROM current_masks m LEFT JOIN named USING (mask_id)
            WHERE list_contains(?, m.stage) ORDER BY m.image_id, m.mask_id""",
         (chosen,),
         snapshot=at,
@@ -135,6 +137,7 @@ def _document(images: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) 
             "stage": row["stage"],
             "model_version": row["model_version"],
             "annotator": row["annotator"],
+            "category_score": row["category_score"],
             "predicted_iou": row["predicted_iou"],
             "stability_score": row["stability_score"],
         }

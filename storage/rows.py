@@ -80,15 +80,30 @@ class MaskRow(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskLabelRow(Row):
-    """A name given to a mask."""
+    """A name given to a mask, or suggested for it; without a category it is none of the classes."""
 
     table = "mask_labels"
 
     mask_id: str
-    category: str
+    category: str | None
     score: float
     classes_hash: str | None = None
     accepted_by: str | None = None
+    created_at: datetime
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskVectorRow(Row):
+    """What CLIP sees of a mask: a unit vector, as little-endian float16."""
+
+    table = "mask_vectors"
+
+    mask_id: str
+    image_id: str
+    encoder_id: str
+    vector: bytes
+    run_id: str
     created_at: datetime
 
 
@@ -350,6 +365,7 @@ ROWS: tuple[type[Row], ...] = (
     ImageRow,
     MaskRow,
     MaskLabelRow,
+    MaskVectorRow,
     ImageSetRow,
     CandidateRow,
     ModelVersionRow,

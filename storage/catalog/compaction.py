@@ -24,6 +24,7 @@ SORTED_BY = {
     "image_sets": "image_id",
     "embeddings": "image_id",
     "mask_labels": "mask_id",
+    "mask_vectors": "image_id",
 }
 _KINDS = ("mask", "set", "candidate")
 

@@ -56,6 +56,7 @@ DANGLING = (
     _dangling("suppressions", "mask_id", "DELETE FROM suppressions"),
     _dangling("suppressions", "by_mask_id", "DELETE FROM suppressions"),
     _dangling("mask_labels", "mask_id", "DELETE FROM mask_labels"),
+    _dangling("mask_vectors", "mask_id", "DELETE FROM mask_vectors"),
     _dangling("retractions", "mask_id", "DELETE FROM retractions"),
     _dangling("decisions", "mask_id", "UPDATE decisions SET mask_id = NULL"),
     _dangling("masks", "supersedes", "UPDATE masks SET supersedes = NULL"),

@@ -21,7 +21,9 @@ from storage.rows import (
     DetectorRow,
     ExportRow,
     ImageSetRow,
+    MaskLabelRow,
     MaskRow,
+    MaskVectorRow,
     RetractionRow,
     ReviewRow,
     Row,
@@ -31,7 +33,7 @@ from storage.rows import (
     TrainingStepRow,
 )
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 # The version whose retractions were all answers'; before, there were none.
 _HAD_ANSWERS_ONLY = 6
 
@@ -41,6 +43,7 @@ _TYPES: dict[Any, tuple[str, pa.DataType]] = {
     int: ("BIGINT", pa.int64()),
     float: ("DOUBLE", pa.float64()),
     bool: ("BOOLEAN", pa.bool_()),
+    bytes: ("BLOB", pa.binary()),
     datetime: ("TIMESTAMP", pa.timestamp("us")),
     list[str]: ("VARCHAR[]", pa.list_(pa.string())),
     list[float]: ("DOUBLE[]", pa.list_(pa.float64())),
@@ -91,6 +94,11 @@ def upgrade(stored: int) -> list[str]:
         ],
         # The views alone are others.
         8: [],
+        9: [
+            _create_table(MaskVectorRow),
+            f"ALTER TABLE {MaskLabelRow.table} ALTER COLUMN category DROP NOT NULL",
+            _add_column(MaskLabelRow, "run_id"),
+        ],
     }
     changes = [item for version, items in brought_by.items() if version > stored for item in items]
     # A view has the columns that its table had, so it is made anew when all tables are right.

@@ -39,6 +39,15 @@ replaced AS (
     UNION ALL SELECT mask_id, by_mask_id FROM through)
 """
 
+# What a person or a file says comes before what a threshold accepted; the last word counts.
+_MASK_NAMES = """
+SELECT mask_id, category, score, accepted_by, classes_hash FROM mask_labels
+WHERE accepted_by IS NOT NULL AND category IS NOT NULL
+QUALIFY row_number() OVER (
+    PARTITION BY mask_id
+    ORDER BY classes_hash IS NOT NULL, created_at DESC, score DESC, category) = 1
+"""
+
 _SUPERSEDED_MASKS = f"{_CORRECTIONS} SELECT mask_id, by_mask_id FROM replaced"
 
 # NOT IN, because an anti join of all masks may be turned round, and then holds them in memory.
@@ -148,6 +157,9 @@ WHERE g.split = 'gold'
 VIEWS: Mapping[str, View] = {
     "superseded_masks": View(("mask_id", "by_mask_id"), _SUPERSEDED_MASKS),
     "current_masks": View(tuple(item.name for item in fields(MaskRow)), _CURRENT_MASKS),
+    "mask_names": View(
+        ("mask_id", "category", "score", "accepted_by", "classes_hash"), _MASK_NAMES
+    ),
     "training_masks": View(("version", "image_id", "mask_id"), _TRAINING_MASKS),
     "model_descent": View(("version", "ancestor"), _MODEL_DESCENT),
     "model_lineage": View(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -106,26 +107,42 @@ def test_names_of_added_folders_are_found_again(
 
 @pytest.fixture
 def painted(filled: Workspace) -> Workspace:
-    """A person's mask with two names, beside the labels."""
+    """A person's mask with several names, beside the labels."""
     [image] = filled.lake.rows("SELECT image_id FROM images WHERE file_name = 'scene-01.png'")
     pixels = np.zeros((96, 128), bool)
     pixels[2:5, 3:9] = True
     names = [
-        MaskLabelRow(mask_id="mine", category=name, score=score, created_at=utcnow())
-        for name, score in (("cat", 0.4), ("dog", 0.9))
+        MaskLabelRow(
+            mask_id="mine",
+            category=name,
+            score=score,
+            accepted_by=by,
+            classes_hash=chosen_from,
+            created_at=utcnow() + timedelta(seconds=number),
+        )
+        for number, (name, score, by, chosen_from) in enumerate(
+            [
+                ("cat", 1.0, "ada", None),
+                ("dog", 1.0, "bob", None),
+                ("cow", 0.9, "threshold 0.8", "c" * 16),
+                ("hen", 1.0, None, "c" * 16),
+                (None, 1.0, "threshold 0.8", "c" * 16),
+            ]
+        )
     ]
     row = mask_row("mine", image["image_id"], "manual", pixels, annotator="ada")
     filled.lake.commit(lambda tx: tx.insert([row, *names]), message="painted")
     return filled
 
 
-def test_a_mask_with_two_names_is_written_once_under_the_better_one(
+def test_a_mask_is_written_under_the_last_name_that_a_person_gave(
     painted: Workspace, tmp_path: Path
 ) -> None:
     export_coco(painted, tmp_path / "out.json", stages=["manual"])
     document = json.loads((tmp_path / "out.json").read_text())
     [annotation] = document["annotations"]
     assert document["categories"] == [{"id": 1, "name": "dog"}]
+    assert annotation["category_score"] == 1.0
     assert (annotation["mask_id"], annotation["stage"], annotation["annotator"]) == (
         "mine",
         "manual",
