@@ -1,5 +1,6 @@
 """Scenes of things that captions name: each made by its seed, with the truth of any phrase."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -18,7 +19,6 @@ from engine.geometry import Boxes, Mask, masks_to_boxes
 
 Array = npt.NDArray[np.float32]
 _Random = np.random.Generator
-_TRIES = {"needed": 60, "extra": 12}
 # Things of one colour keep this many pixels apart, or nobody could say where one ends.
 _GAP = 3.0
 _DULL = ("grey", "brown", "sandy", "white", "black")
@@ -73,14 +73,6 @@ class CaptionedScene:
         return phrase.meant(self.placed)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Seat:
-    thing: Thing
-    pose: Pose
-    number: int
-    area: int
-
-
 def draw_captioned(
     seed: int, style: CaptionStyle, combinations: Combinations = "seen"
 ) -> CaptionedScene:
@@ -106,21 +98,17 @@ def _drawn(
     """None when there was no room for the needed things."""
     board, light = Board(style.hw), some_light(random, relief=0.35, shine=0.25)
     named = _ground(random, board, light, cast)
-    seats: list[_Seat] = []
-    seen: dict[int, int] = {}
-    crossing = random.random() < style.overlaps
-    for tries, things in ((_TRIES["needed"], cast.needed), (_TRIES["extra"], cast.extras)):
-        for thing in things:
-            seat = _seated(random, board, light, style, thing, seats, seen, tries, crossing)
-            if seat is not None:
-                seats.append(seat)
-        if len(seats) < len(cast.needed):
-            return None
+    table = _Table(random, board, light, style)
+    if not all(table.seat(thing, tries=60) for thing in cast.needed):
+        return None
+    for thing in cast.extras:
+        table.seat(thing, tries=12)
     masks, kinds = board.seen(style.visible, 1)
     of_things = np.array([kind == "thing" for kind in kinds])
     masks, clutter = masks[of_things], masks[~of_things]
-    assert len(masks) == len(seats), "a thing that is hardly seen was let in"
-    placed = tuple(_placed(seat, mask) for seat, mask in zip(seats, masks, strict=True))
+    assert len(masks) == len(table.seats), "a thing that is hardly seen was let in"
+    boxes = masks_to_boxes(masks)
+    placed = tuple(map(_placed, table.seats, masks, boxes))
     subjects = [
         index
         for index, item in enumerate(placed)
@@ -129,7 +117,7 @@ def _drawn(
     return CaptionedScene(
         image=_photograph(random, board, style.jpeg),
         masks=masks,
-        boxes=masks_to_boxes(masks),
+        boxes=boxes,
         placed=placed,
         subjects=tuple(subjects),
         ground=named,
@@ -171,7 +159,7 @@ def _add_lump(random: _Random, board: Board, light: Light) -> None:
         angle=float(random.uniform(0, 2 * np.pi)),
         squeeze=float(random.uniform(0.4, 0.8)),
     )
-    patch = trace(regions.blob(random, 0, 0, 0.8, 0.6), pose, board.hw, lighting.SOFTEST / 2 + 1)
+    patch = trace(regions.blob(random, 0, 0, 0.8, 0.4), pose, board.hw, lighting.SOFTEST / 2 + 1)
     if patch is None:
         return
     made = replace(
@@ -193,72 +181,83 @@ def _lay(
     board.blend(patch, fill, patch.alpha())
 
 
-def _seated(
-    random: _Random,
-    board: Board,
-    light: Light,
-    style: CaptionStyle,
-    thing: Thing,
-    seats: list[_Seat],
-    seen: dict[int, int],
-    tries: int,
-    crossing: bool,
-) -> _Seat | None:
-    """Draw a thing where it hides not too much of any other; `seen`: pixels left of each."""
-    for _ in range(tries):
-        pose = _pose(random, thing, style.hw, seats, crossing)
-        if any(_too_close(pose, seat.pose, crossing) for seat in seats):
-            continue
-        form = figures.FORMS[thing.kind]
-        patch = trace(form, pose, style.hw, margin=lighting.SOFTEST / 2 + 1)
-        assert patch is not None, "the middle of a thing lies in the image"
-        near, hidden = board.under(patch, _GAP), board.under(patch)
-        if any(near[seat.number] and seat.thing.colour == thing.colour for seat in seats):
-            continue
-        if any(seen[s.number] - hidden[s.number] < style.visible * s.area for s in seats):
-            continue
-        _lay(
-            random,
-            board,
-            light,
-            patch,
-            figures.paint(random, thing, patch, pose.radius),
-            pose.radius,
-        )
+@dataclass(frozen=True, kw_only=True)
+class _Seat:
+    thing: Thing
+    pose: Pose
+    number: int
+    area: int
+
+
+class _Table:
+    """Draws things where each can still be seen, and told from those around it."""
+
+    def __init__(self, random: _Random, board: Board, light: Light, style: CaptionStyle) -> None:
+        self.seats: list[_Seat] = []
+        self._random, self._board, self._light, self._style = random, board, light, style
+        self._crossing = random.random() < style.overlaps
+        self._left: dict[int, int] = {}
+
+    def seat(self, thing: Thing, tries: int) -> bool:
+        """Whether there was room for it."""
+        for _ in range(tries):
+            pose = self._pose(thing)
+            if any(self._too_close(pose, seat.pose) for seat in self.seats):
+                continue
+            form = figures.FORMS[thing.kind]
+            patch = trace(form, pose, self._board.hw, margin=lighting.SOFTEST / 2 + 1)
+            assert patch is not None, "the middle of a thing lies in the image"
+            if self._may_lie(thing, patch):
+                self._lay(thing, patch, pose)
+                return True
+        return False
+
+    def _pose(self, thing: Thing) -> Pose:
+        """Anywhere, nearly all of it in the image; when crossing, often beside another thing."""
+        random, (height, width) = self._random, self._board.hw
+        pose = figures.pose(random, thing, (0.0, 0.0), (height, width))
+        edge = 0.75 * pose.radius
+        x, y = random.uniform(edge, width - edge), random.uniform(edge, height - edge)
+        if self._crossing and self.seats and random.random() < 0.6:
+            other = self.seats[int(random.integers(len(self.seats)))].pose
+            turn = random.uniform(0, 2 * np.pi)
+            away = (pose.radius + other.radius) * random.uniform(0.55, 0.9)
+            x = min(max(other.centre[0] + away * np.cos(turn), edge), width - edge)
+            y = min(max(other.centre[1] + away * np.sin(turn), edge), height - edge)
+        return replace(pose, centre=(float(x), float(y)))
+
+    def _too_close(self, pose: Pose, other: Pose) -> bool:
+        """A quick look before anything is traced."""
+        least = (0.5 if self._crossing else 0.95) * (pose.radius + other.radius)
+        return math.dist(pose.centre, other.centre) < least
+
+    def _may_lie(self, thing: Thing, patch: Patch) -> bool:
+        """Not over or beside one of its colour, and not over too much of any."""
+        near, hidden = self._board.under(patch, _GAP), self._board.under(patch)
+        for seat in self.seats:
+            if near[seat.number] and seat.thing.colour == thing.colour:
+                return False
+            left = self._left[seat.number] - hidden[seat.number]
+            if left < self._style.visible * seat.area:
+                return False
+        return True
+
+    def _lay(self, thing: Thing, patch: Patch, pose: Pose) -> None:
+        hidden = self._board.under(patch)
+        for seat in self.seats:
+            self._left[seat.number] -= int(hidden[seat.number])
+        fill = figures.paint(self._random, thing, patch, pose.radius)
+        _lay(self._random, self._board, self._light, patch, fill, pose.radius)
+        number = self._board.own(patch, "thing")
         area = int((patch.distance < 0).sum())
-        number = board.own(patch, "thing")
-        for seat in seats:
-            seen[seat.number] -= int(hidden[seat.number])
-        seen[number] = area
-        return _Seat(thing=thing, pose=pose, number=number, area=area)
-    return None
+        self._left[number] = area
+        self.seats.append(_Seat(thing=thing, pose=pose, number=number, area=area))
 
 
-def _pose(
-    random: _Random, thing: Thing, hw: tuple[int, int], seats: list[_Seat], crossing: bool
-) -> Pose:
-    """Anywhere, nearly all of it in the image; when crossing, often beside another thing."""
-    pose = figures.pose(random, thing, (0.0, 0.0), hw)
-    edge = 0.75 * pose.radius
-    low, high = np.array([edge, edge]), np.array([hw[1] - edge, hw[0] - edge])
-    centre = random.uniform(low, high)
-    if crossing and seats and random.random() < 0.6:
-        other = seats[int(random.integers(len(seats)))].pose
-        turn = random.uniform(0, 2 * np.pi)
-        away = (pose.radius + other.radius) * random.uniform(0.55, 0.9)
-        centre = np.clip(other.centre + away * np.array([np.cos(turn), np.sin(turn)]), low, high)
-    return replace(pose, centre=(float(centre[0]), float(centre[1])))
-
-
-def _too_close(pose: Pose, other: Pose, crossing: bool) -> bool:
-    """A quick look before anything is traced."""
-    away = np.hypot(pose.centre[0] - other.centre[0], pose.centre[1] - other.centre[1])
-    return bool(away < (0.5 if crossing else 0.95) * (pose.radius + other.radius))
-
-
-def _placed(seat: _Seat, mask: Mask) -> Placed:
-    rows, columns = np.nonzero(mask)
-    centre = (float(columns.mean()) + 0.5, float(rows.mean()) + 0.5)
+def _placed(seat: _Seat, mask: Mask, box: Boxes) -> Placed:
+    x0, y0, x1, y1 = (int(v) for v in box)
+    rows, columns = np.nonzero(mask[y0:y1, x0:x1])
+    centre = (x0 + float(columns.mean()) + 0.5, y0 + float(rows.mean()) + 0.5)
     return Placed(thing=seat.thing, centre=centre, area=float(seat.area))
 
 
@@ -268,7 +267,8 @@ def _photograph(random: _Random, board: Board, jpeg: float) -> npt.NDArray[np.ui
     if random.random() < 0.4:
         planes *= 1 + camera.ramp(random, board.hw) * np.float32(random.uniform(0.03, 0.15))
     planes *= np.exp(random.normal(0, 0.02, 3)).astype(np.float32)[:, None, None]
-    blur, noise = float(random.choice([0, 0, 0.5, 0.8])), float(random.uniform(0, 0.03))
+    blur = float(random.choice([0, 0, 0.5, 0.8]))
+    noise = float(random.uniform(0.005, 0.03)) * float(random.random() < 0.6)
     image = camera.exposed(random, planes, blur=blur, noise=noise)
     if random.random() < jpeg:
         image = camera.compressed(image, int(random.integers(60, 96)))

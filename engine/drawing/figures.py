@@ -67,7 +67,13 @@ def paint(random: _Random, thing: Thing, patch: Patch, scale: float) -> Array:
     fill[:] = colour[:, None, None]
     if thing.texture == "plain":
         return fill
-    cover = np.clip(_PATTERNS[thing.texture](random, thing, patch, scale) + 0.5, 0, 1)
+    # A bar's stripes run across it, or it would have one.
+    across = thing.kind == "bar" and thing.texture == "striped"
+    angle = float(random.normal(0, 0.3) if across else random.uniform(0, np.pi))
+    inside = _PATTERNS[thing.texture](random, patch, scale, angle)
+    # A rim of its own colour, or white squares would be lost on white ground.
+    inside = np.minimum(inside, -patch.distance - np.float32(max(1.5, 0.04 * scale)))
+    cover = np.clip(inside + 0.5, 0, 1)
     second = _second(random, thing.colour)
     fill += cover * (second[:, None, None] - fill)
     return fill
@@ -106,33 +112,32 @@ def _turned(random: _Random, patch: Patch, scale: float, angle: float) -> tuple[
     return np.asarray(along + first, np.float32), np.asarray(across + second, np.float32)
 
 
-def _stripes(random: _Random, thing: Thing, patch: Patch, scale: float) -> Array:
-    """Pixels inside of the stripes; a bar's run across it, or it would have one."""
+def _stripes(random: _Random, patch: Patch, scale: float, angle: float) -> Array:
+    """(h, w) pixels inside of the second colour, as in all patterns."""
     period = _period(random, scale)
-    angle = random.normal(0, 0.3) if thing.kind == "bar" else random.uniform(0, np.pi)
-    along, _ = _turned(random, patch, scale, float(angle))
+    along, _ = _turned(random, patch, scale, angle)
     return np.asarray(0.21 * period - np.abs(along % period - period / 2))
 
 
-def _spots(random: _Random, thing: Thing, patch: Patch, scale: float) -> Array:  # noqa: ARG001
+def _spots(random: _Random, patch: Patch, scale: float, angle: float) -> Array:
     """Rows of dots, each row half a step on."""
     step = _period(random, scale) * 0.95
-    along, across = _turned(random, patch, scale, float(random.uniform(0, np.pi)))
+    along, across = _turned(random, patch, scale, angle)
     row = np.floor(across / step)
     across = across - (row + 0.5) * step
     along = (along + 0.5 * step * (row % 2)) % step - step / 2
     return np.asarray(0.31 * step - np.hypot(along, across))
 
 
-def _checks(random: _Random, thing: Thing, patch: Patch, scale: float) -> Array:  # noqa: ARG001
+def _checks(random: _Random, patch: Patch, scale: float, angle: float) -> Array:
     side = _period(random, scale) * 0.55
-    along, across = _turned(random, patch, scale, float(random.uniform(0, np.pi)))
+    along, across = _turned(random, patch, scale, angle)
     edges = [side / 2 - np.abs(v % (2 * side) - side) for v in (along, across)]
     sign = np.where((edges[0] > 0) == (edges[1] > 0), 1, -1)
     return np.asarray(sign * np.minimum(np.abs(edges[0]), np.abs(edges[1])), np.float32)
 
 
-_PATTERNS: dict[str, Callable[[_Random, Thing, Patch, float], Array]] = {
+_PATTERNS: dict[str, Callable[[_Random, Patch, float, float], Array]] = {
     "striped": _stripes,
     "spotted": _spots,
     "checked": _checks,
@@ -186,14 +191,17 @@ def _heart() -> Form:
 
 
 def _flower() -> Form:
-    petals = tuple(ellipse(float(x), float(y), 0.36, 0.36) for x, y in _around(6, 0.6))
-    return union((*petals, ellipse(0, 0, 0.5, 0.5)))
+    petals = tuple(ellipse(float(x), float(y), 0.35, 0.35) for x, y in _around(5, 0.62))
+    return union((*petals, ellipse(0, 0, 0.42, 0.42)))
 
 
 def _fish() -> Form:
-    tail = polygon(np.array([[-0.35, 0.0], [-1.0, -0.5], [-0.8, 0.0]]))
-    other = polygon(np.array([[-0.35, 0.0], [-0.8, 0.0], [-1.0, 0.5]]))
-    return union((_shifted(_lens(0.75, 0.48), 0.25), tail, other))
+    fins = [
+        polygon(np.array([[-0.2, 0.0], [-0.75, 0.0], [-1.0, -0.6]])),
+        polygon(np.array([[-0.2, 0.0], [-1.0, 0.6], [-0.75, 0.0]])),
+    ]
+    body, waist = _shifted(_lens(0.68, 0.44), 0.3), limb((-0.6, 0.0), (0.0, 0.0), 0.1, 0.14)
+    return union((body, waist, *fins))
 
 
 def _arrow() -> Form:

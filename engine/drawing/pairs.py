@@ -83,7 +83,8 @@ def caption(random: _Random, scene: CaptionedScene) -> str:
     levels = [level for level in LEVELS if "kind" in level]
     told: list[str] = []
     spoken = np.zeros(len(scene.things), bool)
-    for index in random.permutation(len(scene.things))[: int(random.integers(1, 4))]:
+    others = random.permutation(len(scene.things))[: int(random.integers(3))]
+    for index in (_subject(random, scene), *others):
         if spoken[index]:
             continue
         phrase = Phrase(text="", **_said(scene.things[index], _level(random, levels)))
@@ -95,7 +96,7 @@ def caption(random: _Random, scene: CaptionedScene) -> str:
     text = " and ".join(told)
     if scene.ground is not None and random.random() < 0.5:
         text = wording.on_ground(random, text, scene.ground)
-    return str(random.choice(wording.TEMPLATES)).format(text) if len(told) == 1 else text
+    return str(random.choice(wording.WHOLE_TEMPLATES)).format(text)
 
 
 def crop(

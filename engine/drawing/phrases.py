@@ -27,6 +27,7 @@ TEXTURES = ("plain", "striped", "spotted", "checked")
 SIZES = ("small", "large")
 _ATTRIBUTES = {"kind": KIND_NAMES, "colour": COLOURS, "texture": TEXTURES, "size": SIZES}
 SIDES = {"left": (0, -1), "right": (0, 1), "above": (1, -1), "below": (1, 1)}
+_ACROSS = {"left": "above", "right": "above", "above": "left", "below": "left"}
 EXTREMES = ("largest", "smallest")
 # An object is clearly the largest when it covers this many times what the next one does.
 _CLEARLY = 1.5
@@ -129,8 +130,10 @@ class RelationPhrase:
         if anchors.sum() != 1 or (anchors & subjects).any():
             return False
         radii = np.array([item.radius for item in placed])
-        away = np.abs(_offsets(placed, self.relation)[:, anchors][:, 0])
-        return bool((away > 0.7 * (radii + radii[anchors]))[subjects].all())
+        along = np.abs(_offsets(placed, self.relation)[:, anchors][:, 0])
+        across = np.abs(_offsets(placed, _ACROSS[self.relation])[:, anchors][:, 0])
+        apart = along > 0.7 * (radii + radii[anchors])
+        return bool(apart[subjects].all() and (across < 1.5 * along)[meant].all())
 
 
 def _offsets(placed: Sequence[Placed], side: str) -> npt.NDArray[np.float64]:

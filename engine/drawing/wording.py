@@ -54,6 +54,8 @@ TEMPLATES = (
     "here is {}",
     "{} in a picture",
 )
+# For what may be several, which "is" does not suit.
+WHOLE_TEMPLATES = ("{}", "a picture of {}", "a drawing of {}")
 # Their words occur in training, these sentences do not.
 HELD_OUT_TEMPLATES = ("{} is here", "a picture with {}", "there is a drawing of {}")
 _SIDES = {
