@@ -121,6 +121,11 @@ class Board:
         self._items.append(item)
         return number
 
+    def under(self, patch: Patch, reach: float = 0.0) -> npt.NDArray[np.intp]:
+        """(items,) how many pixels of each whole lie inside the patch, or within `reach` of it."""
+        owners = self._owners[0][patch.window][patch.distance < reach]
+        return np.bincount(owners[owners >= 0], minlength=len(self._items))
+
     def deepest(self, number: int) -> bool:
         """Whether an item can have no parts of its own."""
         return self._items[number].level == _LEVELS - 1

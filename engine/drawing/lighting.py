@@ -52,8 +52,11 @@ def facing(light: Light, patch: Patch, radius: float) -> Array:
 def lit(made: Material, light: Light, faces: Array | None, hw: tuple[int, ...]) -> Array:
     """(3, h, w) a material under the light; faces: (h, w) as from `facing`, None for flat."""
     fill = made.fill((hw[0], hw[1]))
-    if faces is None:
-        return fill
+    return fill if faces is None else shone(fill, light, faces)
+
+
+def shone(fill: Array, light: Light, faces: Array) -> Array:
+    """(3, h, w) a fill under the light, in place; faces: (h, w) as from `facing`."""
     fill *= 1 - light.relief + np.float32(light.relief) * (np.maximum(faces, 0) * 1.2 + 0.15)
     if light.shine > 0.1:
         fill += np.float32(light.shine) * np.clip(faces, 0, 1) ** 24
