@@ -65,6 +65,7 @@ port = 4200              # where `maskloop serve` starts one
 [schedules]              # cron lines for `maskloop serve`; empty: only by hand or by event
 merge = "*/10 * * * *"
 generate = "0 2 * * *"   # every night, what has no masks by the model in service
+label = ""               # names come after generate by themselves where clip.classes is set
 train = ""               # training and new images for people come by themselves, see turn
 assist = ""
 turn = ""
@@ -76,6 +77,14 @@ checkpoint = ""          # what recipes start from, a path or a URL; empty: docs
 sha256 = ""              # of the checkpoint; a URL needs it
 device = "auto"          # "auto": a GPU where there is one; "cpu", "cuda", "cuda:1"
 precision = "float32"    # of automatic masks; "bfloat16" is quicker on GPUs and CPUs made for it
+
+[clip]                   # names masks, and finds them by text
+model = "nano-clip"      # or an architecture of open_clip's, such as "ViT-B-32-quickgelu"
+weights = ""             # a file, or a published tag such as "openai"; empty: what ships
+sha256 = ""              # of the file
+classes = ""             # a file, a class a line, which maskloop label chooses from
+templates = ""           # a file, a template a line; empty: "a photo of a {{}}."
+accept = 0.0             # from this probability on a name counts; 0: names are suggestions
 
 [images]
 max_pixels = 200_000_000
@@ -173,6 +182,7 @@ class ScheduleSettings:
 
     merge: str = ""
     generate: str = ""
+    label: str = ""
     train: str = ""
     assist: str = ""
     turn: str = ""
@@ -200,6 +210,22 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipSettings:
+    """The CLIP that names masks, and the classes that it names them by.
+
+    weights: a file or a published tag, empty for what ships; classes, templates: files, below the
+    workspace unless they begin at the root; accept: 0 for suggestions only.
+    """
+
+    model: str = "nano-clip"
+    weights: str = ""
+    sha256: str = ""
+    classes: str = ""
+    templates: str = ""
+    accept: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The whole of `maskloop.toml`."""
 
@@ -214,6 +240,7 @@ class Settings:
     prefect: PrefectSettings = field(default_factory=PrefectSettings)
     schedules: ScheduleSettings = field(default_factory=ScheduleSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
+    clip: ClipSettings = field(default_factory=ClipSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
 
 
@@ -297,6 +324,7 @@ def _check(settings: Settings, path: str) -> None:
         ("annotator.batch_done_share", settings.annotator.batch_done_share, 0, 1),
         ("annotator.cache_gb", settings.annotator.cache_gb, 0, 100_000),
         ("prefect.port", settings.prefect.port, 1, 65_535),
+        ("clip.accept", settings.clip.accept, 0, 1),
         ("images.max_pixels", settings.images.max_pixels, 1, 10**10),
         ("images.max_mb", settings.images.max_mb, 1, 100_000),
         ("images.cache_gb", settings.images.cache_gb, 0, 100_000),
@@ -307,6 +335,8 @@ def _check(settings: Settings, path: str) -> None:
             raise UsageError(f"{path}: {name}: must be from {low} to {high}, but got {value}")
     if settings.model.sha256 and not settings.model.checkpoint:
         raise UsageError(f"{path}: model.sha256: is of no checkpoint; name model.checkpoint too")
+    if settings.clip.sha256 and not settings.clip.weights:
+        raise UsageError(f"{path}: clip.sha256: is of no weights; name clip.weights too")
     url = settings.queue.url
     if url and url != "sqlite:///queue.sqlite" and not url.startswith("postgresql://"):
         # Not shown: it may hold a password.

@@ -20,6 +20,7 @@ from flows.cli import (
     inspect,
     lineage,
     models,
+    naming,
     pins,
     serve,
     sql,
@@ -45,6 +46,7 @@ data.register(app)
 stages.register(app)
 generate.register(app)
 models.register(app)
+naming.register(app)
 audit.register(app)
 annotators.register(app)
 pins.register(app)

@@ -18,7 +18,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from flows.assist import AssistOutcome, assist_stage
+from flows.clips import class_prompts, mask_encoder
 from flows.generation import GenerateOutcome, generate_stage
+from flows.labelling import LabelOutcome, label_stage
 from flows.loop import LoopConfig, Stages, review_stage, run_loop
 from flows.merge import MergeOutcome, merge_stage
 from flows.orchestration import artifacts, events
@@ -137,6 +139,23 @@ def _generate(
 
 
 @_stage
+def _label(
+    root: str,
+    classes: str | None = None,
+    templates: str | None = None,
+    accept: float | None = None,
+    *,
+    redo: bool = False,
+) -> LabelOutcome:
+    workspace, progress = _open(root)
+    files = [None if given is None else Path(given) for given in (classes, templates)]
+    prompts = class_prompts(workspace, *files)
+    threshold = accept or workspace.settings.clip.accept or None
+    encoder = mask_encoder(workspace)
+    return label_stage(workspace, encoder, prompts, progress, accept=threshold, redo=redo)
+
+
+@_stage
 def _replay(root: str, recipe: str, changes: dict[str, Any]) -> GenerateOutcome:
     workspace, progress = _open(root)
     return replay_stage(workspace, _generating(workspace, recipe), changes, progress)
@@ -192,7 +211,22 @@ def generate_flow(
     )
     if outcome.num_images:
         _publish(root)
+        if open_workspace(Path(root)).settings.clip.classes:
+            _label(root)
     return asdict(outcome)
+
+
+@flow(name="label", flow_run_name="label-{recipe}")
+def label_flow(
+    root: str,
+    recipe: str,
+    classes: str | None = None,
+    templates: str | None = None,
+    accept: float | None = None,
+    redo: bool = False,
+) -> Result:
+    """Names for the masks that have none; the classes are those of the settings, or of a file."""
+    return asdict(_label(root, classes, templates, accept, redo=redo))
 
 
 @flow(name="replay", flow_run_name="replay-{recipe}")

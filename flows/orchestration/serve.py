@@ -28,6 +28,7 @@ _FLOWS: dict[str, Flow[..., Any]] = {
     "assist": flows.assist_flow,
     "merge": flows.merge_flow,
     "generate": flows.generate_flow,
+    "label": flows.label_flow,
     "turn": flows.turn_flow,
     "refresh": flows.refresh_flow,
     "loop": flows.loop_flow,

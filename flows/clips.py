@@ -1,0 +1,68 @@
+"""The CLIP that the settings name, and how it looks at masks."""
+
+import os
+from pathlib import Path
+
+from engine.clip.classes import PLAIN, ClassPrompts
+from engine.clip.mask_encoder import MaskEncoder
+from engine.clip.model import Clip
+from engine.clip.weights import open_clip
+from engine.model.device import device_named
+from engine.model.integrity import UnreachableError, WeightsError
+from flows.errors import StageError, UsageError
+from flows.settings import ClipSettings, ModelSettings
+from flows.workspace import Workspace
+
+_SAID_IN = "maskloop.toml: clip"
+
+
+def mask_encoder(workspace: Workspace) -> MaskEncoder:
+    """The workspace's CLIP; raises UsageError for weights that are not what they should be."""
+    return MaskEncoder(load_clip(workspace.settings.clip, workspace.settings.model))
+
+
+def load_clip(settings: ClipSettings, model: ModelSettings) -> Clip:
+    """A CLIP by its settings, on the device that models compute on.
+
+    Raises UsageError for weights that are not what they should be, StageError where they cannot be
+    fetched.
+    """
+    weights = os.path.expanduser(settings.weights) or None
+    try:
+        clip = open_clip(settings.model, weights, sha256=settings.sha256 or None)
+        return clip.computing(device=device_named(model.device))
+    except UnreachableError as error:
+        raise StageError(f"{_SAID_IN}.weights: {error}") from error
+    except (WeightsError, ValueError) as error:
+        raise UsageError(f"{_SAID_IN}: {error}") from error
+
+
+def class_prompts(
+    workspace: Workspace, classes: Path | None = None, templates: Path | None = None
+) -> ClassPrompts:
+    """The classes that masks are named by, out of files, by default those of the settings.
+
+    Raises UsageError for a file that is missing or has no classes in it.
+    """
+    settings = workspace.settings.clip
+    where = classes or _setting(workspace, settings.classes)
+    if where is None:
+        raise UsageError("--classes: name a file with a class a line, or set clip.classes")
+    pattern = templates or _setting(workspace, settings.templates)
+    said = [*_lines(pattern, "--templates")] if pattern is not None else list(PLAIN)
+    try:
+        return ClassPrompts.parse(_lines(where, "--classes"), said)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _setting(workspace: Workspace, value: str) -> Path | None:
+    return workspace.root / Path(value).expanduser() if value else None
+
+
+def _lines(path: Path, option: str) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{option}: {path} is not a text file that can be read; name one") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
