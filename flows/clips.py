@@ -1,6 +1,5 @@
 """The CLIP that the settings name, and how it looks at masks."""
 
-import os
 from pathlib import Path
 
 from engine.clip.classes import PLAIN, ClassPrompts
@@ -27,7 +26,7 @@ def load_clip(settings: ClipSettings, model: ModelSettings) -> Clip:
     Raises UsageError for weights that are not what they should be, StageError where they cannot be
     fetched.
     """
-    weights = os.path.expanduser(settings.weights) or None
+    weights = str(Path(settings.weights).expanduser()) if settings.weights else None
     try:
         clip = open_clip(settings.model, weights, sha256=settings.sha256 or None)
         return clip.computing(device=device_named(model.device))
@@ -64,5 +63,7 @@ def _lines(path: Path, option: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{option}: {path} is not a text file that can be read; name one") from error
+        raise UsageError(
+            f"{option}: {path} is not a text file that can be read; name one"
+        ) from error
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

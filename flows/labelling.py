@@ -18,7 +18,7 @@ from engine.clip.naming import NONE, Calibration, calibrate, probabilities
 from engine.identity import canonical_json
 from flows.errors import UsageError
 from flows.locks import stage_lock
-from flows.mask_vectors import Vectors, fill_vectors, unpacked
+from flows.mask_vectors import Vectors, fill_vectors, keep, unpacked
 from flows.progress import Progress
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
 from flows.workspace import Workspace, to_json
@@ -75,11 +75,14 @@ def label_stage(
         reconcile_runs(workspace, "label")
         classes = classifier(encoder.clip, prompts)
         labeller = _Labeller(workspace, encoder, prompts, classes.astype(np.float32))
-        config = {"classes": prompts.classes, "templates": prompts.templates}
-        config |= {"encoder": encoder.encoder_id, "views": asdict(encoder.views), "accept": accept}
-        run = new_run(
-            "label", turn=turn, config=to_json(config), config_hash=labeller.classes_hash
-        )
+        config = {
+            "classes": prompts.classes,
+            "templates": prompts.templates,
+            "encoder": encoder.encoder_id,
+            "views": asdict(encoder.views),
+            "accept": accept,
+        }
+        run = new_run("label", turn=turn, config=to_json(config), config_hash=labeller.classes_hash)
         run_id = start_run(workspace, run)
         with failing_run(workspace, run_id):
             return labeller.run(run_id, progress, accept=accept, redo=redo)
@@ -173,9 +176,7 @@ class _Labeller:
                 break
             vectors = unpacked(found["vector"], self._encoder.clip.dim)
             rows = self._rows(found["mask_id"].to_pylist(), vectors, calibration, run_id)
-            self._workspace.lake.commit(
-                lambda tx, rows=rows: tx.insert(rows), message=f"names for {len(rows)} masks"
-            )
+            keep(self._workspace, rows, f"names for {len(rows)} masks")
             none = sum(row.category is None for row in rows)
             num_none += none
             num_named += len(rows) - none

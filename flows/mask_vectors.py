@@ -17,6 +17,7 @@ from flows.fetching import fetched_ahead
 from flows.progress import Progress
 from flows.suppression import as_rle
 from flows.workspace import Workspace, placeholders
+from storage.row import Row
 from storage.rows import MaskVectorRow, utcnow
 
 Vectors = npt.NDArray[np.float16]
@@ -56,16 +57,17 @@ def fill_vectors(
         for images in _portions(lacking):
             rows, errors = _vectors(workspace, encoder, images, run_id)
             if rows:
-                workspace.lake.commit(
-                    lambda tx, rows=rows: tx.insert(rows), message=f"vectors of {len(rows)} masks"
-                )
+                keep(workspace, rows, f"vectors of {len(rows)} masks")
             num_masks += len(rows)
             unread += errors
             done += len(images)
             progress.step("images whose masks CLIP has seen", done, len(lacking))
-    return Filled(
-        num_masks=num_masks, num_images=len(lacking) - len(unread), unread=tuple(unread)
-    )
+    return Filled(num_masks=num_masks, num_images=len(lacking) - len(unread), unread=tuple(unread))
+
+
+def keep(workspace: Workspace, rows: Sequence[Row], message: str) -> None:
+    """Commit the rows."""
+    workspace.lake.commit(lambda tx: tx.insert(rows), message=message)
 
 
 def _portions(images: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -107,7 +109,9 @@ def _vectors(
     rows: list[MaskVectorRow] = []
     errors: list[str] = []
     numbers = range(len(images))
-    for number, found in zip(numbers, each_image(of_image, numbers, at_once=len(images)), strict=True):
+    for number, found in zip(
+        numbers, each_image(of_image, numbers, at_once=len(images)), strict=True
+    ):
         if isinstance(found, StageError):
             errors.append(str(found))
             continue

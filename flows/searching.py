@@ -61,7 +61,7 @@ class VectorIndex:
             )
             mask_ids = np.array(found["mask_id"].to_pylist(), dtype=np.str_)
             _replace(folder, encoder.encoder_id, paths, (mask_ids, _vectors(found, encoder)))
-        return cls(*(np.load(path, mmap_mode="r") for path in paths))
+        return cls(*(np.load(path, mmap_mode="c") for path in paths))
 
     def best(self, query: npt.NDArray[np.float32], count: int) -> list[tuple[str, float]]:
         """The masks most similar to `query` (D,), best first."""

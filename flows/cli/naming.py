@@ -35,7 +35,7 @@ def label(
     accept: Annotated[
         float | None,
         typer.Option(
-            help="From this probability on a name counts without a person; default: maskloop.toml's.",
+            help="A name counts without a person from this probability on; default: as set.",
             show_default=False,
         ),
     ] = None,

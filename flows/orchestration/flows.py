@@ -219,7 +219,7 @@ def generate_flow(
 @flow(name="label", flow_run_name="label-{recipe}")
 def label_flow(
     root: str,
-    recipe: str,
+    recipe: str,  # noqa: ARG001 (as every deployment has it)
     classes: str | None = None,
     templates: str | None = None,
     accept: float | None = None,
