@@ -128,11 +128,16 @@ def pair(random: _Random, scene: CaptionedScene, side: int = 64) -> tuple[Pixels
     A crop does not show how large a thing is in its scene, so its caption does not say it.
     """
     index = _subject(random, scene)
-    levels = [level for level in LEVELS if "size" not in level]
-    phrase = _about(random, scene, index, levels, wording.TEMPLATES, plainly=False)
+    text = name(random, scene, index)
     context = 1 + float(random.exponential(0.35))
     shift = float(random.uniform(-0.5, 0.5)) * (1 - 1 / min(context, 1.4))
-    return crop(scene, index, min(context, 2.5), side, shift), phrase.text
+    return crop(scene, index, min(context, 2.5), side, shift), text
+
+
+def name(random: _Random, scene: CaptionedScene, index: int) -> str:
+    """A caption of one thing alone, which says nothing of its size."""
+    levels = [level for level in LEVELS if "size" not in level]
+    return _about(random, scene, index, levels, wording.TEMPLATES, plainly=False).text
 
 
 def _subject(random: _Random, scene: CaptionedScene) -> int:

@@ -1,8 +1,11 @@
 """Weights of every layout load through one door, which runs nothing and says what is wrong."""
 
+import copy
 import hashlib
 import json
 import pickle
+import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +104,74 @@ def test_a_checkpoint_in_openais_layout_gives_the_embeddings_that_open_clip_give
     check_embeddings(clip, build_model_from_openai_state_dict(tensors).float())
 
 
+def test_openais_weights_are_refused_by_another_activation(original: Any, tmp_path: Path) -> None:
+    path = in_openais_layout(original, tmp_path / "ViT.pt")
+    with pytest.raises(ValueError, match=r"ViT.pt needs ViT-B-32-quickgelu, but got ViT-B-32$"):
+        weights.open_clip("ViT-B-32", path)
+
+
+class _Payload:
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return (exec, ("import pathlib; pathlib.Path('marker').touch()",))
+
+
+class Published(torch.nn.Module):
+    """As OpenAI published theirs: traced, in halves, with three numbers beside the weights."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        for name in ("visual", "transformer", "token_embedding", "ln_final"):
+            setattr(self, name, copy.deepcopy(getattr(model, name)))
+        for name in ("positional_embedding", "text_projection", "logit_scale"):
+            setattr(self, name, copy.deepcopy(getattr(model, name)))
+        for name, value in (
+            ("input_resolution", 32),
+            ("context_length", 77),
+            ("vocab_size", 49408),
+        ):
+            self.register_buffer(name, torch.tensor(value))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.visual(image) * self.logit_scale + self.ln_final.weight.mean()
+
+
+@pytest.fixture
+def archive(original: Any, tmp_path: Path) -> Path:
+    path = tmp_path / "ViT-B-32.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would rather have another format
+        traced = torch.jit.trace(Published(original).eval(), torch.zeros(1, 3, 32, 32))
+        traced.save(str(path))
+    return path
+
+
+def test_an_archive_as_openai_publishes_gives_the_embeddings_that_open_clip_gives(
+    original: Any, archive: Path
+) -> None:
+    check_embeddings(weights.open_clip(SMALL, archive, sha256=sha256(archive)), original)
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "message"),
+    [
+        ("data.pkl", pickle.dumps(_Payload()), r"it names builtins.exec, which is no weight"),
+        ("data.pkl", b"", "not an archive of weights"),
+        ("data/0", b"123", "not an archive of weights"),
+    ],
+    ids=["code", "nothing", "too few numbers"],
+)
+def test_an_archive_that_lies_is_refused_in_a_line(
+    archive: Path, tmp_path: Path, part: str, content: bytes, message: str
+) -> None:
+    evil = tmp_path / "evil.pt"
+    with zipfile.ZipFile(archive) as good, zipfile.ZipFile(evil, "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, content if name.endswith(f"/{part}") else good.read(name))
+    with pytest.raises(WeightsError, match=message) as caught:
+        weights.open_clip(SMALL, evil)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["epoch_1.pt", "open_clip_pytorch_model.bin", "m.safetensors"])
 def test_what_open_clip_writes_gives_the_embeddings_that_it_gives(
     original: Any, tmp_path: Path, name: str
@@ -141,11 +212,6 @@ def test_fine_tuned_weights_of_open_clips_keep_their_architecture(
     assert again.frame == clip.frame
 
 
-class _Payload:
-    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
-        return (exec, ("import pathlib; pathlib.Path('marker').touch()",))
-
-
 @pytest.fixture
 def bad(
     tmp_path: Path, nano: Clip, original: Any, monkeypatch: pytest.MonkeyPatch
@@ -173,7 +239,7 @@ def bad(
         (SMALL, "few.pt", None, rf"few.pt: not the weights of {SMALL}: "),
         (SMALL, "cut.safetensors", None, r"cut.safetensors: .*safetensors"),
         (SMALL, "nano.safetensors", None, rf"nano.safetensors: must be of {SMALL}, but is of nano"),
-        ("RN50", "good.pt", None, r"good.pt: not the weights of RN50: "),
+        ("RN50-quickgelu", "good.pt", None, r"good.pt: not the weights of RN50-quickgelu: "),
         ("nano-clip", "good.pt", None, r"good.pt: not a nano-clip of maskloop"),
     ],
     ids=[
@@ -198,9 +264,14 @@ def test_what_is_wrong_with_a_file_is_one_clear_line(
             "lion",
             r"^weights: must be a file or one of ViT-B-32's tags \(openai, .*lion",
         ),
+        (
+            "ViT-B-32",
+            "openai",
+            r"^architecture: openai needs ViT-B-32-quickgelu, but got ViT-B-32$",
+        ),
         ("ViT-B-32", None, r"^weights: must be given for ViT-B-32: a file, or a published tag$"),
     ],
-    ids=["architecture", "tag", "no weights"],
+    ids=["architecture", "tag", "activation", "no weights"],
 )
 def test_a_wrong_name_is_one_clear_line(architecture: str, given: str | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -210,8 +281,14 @@ def test_a_wrong_name_is_one_clear_line(architecture: str, given: str | None, me
 def test_a_published_tag_comes_out_of_the_hubs_local_cache(
     original: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published = {"hf_hub": "someone/small/", "mean": (0.1,) * 3, "std": (0.9,) * 3,
-                 "interpolation": "bilinear", "resize_mode": "squash"}  # fmt: skip
+    published = {
+        "hf_hub": "someone/small/",
+        "mean": (0.1,) * 3,
+        "std": (0.9,) * 3,
+        "interpolation": "bilinear",
+        "resize_mode": "squash",
+        "quick_gelu": True,
+    }
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, SMALL, {"tag": published})
     repository = tmp_path / "models--someone--small"
     snapshot = repository / "snapshots" / ("1" * 40)
