@@ -1,6 +1,8 @@
 """Every CLIP by name, and the one door that builds them: open_clip's architectures, and ours."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -37,6 +39,27 @@ def _open_clip() -> Any:
     return open_clip
 
 
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Nothing is logged through the root logger, which open_clip also sets up by its way.
+
+    It warns of random weights each time, also where others are about to come.
+    """
+
+    def drop(_: logging.LogRecord) -> bool:
+        return False
+
+    # With a handler there, logging adds none of its own.
+    kept = logging.NullHandler()
+    logging.root.addFilter(drop)
+    logging.root.addHandler(kept)
+    try:
+        yield
+    finally:
+        logging.root.removeFilter(drop)
+        logging.root.removeHandler(kept)
+
+
 def check_architecture(name: str) -> None:
     """Raises ValueError for a name that there is not."""
     if name != NANO and name not in _open_clip().list_models():
@@ -58,7 +81,8 @@ def build(config: ClipConfig, *, seed: int, vocabulary_size: int | None = None) 
             model = _nano(vocabulary_size)
         else:
             try:
-                model = _open_clip().create_model(config.architecture, pretrained_text=False)
+                with _silenced():
+                    model = _open_clip().create_model(config.architecture, pretrained_text=False)
             except (ImportError, NameError, OSError, RuntimeError) as error:
                 raise _unbuildable(config.architecture, error) from error
     return model.eval()
@@ -113,7 +137,8 @@ def tokenizer_of(architecture: str) -> Tokenize:
     """
     check_architecture(architecture)
     try:
-        found: Tokenize = _open_clip().get_tokenizer(architecture)
+        with _silenced():
+            found: Tokenize = _open_clip().get_tokenizer(architecture)
     except (ImportError, OSError) as error:
         raise _unbuildable(architecture, error) from error
     return found

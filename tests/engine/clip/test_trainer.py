@@ -110,6 +110,19 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
     assert not same(whole.clip, untrained)
 
 
+def test_in_bfloat16_the_losses_are_nearly_the_same(untrained: Clip, pairs: ListedPairs) -> None:
+    config = replace(SHORT, steps=2)
+    exact = fit(untrained, pairs, config)
+    quick = fit(untrained, pairs, replace(config, precision="bfloat16"))
+    assert quick.steps[0].loss == pytest.approx(exact.steps[0].loss, rel=0.02)
+    assert quick.steps[0].loss != exact.steps[0].loss
+    assert {value.dtype for value in quick.clip.module.state_dict().values()} == {torch.float32}
+    np.testing.assert_array_equal(
+        quick.clip.embed_texts(pairs.texts[:3]),
+        quick.clip.computing(precision="float32").embed_texts(pairs.texts[:3]),
+    )
+
+
 def test_a_finished_training_is_not_done_again(untrained: Clip, pairs: ListedPairs) -> None:
     memory = Memory()
     first = fit(untrained, pairs, SHORT, checkpoint=memory)

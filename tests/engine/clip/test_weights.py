@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import logging
 import pickle
 import warnings
 import zipfile
@@ -185,6 +186,13 @@ def test_what_open_clip_writes_gives_the_embeddings_that_it_gives(
     else:
         save_file({key: value.contiguous() for key, value in tensors.items()}, path)
     check_embeddings(weights.open_clip(SMALL, str(path), sha256=sha256(path)), original)
+
+
+def test_building_says_nothing_and_leaves_logging_alone(caplog: pytest.LogCaptureFixture) -> None:
+    before = list(logging.root.handlers), list(logging.root.filters)
+    Clip.new(ClipConfig(architecture=SMALL), seed=0)
+    assert not caplog.records
+    assert (logging.root.handlers, logging.root.filters) == before
 
 
 def test_ours_survive_the_disk_bit_by_bit(nano: Clip, tmp_path: Path) -> None:
