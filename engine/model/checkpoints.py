@@ -75,13 +75,18 @@ def _known_sha256(url: str) -> str:
     raise WeightsError(f"{url}: give the SHA-256 of the file too, or nobody knows what came")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A state dict out of a `.pth`; no code in it is run. Raises WeightsError for anything else."""
+def read_tensors(path: Path, *, under: str | None = None) -> dict[str, Tensor]:
+    """A state dict out of a `.pth`, or what it holds by the name `under` if it does.
+
+    No code in it is run. Raises WeightsError for anything else.
+    """
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"{path}: not a checkpoint of tensors ({reason})") from error
+    if under is not None and isinstance(found, dict):
+        found = found.get(under, found)
     if not isinstance(found, dict):
         raise WeightsError(f"{path}: expected a state dict, but found {type(found).__name__}")
     for name, value in found.items():

@@ -56,12 +56,11 @@ class Team:
         """Whether this process writes for all."""
         return self.rank == 0
 
-    def share(self, count: int) -> range:
-        """Which of `count` images are this process's; raises ValueError if too few for all."""
+    def share(self, count: int, setting: str = "batch_images") -> range:
+        """Which of `count` items are this process's; raises ValueError if too few for all."""
         if count < self.size:
             raise ValueError(
-                f"batch_images: must be at least {self.size}, the number of processes, "
-                f"but got {count}"
+                f"{setting}: must be at least {self.size}, the number of processes, but got {count}"
             )
         return range(self.rank, count, self.size)
 
@@ -72,6 +71,20 @@ class Team:
         lists: list[list[Item]] = [[] for _ in range(self.size)]
         dist.all_gather_object(lists, items)
         return [item for some in lists for item in some]
+
+    def gather_rows(self, rows: Tensor) -> list[Tensor]:
+        """The (N, ...) tensors of all processes, of which N may differ, in each of them."""
+        if self.size == 1:
+            return [rows]
+        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        lengths = [int(count) for count in counts]
+        # Collectives take tensors of one shape only.
+        padded = rows.new_zeros(max(lengths), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return [part[:length] for part, length in zip(parts, lengths, strict=True)]
 
     def add_up(
         self, parameters: Sequence[nn.Parameter], slopes: Sequence[Tensor | None]

@@ -1,7 +1,6 @@
 """Everything of a training that changes from step to step, and its form in a checkpoint."""
 
 import copy
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from engine.model.sam import PromptableSam
 from engine.training.config import TrainingConfig
 from engine.training.drop_path import drop_paths
+from engine.training.moments import below, metadata, moments, restore_moments
 from engine.training.optimiser import freeze, frozen_modules, parameter_groups, trainable
 from engine.training.schedule import learning_rate
 
@@ -92,8 +92,7 @@ class TrainingState:
         """All of it as safetensors, but for what is frozen."""
         tensors = {f"model.{name}": value for name, value in self._learnt(self.model)}
         tensors |= {f"average.{name}": value for name, value in self._learnt(self._average)}
-        for name, value in self._moments():
-            tensors[f"optimiser.{name}"] = value
+        tensors |= {f"optimiser.{name}": value for name, value in moments(self._optimiser).items()}
         records = [astuple(record) for record in self.records]
         tensors[_RECORDS] = torch.tensor(records, dtype=torch.float64).reshape(-1, 4)
         tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
@@ -104,47 +103,16 @@ class TrainingState:
         tensors = load(blob)
         for name, model in (("model.", self.model), ("average.", self._average)):
             frozen = dict(model.state_dict())
-            model.load_state_dict(frozen | _below(name, tensors))
-        moments = _below("optimiser.", tensors)
-        for index, parameter in enumerate(self._parameters()):
-            self._optimiser.state[parameter] = {
-                key: _laid_out_as(parameter, moments[f"{index}.{key}"])
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{index}.{key}" in moments
-            }
-        length = int.from_bytes(blob[:8], "little")
+            model.load_state_dict(frozen | below(name, tensors))
+        restore_moments(self._optimiser, below("optimiser.", tensors))
         self.records = [
             StepRecord(step=int(step), loss=loss, iou=iou, seconds=seconds)
             for step, loss, iou, seconds in tensors[_RECORDS].tolist()
         ]
-        self.step = int(json.loads(blob[8 : 8 + length])["__metadata__"][_HEADER_KEY])
+        self.step = int(metadata(blob)[_HEADER_KEY])
 
     def _learnt(self, model: PromptableSam) -> Iterator[tuple[str, Tensor]]:
         frozen = tuple(f"{module}." for module in frozen_modules(model, self._config))
         for name, value in model.state_dict().items():
             if not name.startswith(frozen):
                 yield name, value
-
-    def _parameters(self) -> Iterator[nn.Parameter]:
-        for group in self._optimiser.param_groups:
-            yield from group["params"]
-
-    def _moments(self) -> Iterator[tuple[str, Tensor]]:
-        for index, parameter in enumerate(self._parameters()):
-            for key, value in self._optimiser.state.get(parameter, {}).items():
-                yield f"{index}.{key}", value
-
-
-def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
-    """A moment where its parameter is, in its order of memory, as the fused optimiser takes it."""
-    if not moment.ndim:
-        return moment.to(parameter.device)
-    return torch.empty_like(parameter).copy_(moment)
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }

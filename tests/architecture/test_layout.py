@@ -20,6 +20,8 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(work|farm|home|root|Users)/\w")
 HOMES = {
     "segment_anything": "engine/model/",
     "timm": "engine/model/",
+    "open_clip": "engine/clip/architectures.py",
+    "huggingface_hub": "engine/clip/hub.py",
     "onnx": "engine/model/graph/",
     "duckdb": "storage/catalog/",
     "sqlalchemy": "storage/queue/",
