@@ -4,10 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.convert import convert_state_dict
-from open_clip.model import convert_to_custom_text_state_dict
 from torch import Tensor, nn
 
 from engine.clip.config import NANO, ClipConfig
@@ -29,12 +26,20 @@ _NANO: dict[str, Any] = {
     "text_cfg": {"context_length": NANO_CONTEXT, "width": 128, "heads": 4, "layers": 3},
 }
 
+_QUICK = "-quickgelu"
+
 Tokenize = Callable[[list[str]], Tensor]
+
+
+def _open_clip() -> Any:
+    import open_clip  # seconds to import
+
+    return open_clip
 
 
 def check_architecture(name: str) -> None:
     """Raises ValueError for a name that there is not."""
-    if name != NANO and name not in open_clip.list_models():
+    if name != NANO and name not in _open_clip().list_models():
         raise ValueError(
             f"architecture: must be {NANO} or one of open_clip's, as ViT-B-32, but got {name!r}"
         )
@@ -53,7 +58,7 @@ def build(config: ClipConfig, *, seed: int, vocabulary_size: int | None = None) 
             model = _nano(vocabulary_size)
         else:
             try:
-                model = open_clip.create_model(config.architecture, pretrained_text=False)
+                model = _open_clip().create_model(config.architecture, pretrained_text=False)
             except (ImportError, NameError, OSError, RuntimeError) as error:
                 raise _unbuildable(config.architecture, error) from error
     return model.eval()
@@ -62,7 +67,7 @@ def build(config: ClipConfig, *, seed: int, vocabulary_size: int | None = None) 
 def _nano(vocabulary_size: int | None) -> nn.Module:
     assert vocabulary_size is not None, "nano-clip's text tower is as large as its vocabulary"
     text = {**_NANO["text_cfg"], "vocab_size": vocabulary_size}
-    model: Any = open_clip.CLIP(**{**_NANO, "text_cfg": text})
+    model: Any = _open_clip().CLIP(**{**_NANO, "text_cfg": text})
     # Early convolutions help a small transformer see (Xiao et al., 2021).
     model.visual.conv1 = ConvStem(_NANO["vision_cfg"]["width"])
     assert isinstance(model, nn.Module)
@@ -91,14 +96,14 @@ def frame_of(architecture: str, module: nn.Module, tag: str | None = None) -> Fr
 def dim_of(architecture: str) -> int:
     """The length of its embeddings; raises ValueError for a name that there is not."""
     check_architecture(architecture)
-    known: Any = _NANO if architecture == NANO else open_clip.get_model_config(architecture)
+    known: Any = _NANO if architecture == NANO else _open_clip().get_model_config(architecture)
     return int(known["embed_dim"])
 
 
 @cache
 def byte_pairs() -> Any:
     """open_clip's tokenizer of byte pairs, that of OpenAI's CLIP: `encode`, `__call__`."""
-    return open_clip.SimpleTokenizer()
+    return _open_clip().SimpleTokenizer()
 
 
 def tokenizer_of(architecture: str) -> Tokenize:
@@ -108,7 +113,7 @@ def tokenizer_of(architecture: str) -> Tokenize:
     """
     check_architecture(architecture)
     try:
-        found: Tokenize = open_clip.get_tokenizer(architecture)
+        found: Tokenize = _open_clip().get_tokenizer(architecture)
     except (ImportError, OSError) as error:
         raise _unbuildable(architecture, error) from error
     return found
@@ -120,13 +125,23 @@ def published(architecture: str, tag: str) -> dict[str, Any]:
     Raises ValueError that lists the tags for one that there is not.
     """
     check_architecture(architecture)
-    found: dict[str, Any] = open_clip.get_pretrained_cfg(architecture, tag)
+    found: dict[str, Any] = _open_clip().get_pretrained_cfg(architecture, tag)
     if not found:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
+        tags = ", ".join(_open_clip().list_pretrained_tags_by_model(architecture)) or "none"
         raise ValueError(
             f"weights: must be a file or one of {architecture}'s tags ({tags}), but got {tag!r}"
         )
     return found
+
+
+def check_activation(architecture: str, *, quick: bool, weights: str) -> None:
+    """Raises ValueError unless its activation (QuickGELU or GELU) is what `weights` learnt with.
+
+    Both have the same tensors, so that nothing else would tell.
+    """
+    if bool(_open_clip().get_model_config(architecture).get("quick_gelu")) != quick:
+        other = architecture.removesuffix(_QUICK) + (_QUICK if quick else "")
+        raise ValueError(f"architecture: {weights} needs {other}, but got {architecture}")
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
@@ -135,6 +150,9 @@ def fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     OpenAI's layout is that of the state dict of a CLIP, with three numbers beside the weights.
     Raises RuntimeError as torch does where names or shapes are others.
     """
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
     own: Any = module
     given = {name.removeprefix("module."): value for name, value in tensors.items()}
     for name in ("input_resolution", "context_length", "vocab_size"):

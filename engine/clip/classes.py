@@ -4,12 +4,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from engine.clip.model import Clip, Embeddings
 from engine.identity import canonical_json
+
+if TYPE_CHECKING:  # torch takes seconds to import, and names of classes need none
+    from engine.clip.model import Clip, Embeddings
 
 PLAIN = ("a photo of a {}.",)
 _SYNONYMS = "|"
@@ -64,7 +66,7 @@ class ClassPrompts:
         ]
 
 
-def classifier(clip: Clip, prompts: ClassPrompts) -> Embeddings:
+def classifier(clip: "Clip", prompts: ClassPrompts) -> "Embeddings":
     """(C, D) unit vectors: for each class the mean of its prompts' embeddings, normalised again."""
     texts = prompts.prompts()
     embedded = clip.embed_texts([text for group in texts for text in group])

@@ -127,7 +127,7 @@ def _made_ahead(
 
 def _advance(state: ClipState, batch: _Batch, config: ClipTrainingConfig, team: Team) -> PairStep:
     started = time.monotonic()
-    scale = float(state.log_scale.exp())
+    scale = float(state.log_scale.detach().exp())
     alike = batch.alike.to(state.clip.device) if config.spare_equal_texts else None
     with _chance_of(state, config, team):
         found = batch_gradient(

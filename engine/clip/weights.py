@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from engine.clip import architectures
+from engine.clip.archive import is_archive, read_archive
 from engine.clip.card import ClipCard, config_from, read_card
 from engine.clip.config import NANO, ClipConfig
 from engine.clip.frames import Frame
@@ -26,6 +27,8 @@ _HEADER_KEY = "maskloop-clip"
 _SUFFIX = ".safetensors"
 # What open_clip's training writes has the weights by this name.
 _WITHIN = "state_dict"
+# Only OpenAI's own have it beside the weights.
+_OPENAIS = "input_resolution"
 
 
 def shipped() -> Path:
@@ -79,9 +82,9 @@ def open_clip(
 ) -> Clip:
     """A CLIP of any architecture: `nano-clip`, or one of open_clip's.
 
-    weights: a file (OpenAI's layout, what open_clip's training writes or publishes, or ours) or the
-    name of a published tag, which comes out of the hub's local `cache` if it is there, else from
-    the network. For `nano-clip` None is what ships.
+    weights: a file (OpenAI's archives or their state dicts, what open_clip's training writes or
+    publishes, or ours) or the name of a published tag, which comes out of the hub's local `cache`
+    if it is there, else from the network. For `nano-clip` None is what ships.
     Raises ValueError for an unknown architecture or tag, WeightsError (one too) for a file that is
     missing, has another SHA-256, holds anything but tensors, or is of another architecture.
     """
@@ -92,12 +95,17 @@ def open_clip(
     if weights is None:
         path = shipped()
     elif isinstance(weights, str) and not _is_file_name(weights):
-        tag, path = weights, hub_file(architecture, weights, cache=cache)
+        tag = weights
+        quick = bool(architectures.published(architecture, tag).get("quick_gelu"))
+        architectures.check_activation(architecture, quick=quick, weights=tag)
+        path = hub_file(architecture, tag, cache=cache)
     else:
         path = Path(weights)
     path = local_checkpoint(path, sha256=sha256)
     if path.suffix != _SUFFIX:
-        return _published(architecture, tag, read_tensors(path, under=_WITHIN), str(path))
+        archived = is_archive(path)
+        tensors = read_archive(path) if archived else read_tensors(path, under=_WITHIN)
+        return _published(architecture, tag, tensors, str(path))
     data = path.read_bytes()
     if _header(data) is None:
         return _published(architecture, tag, _parsed(data, str(path)), str(path))
@@ -116,6 +124,8 @@ def _is_file_name(name: str) -> bool:
 def _published(architecture: str, tag: str | None, tensors: dict[str, Tensor], where: str) -> Clip:
     if architecture == NANO:
         raise WeightsError(f"{where}: not a {NANO} of maskloop, which says what tokens it knows")
+    if _OPENAIS in tensors:
+        architectures.check_activation(architecture, quick=True, weights=where)
     clip = Clip.new(ClipConfig(architecture=architecture), seed=0)
     _fill(clip, tensors, where)
     clip.frame = architectures.frame_of(architecture, clip.module, tag)

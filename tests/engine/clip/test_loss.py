@@ -50,4 +50,4 @@ def test_pairs_of_equal_texts_are_no_negatives_to_each_other() -> None:
 def test_the_scale_stays_between_1_and_100(before: float, after: float) -> None:
     log_scale = torch.nn.Parameter(torch.tensor(before))
     keep_in_bounds(log_scale)
-    assert float(log_scale) == pytest.approx(after)
+    assert log_scale.item() == pytest.approx(after)
