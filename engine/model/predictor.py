@@ -326,12 +326,12 @@ class Predictor:
             if texts:
                 answer = self._text_reader().decode(self._model, *asked, texts)
                 logits, iou = answer.logits, answer.iou
-                presence = answer.presence.float().sigmoid().cpu().split(counts)
+                presence = torch.split(answer.presence.float().sigmoid().cpu(), counts)
             else:
                 logits, iou = self._model.decode(*asked)
         which = slice(1, None) if multimask else slice(0, 1)
-        masks = logits[:, which].float().cpu().split(counts)
-        expected = iou[:, which].float().clamp(0.0, 1.0).cpu().split(counts)
+        masks = torch.split(logits[:, which].float().cpu(), counts)
+        expected = torch.split(iou[:, which].float().clamp(0.0, 1.0).cpu(), counts)
         return [Prediction(*each) for each in zip(masks, expected, frames, presence, strict=True)]
 
     def _text_reader(self) -> TextReader:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class SceneSet:
     first: int
     count: int
     combinations: Combinations = "seen"
-    style: CaptionStyle = CaptionStyle()
+    style: CaptionStyle = field(default_factory=CaptionStyle)
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -77,7 +77,9 @@ class SceneFolder:
         for start in range(0, len(numbers), _AT_ONCE):
             few = numbers[start : start + _AT_ONCE]
             scenes = [_read(_scene_path(folder, number), combinations) for number in few]
-            paths = [folder / f"{number}-{self._predictor.encoder_id}.safetensors" for number in few]
+            paths = [
+                folder / f"{number}-{self._predictor.encoder_id}.safetensors" for number in few
+            ]
             for scene, path in zip(scenes, paths, strict=True):
                 if not path.exists():
                     _write(path, self._predictor.embed(scene.image).to_bytes())
@@ -102,7 +104,9 @@ def _draw(job: tuple[Path, int, SceneSet]) -> None:
     torch.set_num_threads(1)
     folder, number, scenes = job
     scene = draw_captioned(number, scenes.style, scenes.combinations)
-    placed = [{**asdict(item.thing), "centre": item.centre, "area": item.area} for item in scene.placed]
+    placed = [
+        {**asdict(item.thing), "centre": item.centre, "area": item.area} for item in scene.placed
+    ]
     described = {"placed": placed, "ground": scene.ground, "hw": scene.image.shape[:2]}
     data = io.BytesIO()
     np.savez_compressed(

@@ -144,8 +144,10 @@ def text_losses(
         return TextLosses(total, map_loss, math.nan, float(told))
     asked = _Asked.of(batch, similarity.detach(), config, random, model.side)
     answer = asked.answered(model, text, batch, cells.detach(), asked.prompts)
-    total = total + _drawn_loss(answer, asked, config) + config.presence_weight * (
-        presence_loss(answer.presence, asked.present, asked.clicked)
+    total = (
+        total
+        + _drawn_loss(answer, asked, config)
+        + config.presence_weight * (presence_loss(answer.presence, asked.present, asked.clicked))
     )
     told = ((answer.presence > 0) == asked.present)[~asked.clicked].float().mean()
     single = answer.logits[:, 0].detach()
@@ -163,9 +165,29 @@ def map_losses(similarity: Tensor, batch: TextBatch) -> Tensor:
     """(N,) how far each map (N, h, w) is from the union of all that its prompt means."""
     union = (batch.meant.to(batch.targets) @ batch.targets.flatten(1)).clamp(max=1)
     union = union.view(-1, 1, *batch.targets.shape[1:])
-    union = F.adaptive_avg_pool2d(union, similarity.shape[-2:])[:, 0]
+    union = _pooled_to(union, similarity)[:, 0]
     present = batch.present.to(similarity)
-    return focal_loss(similarity, union) + present * dice_loss(similarity, union)
+    cells = focal_loss(similarity, union) + present * dice_loss(similarity, union)
+    return cells + thing_losses(similarity, batch)
+
+
+def thing_losses(similarity: Tensor, batch: TextBatch) -> Tensor:
+    """(N,) the cross-entropy of the mean logits within each thing of a prompt's image.
+
+    To like all things alike satisfies the cells for long; this asks at once which of them it is.
+    """
+    small = _pooled_to(batch.targets[:, None], similarity)[:, 0].flatten(1)
+    logits = similarity.flatten(1) @ small.T / small.sum(dim=1).clamp(min=1e-3)
+    each = F.binary_cross_entropy_with_logits(logits, batch.meant.to(logits), reduction="none")
+    here = batch.image_index[:, None] == batch.target_index[None]
+    chosen, others = here & batch.meant, here & ~batch.meant
+    parts = [(each * kind).sum(dim=1) / kind.sum(dim=1).clamp(min=1) for kind in (chosen, others)]
+    return (parts[0] + parts[1]) / 2
+
+
+def _pooled_to(fine: Tensor, coarse: Tensor) -> Tensor:
+    """(N, 1, h, w) in cells as large as those of `coarse`."""
+    return F.avg_pool2d(fine, fine.shape[-1] // coarse.shape[-1])
 
 
 def presence_loss(logits: Tensor, present: Tensor, clicked: Tensor) -> Tensor:
@@ -265,7 +287,7 @@ def pointed_at(similarity: Tensor, targets: Tensor, meant: Tensor) -> Tensor:
 
     That on which the map's peak lies; else that which the map likes best. 0 if none is meant.
     """
-    small = F.adaptive_avg_pool2d(targets[:, None], similarity.shape[-2:])[:, 0].flatten(1)
+    small = _pooled_to(targets[:, None], similarity)[:, 0].flatten(1)
     likes = torch.sigmoid(similarity).flatten(1) @ small.T / small.sum(dim=1).clamp(min=1)
     cell, _ = peaks(similarity)
     column, row = cell.long().unbind(dim=1)

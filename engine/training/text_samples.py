@@ -53,7 +53,8 @@ class TextSource(Protocol):
 class TextBatch:
     """B samples together: T targets of all; prompts N, on images `image_index` (N,), rising.
 
-    meant (N, T) bool; present (N,) bool; drawn (N,) bool, which the decoder answers.
+    meant (N, T) bool; present (N,) bool; drawn (N,) bool, which the decoder answers;
+    target_index (T,), which image a target is on.
     """
 
     features: Features
@@ -62,19 +63,23 @@ class TextBatch:
     meant: Tensor
     image_index: Tensor
     drawn: Tensor
+    target_index: Tensor
 
     @classmethod
     def joined(cls, samples: Sequence[TextSample], config: TextTrainingConfig) -> Self:
         """Those samples in one batch."""
         drawn = [_drawn(sample.meant.any(dim=1), config.drawn_per_image) for sample in samples]
-        index = [torch.full((len(s.vectors),), i) for i, s in enumerate(samples)]
+        prompts = torch.tensor([len(sample.vectors) for sample in samples])
+        things = torch.tensor([len(sample.targets) for sample in samples])
+        numbers = torch.arange(len(samples))
         return cls(
             features=Features.joined([sample.features for sample in samples]),
             targets=torch.cat([sample.targets for sample in samples]),
             vectors=torch.cat([sample.vectors for sample in samples]),
-            meant=torch.block_diag(*(sample.meant.float() for sample in samples)) > 0,
-            image_index=torch.cat(index),
+            meant=_apart([sample.meant for sample in samples]),
+            image_index=numbers.repeat_interleave(prompts),
             drawn=torch.cat(drawn),
+            target_index=numbers.repeat_interleave(things),
         )
 
     @property
@@ -88,9 +93,26 @@ class TextBatch:
             self.features.to(device, torch.float32),
             *(
                 part.to(device)
-                for part in (self.targets, self.vectors, self.meant, self.image_index, self.drawn)
+                for part in (
+                    self.targets,
+                    self.vectors,
+                    self.meant,
+                    self.image_index,
+                    self.drawn,
+                    self.target_index,
+                )
             ),
         )
+
+
+def _apart(each: Sequence[Tensor]) -> Tensor:
+    """(P, M) bool of several samples -> (N, T), where nothing means what is on another image."""
+    joined = torch.zeros(sum(len(own) for own in each), sum(own.shape[1] for own in each)).bool()
+    row = column = 0
+    for own in each:
+        joined[row : row + len(own), column : column + own.shape[1]] = own
+        row, column = row + len(own), column + own.shape[1]
+    return joined
 
 
 def _drawn(present: Tensor, count: int) -> Tensor:
@@ -111,9 +133,7 @@ def targets_of(masks: Mask, frame: Frame, logits_hw: tuple[int, int]) -> Tensor:
     return F.avg_pool2d(padded, frame.side // logits_hw[0])[:, 0]
 
 
-def draw_some(
-    random: np.random.Generator, count: int, among: int
-) -> npt.NDArray[np.int64]:
+def draw_some(random: np.random.Generator, count: int, among: int) -> npt.NDArray[np.int64]:
     """`count` numbers below `among`, each as often as the next one."""
     rounds = -(-count // among)
     return np.concatenate([random.permutation(among) for _ in range(rounds)])[:count]

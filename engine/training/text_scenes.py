@@ -1,7 +1,7 @@
 """Captioned scenes as a source of text prompts: CLIP vectors of crops, and of phrases."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -67,9 +67,8 @@ class SceneVectors:
 
 def scene_vectors(
     scenes: Sequence[CaptionedScene], clip: CropEmbedder, config: VectorsConfig
-) -> list[SceneVectors]:
+) -> Iterator[SceneVectors]:
     """Those of each scene, which depend on all scenes, CLIP and config alone."""
-    found: list[SceneVectors] = []
     for number, scene in enumerate(scenes):
         random = np.random.default_rng([config.seed, number, 3])
         large = np.flatnonzero(scene.masks.sum(axis=(1, 2)) >= config.min_area)
@@ -83,14 +82,11 @@ def scene_vectors(
             crops[large] = clip.embed_images(pictures).reshape(len(large), config.crops, -1)
         asked = [pairs.ask(random, scene) for _ in range(config.phrases)]
         asked += [pairs.ask_absent(random, scene) for _ in range(config.absent_phrases)]
-        found.append(
-            SceneVectors(
-                crops=crops,
-                phrases=clip.embed_texts([phrase.text for phrase in asked]),
-                meant=np.stack([scene.meant(phrase) for phrase in asked]),
-            )
+        yield SceneVectors(
+            crops=crops,
+            phrases=clip.embed_texts([phrase.text for phrase in asked]),
+            meant=np.stack([scene.meant(phrase) for phrase in asked]),
         )
-    return found
 
 
 def prompt_crop(
@@ -110,9 +106,7 @@ def prompt_crop(
     return np.asarray(Image.composite(picture, behind, alpha))
 
 
-def _window(
-    random: _Random, box: Boxes, hw: tuple[int, ...]
-) -> tuple[float, float, float, float]:
+def _window(random: _Random, box: Boxes, hw: tuple[int, ...]) -> tuple[float, float, float, float]:
     """A square around a box, mostly with it in the middle, that lies in the image."""
     x0, y0, x1, y1 = (float(value) for value in box)
     height, width = hw[0], hw[1]

@@ -21,6 +21,7 @@ from flows.cli import (
     lineage,
     models,
     pins,
+    segment,
     serve,
     sql,
     stages,
@@ -44,6 +45,7 @@ app = typer.Typer(
 data.register(app)
 stages.register(app)
 generate.register(app)
+segment.register(app)
 models.register(app)
 audit.register(app)
 annotators.register(app)

@@ -1,4 +1,4 @@
-"""The card of an add-on for texts: what it adds to, by which CLIP it was trained, how good it is."""
+"""The card of an add-on for texts: to what, by which CLIP, and how good it is."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -39,7 +39,11 @@ class Locator(nn.Module):
         self.fine_out = _blocks(_FINE, _FINE_BLOCKS)
         self.cell_vector = nn.Conv2d(_FINE, _DIM, 1)
         self.text_vector = nn.Sequential(
-            nn.Linear(clip_dim, 4 * _DIM), nn.GELU(), nn.Linear(4 * _DIM, _DIM)
+            # Unit vectors are small numbers: as they are, all texts would look alike for long.
+            nn.LayerNorm(clip_dim),
+            nn.Linear(clip_dim, 4 * _DIM),
+            nn.GELU(),
+            nn.Linear(4 * _DIM, _DIM),
         )
         self.bias = nn.Parameter(torch.tensor(_PRIOR_LOGIT))
 

@@ -125,7 +125,9 @@ class TextPrompted(nn.Module):
         )
         return clicked, height
 
-    def _added(self, embedded: PromptEmbedding, similarity: Tensor, vectors: Tensor) -> PromptEmbedding:
+    def _added(
+        self, embedded: PromptEmbedding, similarity: Tensor, vectors: Tensor
+    ) -> PromptEmbedding:
         """The prompts with the text's token and maps."""
         soft = torch.stack(
             [torch.tanh(similarity * _SOFTNESS), torch.sigmoid(similarity)], dim=1

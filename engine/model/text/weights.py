@@ -66,9 +66,7 @@ def load_text(path: Path, model: PromptableSam, clip: TextEmbedder) -> TextReade
     return TextReader(text, clip, encoder_id=encoder_id)
 
 
-def text_card(
-    text: bytes, model: PromptableSam, clip: TextEmbedder, **known: object
-) -> TextCard:
+def text_card(text: bytes, model: PromptableSam, clip: TextEmbedder, **known: object) -> TextCard:
     """The card of `text_to_bytes`'s `text`, trained for `model` with `clip`."""
     values = {
         "encoder_id": model.encoder_id(),
