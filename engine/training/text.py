@@ -5,6 +5,7 @@ Of what a prompt means, when that is several things, the map learns all and the 
 that the map points to. What is absent has no mask, and its presence is denied.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -66,6 +67,8 @@ def train_text(
         raise ValueError("images: must have at least one, but got none")
     where = torch.device(device)
     model = model.to(where).eval()
+    text = copy.deepcopy(text)
+    torch.as_tensor(text.text_centre).copy_(source.text_centre)
     of = f"{model.encoder_id()}-{source.clip_fingerprint}"
     state = TextState(text, config, where, of=of)
     if checkpoint is not None and (blob := checkpoint.load()) is not None:

@@ -20,8 +20,8 @@ class TextSample:
     """One image and prompts on it.
 
     features: of one image; targets (M, h, w) float32 in [0, 1], its things at the decoder's
-    resolution; vectors (P, D), CLIP embeddings; meant (P, M) bool, the things that each means, none
-    for what is absent. The first prompts are those that mean something.
+    resolution; vectors (P, D), centred CLIP embeddings; meant (P, M) bool, the things that each
+    means, none for what is absent. The first prompts are those that mean something.
     """
 
     features: Features
@@ -39,6 +39,10 @@ class TextSource(Protocol):
     @property
     def clip_fingerprint(self) -> str:
         """Names the CLIP whose vectors these are."""
+
+    @property
+    def text_centre(self) -> Tensor:
+        """(D,) what was taken off the embeddings of texts."""
 
     def sample(
         self, index: int, random: np.random.Generator, config: TextTrainingConfig

@@ -14,7 +14,7 @@ from engine.drawing import pairs
 from engine.drawing.captions import CaptionedScene
 from engine.drawing.phrases import COLOURS, KIND_NAMES, TEXTURES, Thing
 from engine.geometry import Boxes
-from engine.model.text.prompted import TextEmbedder
+from engine.model.text.prompted import TextEmbedder, centred
 from engine.training.captioned import EncodedScene
 from engine.training.text_config import TextTrainingConfig
 from engine.training.text_samples import TextSample, draw_some, targets_of
@@ -28,6 +28,7 @@ _SHIFT = 0.15
 # Of absent things, those that share something with what is there.
 _NEAR_MISSES = 0.7
 _TRIES = 20
+_Prompt = tuple[torch.Tensor, npt.NDArray[np.bool_]]
 
 
 class CropEmbedder(TextEmbedder, Protocol):
@@ -145,6 +146,12 @@ class DrawnTexts:
         self._scenes = scenes
         self._vectors = vectors
         self._fingerprint = clip_fingerprint
+        crops = np.concatenate(
+            [own.crops[_askable(own)].reshape(-1, own.crops.shape[2]) for own in vectors]
+        )
+        self._crop_centre = torch.from_numpy(crops.mean(axis=0))
+        phrases = np.concatenate([own.phrases for own in vectors])
+        self._text_centre = torch.from_numpy(phrases.mean(axis=0))
         self._targets = [
             (targets_of(one.scene.masks, one.embedding.frame, logits_hw) * 255).byte()
             for one in scenes
@@ -162,6 +169,11 @@ class DrawnTexts:
         """Names the CLIP whose vectors these are."""
         return self._fingerprint
 
+    @property
+    def text_centre(self) -> torch.Tensor:
+        """(D,) the mean embedding of all phrases, which is taken off each."""
+        return self._text_centre
+
     def sample(self, index: int, random: _Random, config: TextTrainingConfig) -> TextSample:
         """Scene `index` with prompts drawn from what there is."""
         own, scene = self._vectors[index], self._scenes[index].scene
@@ -171,42 +183,49 @@ class DrawnTexts:
         return TextSample(
             features=self._scenes[index].embedding.batch(),
             targets=self._targets[index].float() / 255,
-            vectors=torch.from_numpy(np.stack(vectors)),
+            vectors=torch.stack(vectors),
             meant=torch.from_numpy(np.stack(meant)),
         )
 
     def _present(
         self, own: SceneVectors, scene: CaptionedScene, random: _Random, config: TextTrainingConfig
-    ) -> list[tuple[Vectors, npt.NDArray[np.bool_]]]:
+    ) -> list[_Prompt]:
         phrases, things = np.flatnonzero(own.meant.any(axis=1)), _askable(own)
         count = config.present_per_image
         as_text = _texts_of(random, count, config.text_share, len(phrases), len(things))
-        found = []
+        found: list[_Prompt] = []
         for row in phrases[draw_some(random, as_text, len(phrases))] if as_text else []:
-            found.append((own.phrases[row], own.meant[row]))
+            found.append((self._phrase(own, int(row)), own.meant[row]))
         rest = count - as_text
         for thing in things[draw_some(random, rest, len(things))] if rest else []:
             alike = np.array([_look(other) == _look(scene.things[thing]) for other in scene.things])
-            found.append((own.crops[thing, random.integers(own.crops.shape[1])], alike))
+            found.append((self._crop(own, int(thing), random), alike))
         order = random.permutation(len(found))
         return [found[place] for place in order]
 
     def _absent(
         self, own: SceneVectors, scene: CaptionedScene, random: _Random, config: TextTrainingConfig
-    ) -> list[tuple[Vectors, npt.NDArray[np.bool_]]]:
+    ) -> list[_Prompt]:
         phrases = np.flatnonzero(~own.meant.any(axis=1))
         count = config.absent_per_image
         nothing = np.zeros(len(scene.things), bool)
         as_text = _texts_of(random, count, config.text_share, len(phrases), 1)
-        found = []
+        found: list[_Prompt] = []
         for row in phrases[draw_some(random, as_text, len(phrases))] if as_text else []:
-            found.append((own.phrases[row], nothing))
+            found.append((self._phrase(own, int(row)), nothing))
         for _ in range(count - as_text):
             number, thing = self._elsewhere(scene, random)
-            crops = self._vectors[number].crops[thing]
-            found.append((crops[random.integers(len(crops))], nothing))
+            found.append((self._crop(self._vectors[number], thing, random), nothing))
         order = random.permutation(len(found))
         return [found[place] for place in order]
+
+    def _phrase(self, own: SceneVectors, row: int) -> torch.Tensor:
+        return centred(torch.from_numpy(own.phrases[row]), self._text_centre)
+
+    def _crop(self, own: SceneVectors, thing: int, random: _Random) -> torch.Tensor:
+        """One of those of a thing."""
+        number = int(random.integers(own.crops.shape[1]))
+        return centred(torch.from_numpy(own.crops[thing, number]), self._crop_centre)
 
     def _elsewhere(self, scene: CaptionedScene, random: _Random) -> tuple[int, int]:
         """(scene, thing) that looks like nothing in `scene`, though mostly nearly so."""

@@ -64,6 +64,9 @@ class TextPrompted(nn.Module):
         super().__init__()
         channels = int(model.prompt_encoder.embed_dim)
         self.clip_dim = clip_dim
+        # CLIP's texts and images lie in two narrow cones (Liang et al., 2022): what all texts have
+        # in common is taken off them, as training took off the crops what these have in common.
+        self.register_buffer("text_centre", torch.zeros(clip_dim))
         self.with_fine = not model.prompt_encoder.dots_share_cells
         self.locator = Locator(channels, clip_dim, with_skips=self.with_fine)
         self.token = nn.Sequential(nn.Linear(clip_dim, channels), nn.LayerNorm(channels))
@@ -77,6 +80,10 @@ class TextPrompted(nn.Module):
         self.presence = nn.Sequential(
             nn.Linear(channels + 3, channels), nn.GELU(), nn.Linear(channels, 1)
         )
+
+    def of_texts(self, embedded: Tensor) -> Tensor:
+        """(N, D) a CLIP's embeddings of texts -> the vectors that `decode` takes."""
+        return centred(embedded, torch.as_tensor(self.text_centre))
 
     def decode(
         self,
@@ -139,6 +146,11 @@ class TextPrompted(nn.Module):
             fine = embedded.fine + self.fine_proj(soft)
         sparse = torch.cat([embedded.sparse, self.token(vectors)[:, None]], dim=1)
         return PromptEmbedding(sparse, dense, fine)
+
+
+def centred(embedded: Tensor, centre: Tensor) -> Tensor:
+    """(N, D) without `centre` (D,), as unit vectors."""
+    return F.normalize(embedded - centre, dim=-1)
 
 
 def _signs(similarity: Tensor, height: Tensor) -> Tensor:

@@ -53,5 +53,6 @@ class TextReader:
     def _vectors(self, texts: Sequence[str]) -> Tensor:
         """(N, D); a text that is asked for several times is embedded once."""
         known = list(dict.fromkeys(texts))
-        vectors = torch.from_numpy(self.clip.embed_texts(known)).to(self._device)
+        embedded = torch.from_numpy(self.clip.embed_texts(known)).to(self._device)
+        vectors = self._text.of_texts(embedded)
         return vectors[[known.index(text) for text in texts]]

@@ -156,13 +156,13 @@ def test_two_scenes_are_learnt_by_heart(
     vectors = list(scene_vectors([one.scene for one in two], clip, VectorsConfig(min_area=20)))
     source = DrawnTexts(two, vectors, model.logits_hw, clip_fingerprint=clip.fingerprint)
     config = TextTrainingConfig(
-        steps=60,
-        map_steps=60,
+        steps=100,
+        map_steps=100,
         batch_images=2,
-        text_share=0.0,
+        text_share=1.0,
         absent_per_image=1,
         warmup_steps=5,
-        learning_rate=5e-3,
+        learning_rate=2e-3,
     )
     losses: list[float] = []
     train_text(
@@ -172,7 +172,7 @@ def test_two_scenes_are_learnt_by_heart(
         config,
         on_step=lambda report: losses.append(report.map_loss),
     )
-    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.4 * np.mean(losses[:5])
 
 
 @pytest.mark.parametrize(
