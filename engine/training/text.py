@@ -139,10 +139,12 @@ def text_losses(
     """The losses of one batch; of the map alone unless `drawing`."""
     cells = text.locator.cells(batch.features)
     similarity = text.locator(cells, batch.image_index, batch.vectors)
+    _, height = peaks(similarity)
     map_loss = map_losses(similarity, batch).mean()
+    told_loss = presence_loss(height, batch.present, torch.zeros_like(batch.present))
+    map_loss = map_loss + config.presence_weight * told_loss
     total = config.map_weight * map_loss
     if not drawing or not batch.drawn.any():
-        _, height = peaks(similarity.detach())
         told = ((height > 0) == batch.present).float().mean()
         return TextLosses(total, map_loss, math.nan, float(told))
     asked = _Asked.of(batch, similarity.detach(), config, random, model.side)

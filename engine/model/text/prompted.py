@@ -77,9 +77,11 @@ class TextPrompted(nn.Module):
         nn.init.zeros_(self.fine_proj.weight)
         decoder: BatchedMaskDecoder = copy.deepcopy(model.mask_decoder)
         self.mask_decoder = decoder.requires_grad_(True)
-        self.presence = nn.Sequential(
-            nn.Linear(channels + 3, channels), nn.GELU(), nn.Linear(channels, 1)
-        )
+        last = nn.Linear(channels, 1)
+        self.presence = nn.Sequential(nn.Linear(channels + 3, channels), nn.GELU(), last)
+        # As built, a text is as likely there as the peak of its map.
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def of_texts(self, embedded: Tensor) -> Tensor:
         """(N, D) a CLIP's embeddings of texts -> the vectors that `decode` takes."""
@@ -114,7 +116,7 @@ class TextPrompted(nn.Module):
         )
         with torch.autocast(token.device.type, enabled=False):
             signs = torch.cat([token.float(), _signs(seen, height)], dim=1)
-            presence = self.presence(signs)[:, 0]
+            presence = height.float() + self.presence(signs)[:, 0]
         return TextAnswer(logits, iou, presence, similarity)
 
     def clicked(
