@@ -9,7 +9,7 @@ and among the masks of the grid.
 
 import argparse
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,10 @@ from engine.drawing.wording import HELD_OUT_TEMPLATES
 from engine.generation.by_text import ByTextConfig, TextMask, all_by_candidates, all_by_map
 from engine.generation.config import GenerationConfig
 from engine.generation.generator import MaskGenerator
+from engine.model.card_fields import Score
 from engine.model.predictor import Prediction, Predictor
 from engine.model.prompts import Prompts
+from engine.model.text.card import read_text_card, write_text_card
 from engine.model.text.weights import load_text, shipped_text
 from engine.model.weights import load, shipped
 
@@ -87,6 +89,11 @@ def best_of(prediction: Prediction) -> Mask:
     return np.asarray(prediction.masks()[0, prediction.best()[0]])
 
 
+def presence_of(prediction: Prediction) -> float:
+    assert prediction.presence is not None, "asked by text"
+    return float(prediction.presence[0])
+
+
 def ask(predictor: Predictor, scene: CaptionedScene, number: int, measured: Measured) -> None:
     """One present and one absent phrase for each subject."""
     random = np.random.default_rng([number, 11])
@@ -100,10 +107,10 @@ def ask(predictor: Predictor, scene: CaptionedScene, number: int, measured: Meas
         value = max(iou(mask, scene.masks[thing]) for thing in meant)
         measured.add("text", value)
         measured.add("text, one meant" if len(meant) == 1 else "text, several meant", value)
-        measured.add("present", float(alone.presence[0]))
+        measured.add("present", presence_of(alone))
         absent = pairs.ask_absent(random, scene, HELD_OUT_TEMPLATES)
         refused = predictor.predict(embedding, Prompts(text=absent.text), multimask=False)
-        measured.add("absent", float(refused.presence[0]))
+        measured.add("absent", presence_of(refused))
         thing = int(random.choice(meant))
         truth = scene.masks[thing]
         click = clicked(random, truth, None)
@@ -138,6 +145,18 @@ def judged(found: list[TextMask], scene: CaptionedScene, meant: Mask) -> list[tu
     return result
 
 
+def write_scores(weights: Path, data: str, result: dict[str, float]) -> None:
+    """Put figures on these scenes into the card of the weights, in place of earlier ones."""
+    card = read_text_card(weights)
+    kept = tuple(score for score in card.scores if score.data != data)
+    fresh = tuple(
+        Score(data=data, metric=name, value=value)
+        for name, value in result.items()
+        if np.isfinite(value)
+    )
+    write_text_card(weights, replace(card, scores=kept + fresh))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
@@ -147,6 +166,7 @@ def main() -> None:
     parser.add_argument("--combinations", choices=("unseen", "seen"), default="unseen")
     parser.add_argument("--clip", type=Path, default=shipped_clip())
     parser.add_argument("--text-weights", type=Path, default=shipped_text())
+    parser.add_argument("--card", action="store_true", help="write the figures into the card")
     options = parser.parse_args()
     scenes, for_all = (6, 2) if options.quick else (options.scenes, options.all_scenes)
     model, _ = load(shipped())
@@ -180,6 +200,8 @@ def main() -> None:
         f"all objects, AP50 from {way}": average_precision(found[way], wanted) for way in found
     }
     result |= {"scenes": scenes, "phrases": len(measured.values["text"])}
+    if options.card:
+        write_scores(options.text_weights, f"{options.combinations} combinations", result)
     if options.json:
         print(json.dumps({"combinations": options.combinations, **result}))
         return

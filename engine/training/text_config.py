@@ -47,6 +47,8 @@ class TextTrainingConfig:
     is drawn comes with a click in the thing; `corrected_share` of the steps have one more round
     with a click where the answer was wrong.
 
+    `presence_weight` is that of presence, of the map's peak and of the decoder's answer.
+
     AdamW; `learning_rate` with a linear warm-up, then half a cosine down to `final_fraction`; the
     decoder, which has learnt before, at `decoder_scale` times it.
     """
