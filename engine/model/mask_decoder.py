@@ -46,9 +46,16 @@ class BatchedMaskDecoder(MaskDecoder):
         or of one image for all -> logits (N, 4, 4h, 4w), predicted IoU (N, 4). Mask 0 is for
         unambiguous prompts, masks 1 to 3 for ambiguous ones (Kirillov et al., 2023).
         """
+        _, logits, iou = self.decode_with_token(embeddings, image_pe, prompts, skips)
+        return logits, iou
+
+    def decode_with_token(
+        self, embeddings: Tensor, image_pe: Tensor, prompts: PromptEmbedding, skips: Skips | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `decode`, and first the IoU's token (N, C) after it asked the image."""
         hidden, cells = self._attended(embeddings, image_pe, prompts)
         logits = self._drawn(hidden, cells, prompts.fine, skips)
-        return logits, self._predicted_iou(hidden[:, 0], logits)
+        return hidden[:, 0], logits, self._predicted_iou(hidden[:, 0], logits)
 
     def decode_above(
         self,

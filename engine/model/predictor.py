@@ -22,6 +22,7 @@ from engine.model.embedding import ImageEmbedding, as_pixels
 from engine.model.prompt_encoder import PromptTensors
 from engine.model.prompts import Prompts
 from engine.model.sam import Features, PromptableSam
+from engine.model.text.reader import TextReader
 from engine.precision import Precision
 
 Pixels = npt.NDArray[np.uint8]
@@ -61,12 +62,14 @@ class Prediction:
     """Masks for N prompts: M each.
 
     logits: (N, M, h, w) float32 in the frame, positive inside; iou: (N, M) float32, the IoU that
-    the model expects, in [0, 1].
+    the model expects, in [0, 1]; presence: (N,) float32, how likely there is what a text means, in
+    [0, 1]; None for prompts without text.
     """
 
     logits: Tensor
     iou: Tensor
     frame: Frame
+    presence: Tensor | None = None
 
     def masks(self) -> Mask:
         """(N, M, H, W) bool in the original image."""
@@ -117,7 +120,36 @@ class Predictor:
         self.device = torch.device(device)
         self._model = model.eval().to(self.device)
         self._precision: Precision = "float32"
+        self._reader: TextReader | None = None
         self.version = version
+
+    def reading(self, reader: TextReader) -> Self:
+        """The same model, which answers texts, too; raises ValueError for another encoder's."""
+        if reader.encoder_id != self.encoder_id:
+            raise ValueError(
+                f"text: must be an add-on of encoder {self.encoder_id}, "
+                f"but is of {reader.encoder_id}"
+            )
+        other = copy.copy(self)
+        other._reader = reader.on(self.device)
+        return other
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether prompts may have a text."""
+        return self._reader is not None
+
+    @torch.inference_mode()
+    def similarity(self, embedding: ImageEmbedding, texts: Sequence[str]) -> Tensor:
+        """(N, h, w) float32 on the CPU, in the frame: logits of where each of N texts may mean.
+
+        Raises ValueError when another encoder made `embedding`, and without an add-on for texts.
+        """
+        self._check_encoder(embedding)
+        reader = self._text_reader()
+        features = embedding.batch().to(self.device)
+        with computing_in(self._precision, self.device):
+            return reader.similarity(features, texts).float().cpu()
 
     def computing_in(self, precision: Precision) -> Self:
         """The same model, computing in that precision."""
@@ -214,7 +246,7 @@ class Predictor:
         """`predict` for one `Prompts` on each of several images, a few at a time together.
 
         All frames are of one side and all prompts have as many points, where a box counts for one
-        more; raises ValueError otherwise.
+        more, and all or none have texts; raises ValueError otherwise.
         """
         shapes = {_shape(*pair) for pair in zip(embeddings, prompts, strict=True)}
         if len(shapes) > 1:
@@ -250,6 +282,8 @@ class Predictor:
         another encoder made `embedding`.
         """
         self._check_encoder(embedding)
+        if prompts.text is not None:
+            raise ValueError("text: must be none to ask for likely masks; ask by predict")
         hw = self.logits_hw(embedding.frame)
         tensors = prompts.to_tensors(embedding.frame, hw)
         index = torch.zeros(len(prompts), dtype=torch.int64, device=self.device)
@@ -285,14 +319,28 @@ class Predictor:
         features = Features.joined([embedding.batch() for embedding in embeddings])
         counts = [len(own) for own in prompts]
         index = torch.arange(len(prompts)).repeat_interleave(torch.tensor(counts))
+        asked = features.to(self.device), index.to(self.device), tensors
+        texts = [text for own in prompts for text in own.texts]
+        presence: Sequence[Tensor | None] = [None] * len(prompts)
         with computing_in(self._precision, self.device):
-            logits, iou = self._model.decode(
-                features.to(self.device), index.to(self.device), tensors
-            )
+            if texts:
+                answer = self._text_reader().decode(self._model, *asked, texts)
+                logits, iou = answer.logits, answer.iou
+                presence = torch.split(answer.presence.float().sigmoid().cpu(), counts)
+            else:
+                logits, iou = self._model.decode(*asked)
         which = slice(1, None) if multimask else slice(0, 1)
-        masks = logits[:, which].float().cpu().split(counts)
-        expected = iou[:, which].float().clamp(0.0, 1.0).cpu().split(counts)
-        return [Prediction(*each) for each in zip(masks, expected, frames, strict=True)]
+        masks = torch.split(logits[:, which].float().cpu(), counts)
+        expected = torch.split(iou[:, which].float().clamp(0.0, 1.0).cpu(), counts)
+        return [Prediction(*each) for each in zip(masks, expected, frames, presence, strict=True)]
+
+    def _text_reader(self) -> TextReader:
+        if self._reader is None:
+            raise ValueError(
+                "text: needs an add-on for texts and its CLIP, but this predictor has none; "
+                "give it one by Predictor.reading"
+            )
+        return self._reader
 
     def logits_hw(self, frame: Frame) -> tuple[int, int]:
         """The size of the masks that it gives and takes for a frame."""
@@ -317,10 +365,11 @@ def _frame_of(pixels: Pixels, side: int) -> Frame:
     return Frame(original_hw=(pixels.shape[0], pixels.shape[1]), side=side)
 
 
-def _shape(embedding: ImageEmbedding, prompts: Prompts) -> tuple[int, int]:
+def _shape(embedding: ImageEmbedding, prompts: Prompts) -> tuple[int, int, bool]:
     """What prompts must share to be decoded together: the side of the frame, how many points."""
     num_points = 0 if prompts.points is None else prompts.points.shape[1]
-    return embedding.frame.side, num_points + (prompts.boxes is not None)
+    num_points += prompts.boxes is not None
+    return embedding.frame.side, num_points, prompts.text is not None
 
 
 def _in_parts(items: Iterable[_Item], size: int) -> Iterator[tuple[_Item, ...]]:

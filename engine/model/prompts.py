@@ -1,4 +1,4 @@
-"""What asks a model for masks: clicks, boxes, and the masks it gave before."""
+"""What asks a model for masks: clicks, boxes, texts, and the masks it gave before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,18 +19,21 @@ class Prompts:
     """N prompts on one image; positions in pixels of the original image.
 
     points: (N, K, 2) float (x, y); labels: (N, K) int, 1 positive, 0 negative, -1 no point;
-    boxes: (N, 4) xyxy; mask_logits: (N, h, w) float32, `Prediction.logits` of one mask each.
-    At least one of points and boxes must be there; raises ValueError otherwise.
+    boxes: (N, 4) xyxy; mask_logits: (N, h, w) float32, `Prediction.logits` of one mask each;
+    text: one for all N, or N of them, for a predictor that reads texts (`Predictor.reading`).
+    At least one of points, boxes and text must be there; raises ValueError otherwise.
     """
 
     points: npt.NDArray[np.float32] | None = None
     labels: npt.NDArray[np.int64] | None = None
     boxes: npt.NDArray[np.float32] | None = None
     mask_logits: npt.NDArray[np.float32] | None = None
+    text: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.points is None and self.boxes is None:
-            raise ValueError("prompts: must have points or boxes, but got neither")
+        if self.points is None and self.boxes is None and self.text is None:
+            raise ValueError("prompts: must have points, boxes or text, but got none of them")
+        self._check_text()
         if (self.points is None) != (self.labels is None):
             raise ValueError("points and labels: must come together")
         if self.points is not None and self.labels is not None:
@@ -43,10 +46,27 @@ class Prompts:
         if self.mask_logits is not None and len(self.mask_logits) != len(self):
             raise ValueError(f"mask_logits: must be {len(self)}, but got {len(self.mask_logits)}")
 
+    def _check_text(self) -> None:
+        if self.text is None:
+            return
+        if any(not text.strip() for text in self.texts):
+            raise ValueError(f"text: must say something, but got {self.text!r}")
+        if len(self.texts) != len(self):
+            raise ValueError(f"text: must be 1 or {len(self)}, but got {len(self.texts)}")
+
     def __len__(self) -> int:
         first = self.points if self.points is not None else self.boxes
-        assert first is not None, "checked at construction"
-        return len(first)
+        if first is not None:
+            return len(first)
+        assert self.text is not None, "checked at construction"
+        return 1 if isinstance(self.text, str) else len(self.text)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text of each of the N prompts; none where there is no text."""
+        if self.text is None:
+            return ()
+        return (self.text,) * len(self) if isinstance(self.text, str) else self.text
 
     @classmethod
     def clicks(
@@ -70,7 +90,11 @@ class Prompts:
 
     def __getitem__(self, which: slice | list[int]) -> Self:
         parts = {name: getattr(self, name) for name in ("points", "labels", "boxes", "mask_logits")}
-        return type(self)(**{name: None if v is None else v[which] for name, v in parts.items()})
+        numbers = range(len(self))[which] if isinstance(which, slice) else which
+        return type(self)(
+            **{name: None if v is None else v[which] for name, v in parts.items()},
+            text=tuple(self.texts[number] for number in numbers) if self.text else None,
+        )
 
     def to_tensors(self, frame: Frame, logits_hw: tuple[int, int]) -> PromptTensors:
         """In frame pixels, as the prompt encoder takes them; raises ValueError for other logits."""

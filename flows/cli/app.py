@@ -22,6 +22,7 @@ from flows.cli import (
     models,
     naming,
     pins,
+    segment,
     serve,
     sql,
     stages,
@@ -45,6 +46,7 @@ app = typer.Typer(
 data.register(app)
 stages.register(app)
 generate.register(app)
+segment.register(app)
 models.register(app)
 naming.register(app)
 audit.register(app)

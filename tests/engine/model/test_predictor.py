@@ -146,7 +146,7 @@ def test_logits_of_an_answer_can_be_given_back(predictor: Predictor) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "must have points or boxes"),
+        ({}, "must have points, boxes or text"),
         ({"points": np.zeros((1, 1, 2), "f4")}, "must come together"),
         ({"points": np.zeros((1, 1, 2), "f4"), "labels": np.array([[7]])}, "must be -1, 0 or 1"),
         ({"boxes": np.zeros((1, 3), "f4")}, "boxes: must have shape"),
