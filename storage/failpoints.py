@@ -22,6 +22,10 @@ NAMES = frozenset(
         "export.after_add",
         "revoke.after_commit",
         "revoke.after_queue",
+        "move.after_copy",
+        "move.after_fence",
+        "move.after_release",
+        "move.after_settings",
     }
 )
 

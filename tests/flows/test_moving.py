@@ -12,9 +12,10 @@ import pytest
 
 from flows.checking import fsck
 from flows.errors import StageError, UsageError
-from flows.moving import move_store, with_values
+from flows.moving import move_store
 from flows.progress import Silent
 from flows.settings import FILE_NAME, TEMPLATE, WORKSPACE_VERSION, read_settings
+from flows.settings_text import with_values
 from flows.store_settings import StoreSettings
 from flows.workspace import Workspace, open_workspace, queue_url
 from storage.catalog.files import known_sums
