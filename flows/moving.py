@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from flows.checking import fsck
 from flows.errors import StageError, UsageError
@@ -124,7 +125,14 @@ def _switch(workspace: Workspace, store: StoreSettings, target: Database | None)
         write_durably(path, text.encode())
     except BaseException:
         # Ctrl+C may come when it is done.
-        if path.read_text(encoding="utf-8") != text:
+        if not _holds(path, text):
             copying.give_back(source, target)
         raise
     failpoint("move.after_settings")
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False

@@ -124,10 +124,14 @@ def open_workspace(root: Path | None = None, *, even_moved: bool = False) -> Wor
 
 def queue_url(root: Path, settings: Settings) -> str:
     """Where the review queue is: a team that shares the catalog shares the queue too."""
-    own = f"sqlite:///{root / 'queue.sqlite'}"
     if settings.queue.url.startswith("sqlite:"):
-        return own
-    return settings.queue.url or settings.store.shared_database or own
+        return own_queue_url(root)
+    return settings.queue.url or settings.store.shared_database or own_queue_url(root)
+
+
+def own_queue_url(root: Path) -> str:
+    """A queue in the workspace."""
+    return f"sqlite:///{root / 'queue.sqlite'}"
 
 
 def _queue(root: Path, settings: Settings, *, even_moved: bool = False) -> ReviewQueue:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 from sqlalchemy import URL, Column, Connection, Table
@@ -46,6 +47,8 @@ class Database:
 
     def __init__(self, url: URL, clock: QueueClock, busy_timeout_s: float) -> None:
         self.place = shown(url)
+        # The file of SQLite, None elsewhere.
+        self.file = Path(url.database or "") if url.drivername == "sqlite" else None
         self._dialect = _DIALECTS[url.drivername]
         self._engine = self._dialect.engine(url, busy_timeout_s)
         self._reading = self._engine.execution_options(**self._dialect.reading)

@@ -12,6 +12,8 @@ commit is done. Only submissions wait for each other, and only for that long.
 """
 
 import hashlib
+import random
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -40,6 +42,9 @@ _REFUSE = f"""
 CREATE FUNCTION refuse_moved_queue() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION USING ERRCODE = '{_MOVED}', MESSAGE = (SELECT words FROM queue_moved); END $$
 """
+# Shorter than the second after which Postgres looks for deadlocks.
+_TRY_MS = 200
+_LOCK_S = 60.0
 _SEQUENCE = text("SELECT pg_get_serial_sequence(:table_name, :column_name)")
 _GO_ON = text("SELECT setval(CAST(:sequence AS regclass), :number, :is_given)")
 # A process that hangs in a transaction, or a machine that went away, keeps its locks no longer.
@@ -123,8 +128,7 @@ class Postgres:
         """The tables refuse: writers run side by side, and none need look before it writes."""
         self.accept_writes(connection)
         # All that write now are waited for; whoever waits for a lock then meets the trigger.
-        names = ", ".join(table.name for table in tables)
-        connection.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
+        _lock(connection, tables)
         connection.execute(text(_REFUSE))
         for table in tables:
             connection.execute(
@@ -153,6 +157,25 @@ class Postgres:
         if (state or "").startswith(_UNUSABLE):
             return TerminalStorageError(f"review queue: {words}")
         return None
+
+
+def _lock(connection: Connection, tables: Sequence[Table]) -> None:
+    """Wait until nobody writes to any of the tables, and keep others from it."""
+    names = ", ".join(table.name for table in tables)
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            with connection.begin_nested():
+                # Whoever has one table and waits for another is let through in time, or Postgres
+                # would find a deadlock.
+                connection.execute(text(f"SET LOCAL lock_timeout = '{_TRY_MS}ms'"))
+                connection.execute(text(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE"))
+                return
+        except DBAPIError as error:
+            busy = getattr(error.orig, "sqlstate", None) == "55P03"
+            if not busy or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0, _TRY_MS / 1000))
 
 
 def _sequence(connection: Connection, column: Column[Any]) -> str:
