@@ -33,9 +33,12 @@ def snapshot(source: Database, target: Database) -> None:
 
 
 def require_free(source: Database, target: Database) -> None:
-    """Raise TerminalStorageError unless `target` is empty or an earlier state of `source`."""
-    with target.read() as new:
-        _require_free(source, target, new)
+    """Raise TerminalStorageError unless `target` is empty or a state of `source`."""
+    with source.read() as old:
+        is_there = Fence.read(old) == _moved_to(target)
+    if not is_there:
+        with target.read() as new:
+            _require_free(source, target, new)
 
 
 def carry(source: Database, target: Database) -> None:
@@ -46,7 +49,7 @@ def carry(source: Database, target: Database) -> None:
     """
     with source.write(even_moved=True) as old:
         before = Fence.read(old)
-        after = Fence(place=target.place, is_copy=False)
+        after = _moved_to(target)
         if before not in (None, after):
             raise before.refusal()
         source.take_time(old)
@@ -57,7 +60,7 @@ def carry(source: Database, target: Database) -> None:
                 target.take_time(new)
                 target.lift_fence(new)
                 _copy_rows(source, old, target, new)
-                target.fence(new, Fence(place=source.place, is_copy=True))
+                target.fence(new, _copy_of(source))
         failpoint("move.after_copy")
         _require_same(old, target)
     failpoint("move.after_fence")
@@ -77,11 +80,11 @@ def give_back(source: Database, target: Database) -> None:
     """
     try:
         with source.read() as old:
-            if Fence.read(old) != Fence(place=target.place, is_copy=False):
+            if Fence.read(old) != _moved_to(target):
                 return
         # In this order, or both could be used.
         with target.write(even_moved=True) as new:
-            target.fence(new, Fence(place=source.place, is_copy=True))
+            target.fence(new, _copy_of(source))
         with source.write(even_moved=True) as old:
             source.lift_fence(old)
     except StorageError as error:
@@ -89,6 +92,14 @@ def give_back(source: Database, target: Database) -> None:
             f"review queue: moved half-way, nobody can use it ({error}); run the same maskloop "
             "store move again"
         ) from error
+
+
+def _moved_to(target: Database) -> Fence:
+    return Fence(place=target.place, is_copy=False)
+
+
+def _copy_of(source: Database) -> Fence:
+    return Fence(place=source.place, is_copy=True)
 
 
 def _require_free(source: Database, target: Database, new: Connection) -> None:

@@ -147,11 +147,15 @@ class Database:
         with self.read() as connection:
             stored = schema.stored_version(connection)
         if stored is None or stored < schema.SCHEMA_VERSION:
-            with self.write() as connection:
+            with self.write(even_moved=even_moved) as connection:
                 self._dialect.check(connection)
                 take_turn(connection, "schema")
+                fence = Fence.read(connection)
+                self.lift_fence(connection)
                 schema.create(connection)
                 migration.migrate(connection)
+                if fence is not None:
+                    self.fence(connection, fence)
                 stored = schema.stored_version(connection)
         schema.check_version(stored)
 

@@ -50,7 +50,7 @@ QueueRows = Callable[[Database], dict[str, list[str]]]
 
 
 def commit(lake: Lake, name: str) -> None:
-    row = WatermarkRow(name=name, seq=1, updated_at=utcnow())
+    row = WatermarkRow(name=name, seq=0, updated_at=utcnow())
     lake.commit(lambda tx: tx.insert([row]), message="test")
 
 

@@ -45,6 +45,7 @@ class Pair:
         """All of a move that is the queue's."""
         source, target = self.open()
         try:
+            copying.require_free(source, target)
             copying.carry(source, target)
             copying.release(target)
         finally:
