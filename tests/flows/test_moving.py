@@ -190,10 +190,10 @@ def test_another_store_is_not_overwritten(
 @pytest.mark.parametrize(
     ("failpoint", "usable"),
     [
-        pytest.param("move.after_copy", "old", id="copied"),
+        pytest.param("move.after_copy", "old", marks=pytest.mark.slow, id="copied"),
         pytest.param("move.after_fence", None, id="fenced"),
         pytest.param("move.after_release", None, id="before the settings"),
-        pytest.param("move.after_settings", "new", id="after the settings"),
+        pytest.param("move.after_settings", "new", marks=pytest.mark.slow, id="after the settings"),
     ],
 )
 def test_a_move_that_was_killed_is_finished_by_the_same_command(
