@@ -86,6 +86,7 @@ def _target(
         raise UsageError(f"--catalog: {error}") from error
     try:
         if target.place == source.place:
+            source.require_in_use()
             yield None
         else:
             copying.require_free(source, target)

@@ -20,10 +20,12 @@ def with_values(text: str, table: str, values: Mapping[str, str]) -> str:
         elif value:
             body = f"\n{line}{body}"
     changed = f"{head}{mark}{body}{next_table}{tail}"
-    reads = tomllib.loads(changed).get(table, {})
-    wrong = [name for name, value in values.items() if reads.get(name, "") != value]
+    wrong = [name for name, value in values.items() if _read(changed, table, name) != value]
     if wrong:
-        raise UsageError(f"{FILE_NAME}: {table}.{wrong[0]}: write {values[wrong[0]]!r} by hand")
+        # Not shown: it may hold a password.
+        raise UsageError(
+            f"{FILE_NAME}: {table}.{wrong[0]}: is written in a way of its own; change it by hand"
+        )
     return changed
 
 
@@ -41,3 +43,10 @@ def _until_next_table(rest: str) -> tuple[str, str, str]:
 
 def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _read(text: str, table: str, name: str) -> object:
+    try:
+        return tomllib.loads(text).get(table, {}).get(name, "")
+    except tomllib.TOMLDecodeError:
+        return None

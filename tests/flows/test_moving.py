@@ -336,3 +336,10 @@ def test_the_settings_change_and_all_else_stays(text: str) -> None:
     }
     again = tomllib.loads(with_values(with_values(text, "store", values), "store", values))
     assert again == found
+
+
+def test_what_cannot_be_changed_is_said_without_the_password() -> None:
+    text = '[store]\ncatalog = """x"""\n'
+    with pytest.raises(UsageError, match=r"maskloop\.toml: store\.catalog: .* by hand") as caught:
+        with_values(text, "store", {"catalog": "postgresql://ada:sesame@host/db"})
+    assert "sesame" not in str(caught.value)
