@@ -13,6 +13,7 @@ from annotator.wire import field_path
 from storage.queue.errors import (
     IdempotencyConflict,
     NotHeld,
+    QueueMoved,
     QueueUnavailable,
     StaleLease,
     UnknownItem,
@@ -81,7 +82,17 @@ def install(app: FastAPI, retry_after_s: int) -> None:
             {"Retry-After": str(retry_after_s)},
         )
 
+    async def moved(_: Request, error: Exception) -> Response:
+        return problem(
+            503,
+            "moved",
+            str(error),
+            "Keep the draft and tell whoever runs the server; then send the same request again.",
+            {"Retry-After": str(retry_after_s)},
+        )
+
     app.add_exception_handler(QueueUnavailable, unavailable)
+    app.add_exception_handler(QueueMoved, moved)
     app.add_exception_handler(StaleLease, _stale)
     app.add_exception_handler(NotHeld, _not_held)
     app.add_exception_handler(UnknownItem, _unknown_item)

@@ -1,42 +1,62 @@
 """Carries a store to another place; `maskloop.toml` names that only when it is sound."""
 
-import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from flows.checking import fsck
 from flows.errors import StageError, UsageError
 from flows.progress import Progress
 from flows.settings import FILE_NAME
+from flows.settings_text import with_values
 from flows.store_settings import StoreSettings
-from flows.workspace import Workspace
+from flows.workspace import Workspace, queue_url
 from storage.catalog import moving
 from storage.catalog.lake import Lake
 from storage.catalog.moving import Copied
 from storage.catalog.place import Place
 from storage.durable import write_durably
+from storage.failpoints import failpoint
+from storage.queue import copying
+from storage.queue.database import Database
 
-# The queue stays where it is: what people have answered and not merged is in it alone.
 _QUEUE_HERE = "sqlite:///queue.sqlite"
 
 
-def move_store(workspace: Workspace, store: StoreSettings, progress: Progress) -> Copied:
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """What lies in the new place; `queue`: where the review queue is, without user and password."""
+
+    copied: Copied
+    queue: str
+    queue_moved: bool
+
+
+def move_store(
+    workspace: Workspace, store: StoreSettings, progress: Progress, *, queue_along: bool = True
+) -> Moved:
     """Copy the store to where `store` says, check it there, and let the settings say so too.
 
-    The old place stays as it is. Raises UsageError for a place that is none, StageError when the
-    copy is not sound; then the settings are as before.
+    The review queue goes where the catalog goes, unless `queue.url` says a place or it is not to
+    go along. The old place stays as it is, but for its queue, which then takes nothing any more.
+    Raises UsageError for a place that is none, StageError when the copy is not sound; then the
+    settings are as before, and the queue as well.
     """
     to = _place(workspace, store)
-    copied = moving.copy(
-        workspace.lake, to, lambda done, total: progress.step("objects copied", done, total)
-    )
-    progress.note("checking every invariant in the new place")
-    _require_sound(workspace, to)
-    with workspace.lake.lock():
-        moving.require_same(workspace.lake, copied)
-        _switch(workspace, store)
-    return copied
+    with _target(workspace, store, queue_along=queue_along) as target:
+        copied = moving.copy(
+            workspace.lake, to, lambda done, total: progress.step("objects copied", done, total)
+        )
+        progress.note("checking every invariant in the new place")
+        _require_sound(workspace, to)
+        with workspace.lake.lock():
+            moving.require_same(workspace.lake, copied)
+            if target is not None:
+                progress.note("copying the review queue, which takes no answers meanwhile")
+            _switch(workspace, store, target)
+        place = (target or workspace.queue.database).place
+    return Moved(copied=copied, queue=place, queue_moved=target is not None)
 
 
 def _place(workspace: Workspace, store: StoreSettings) -> Place:
@@ -47,6 +67,32 @@ def _place(workspace: Workspace, store: StoreSettings) -> Place:
     if to == workspace.lake.place:
         raise UsageError("--data, --catalog: the store is there already; nothing to do")
     return to
+
+
+@contextmanager
+def _target(
+    workspace: Workspace, store: StoreSettings, *, queue_along: bool
+) -> Iterator[Database | None]:
+    """The database that the queue goes to, None where it stays; refuses one with another queue."""
+    source = workspace.queue.database
+    url = queue_url(workspace.root, replace(workspace.settings, store=store))
+    if not queue_along or url == queue_url(workspace.root, workspace.settings):
+        source.require_in_use()
+        yield None
+        return
+    try:
+        target = Database.open(url, even_moved=True)
+    except ValueError as error:
+        raise UsageError(f"--catalog: {error}") from error
+    try:
+        if target.place == source.place:
+            source.require_in_use()
+            yield None
+        else:
+            copying.require_free(source, target)
+            yield target
+    finally:
+        target.close()
 
 
 def _require_sound(workspace: Workspace, to: Place) -> None:
@@ -63,45 +109,31 @@ def _require_sound(workspace: Workspace, to: Place) -> None:
         )
 
 
-def _switch(workspace: Workspace, store: StoreSettings) -> None:
+def _switch(workspace: Workspace, store: StoreSettings, target: Database | None) -> None:
     path = workspace.root / FILE_NAME
     text = with_values(path.read_text(encoding="utf-8"), "store", asdict(store))
     before = workspace.settings.store.shared_database
-    if not workspace.settings.queue.url and store.shared_database != before:
+    stays = target is None and not workspace.settings.queue.url
+    if stays and store.shared_database != before:
         text = with_values(text, "queue", {"url": before or _QUEUE_HERE})
-    write_durably(path, text.encode())
+    if target is None:
+        write_durably(path, text.encode())
+        return
+    source = workspace.queue.database
+    try:
+        copying.carry(source, target)
+        copying.release(target)
+        write_durably(path, text.encode())
+    except BaseException:
+        # Ctrl+C may come when it is done.
+        if not _holds(path, text):
+            copying.give_back(source, target)
+        raise
+    failpoint("move.after_settings")
 
 
-def with_values(text: str, table: str, values: Mapping[str, str]) -> str:
-    """A TOML file with these words in a table of it, comments and all else as they were."""
-    head, mark, rest = _split(text, table)
-    body, next_table, tail = _until_next_table(rest)
-    for name, value in values.items():
-        line = f"{name} = {_quoted(value)}"
-        found = re.search(rf"""^{name}\s*=\s*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""", body, re.MULTILINE)
-        if found is not None:
-            body = body[: found.start()] + line + body[found.end() :]
-        elif value:
-            body = f"\n{line}{body}"
-    changed = f"{head}{mark}{body}{next_table}{tail}"
-    reads = tomllib.loads(changed).get(table, {})
-    wrong = [name for name, value in values.items() if reads.get(name, "") != value]
-    if wrong:
-        raise UsageError(f"{FILE_NAME}: {table}.{wrong[0]}: write {values[wrong[0]]!r} by hand")
-    return changed
-
-
-def _split(text: str, table: str) -> tuple[str, str, str]:
-    found = re.search(rf"^\[{table}\][^\n]*", text, re.MULTILINE)
-    if found is None:
-        return text.rstrip("\n") + "\n\n", f"[{table}]", "\n"
-    return text[: found.start()], found[0], text[found.end() :]
-
-
-def _until_next_table(rest: str) -> tuple[str, str, str]:
-    found = re.search(r"^\[", rest, re.MULTILINE)
-    return (rest, "", "") if found is None else (rest[: found.start()], "[", rest[found.end() :])
-
-
-def _quoted(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False

@@ -264,8 +264,13 @@ def find_root(start: Path | None = None, environ: Mapping[str, str] = os.environ
 def read_settings(root: Path) -> Settings:
     """Settings of the workspace at `root`; raises UsageError that names file, key and remedy."""
     path = root / FILE_NAME
+    return parse_settings(path.read_bytes(), path)
+
+
+def parse_settings(data: bytes, path: Path) -> Settings:
+    """Settings of a workspace out of what its file at `path` holds; raises UsageError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a TOML file ({error}); correct it") from error
     version = table.get("version")
@@ -276,7 +281,7 @@ def read_settings(root: Path) -> Settings:
         )
     settings: Settings = _build(Settings, table, str(path), "")
     _check(settings, str(path))
-    _check_store(settings.store, root, str(path))
+    _check_store(settings.store, path.parent, str(path))
     return settings
 
 

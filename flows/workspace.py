@@ -17,6 +17,7 @@ from flows.settings import Settings
 from flows.sources import ImageReader, Sources, read_sources, write_sources
 from storage.catalog.lake import Lake
 from storage.objects import Objects
+from storage.queue.database import Database
 from storage.queue.pointer import ModelPointer
 from storage.queue.review import ReviewQueue
 
@@ -98,14 +99,17 @@ def create(root: Path) -> Workspace:
     return open_workspace(root)
 
 
-def open_workspace(root: Path | None = None) -> Workspace:
-    """The workspace at `root`, else the one found by `MASKLOOP_HOME` or upward from here."""
+def open_workspace(root: Path | None = None, *, even_moved: bool = False) -> Workspace:
+    """The workspace at `root`, else the one found by `MASKLOOP_HOME` or upward from here.
+
+    Raises QueueMoved where another database has the queue, unless `even_moved`.
+    """
     root = settings_module.find_root() if root is None else root
     settings = settings_module.read_settings(root)
     # The store first: where there is none, no queue is made either.
     lake = Lake.open(settings.store.place(root))
     try:
-        queue = _queue(root, settings)
+        queue = _queue(root, settings, even_moved=even_moved)
     except BaseException:
         lake.close()
         raise
@@ -120,15 +124,19 @@ def open_workspace(root: Path | None = None) -> Workspace:
 
 def queue_url(root: Path, settings: Settings) -> str:
     """Where the review queue is: a team that shares the catalog shares the queue too."""
-    own = f"sqlite:///{root / 'queue.sqlite'}"
     if settings.queue.url.startswith("sqlite:"):
-        return own
-    return settings.queue.url or settings.store.shared_database or own
+        return own_queue_url(root)
+    return settings.queue.url or settings.store.shared_database or own_queue_url(root)
 
 
-def _queue(root: Path, settings: Settings) -> ReviewQueue:
+def own_queue_url(root: Path) -> str:
+    """A queue in the workspace."""
+    return f"sqlite:///{root / 'queue.sqlite'}"
+
+
+def _queue(root: Path, settings: Settings, *, even_moved: bool = False) -> ReviewQueue:
     try:
-        return ReviewQueue.open(queue_url(root, settings))
+        return ReviewQueue(Database.open(queue_url(root, settings), even_moved=even_moved))
     except ValueError as error:
         path = root / settings_module.FILE_NAME
         raise UsageError(f"{path}: queue.url: {error}") from error

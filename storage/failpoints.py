@@ -22,6 +22,11 @@ NAMES = frozenset(
         "export.after_add",
         "revoke.after_commit",
         "revoke.after_queue",
+        "backup.after_file",
+        "move.after_copy",
+        "move.after_fence",
+        "move.after_release",
+        "move.after_settings",
     }
 )
 

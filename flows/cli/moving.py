@@ -23,9 +23,15 @@ def move(
     ] = None,
     region: Annotated[str | None, typer.Option(help="Of the bucket.")] = None,
     profile: Annotated[str | None, typer.Option(help="Of ~/.aws, whose credentials.")] = None,
+    queue: Annotated[
+        str,
+        typer.Option(
+            help="along: where the catalog goes, unless queue.url says a place; here: it stays."
+        ),
+    ] = "along",
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the store to another place, check it there, and use it from then on.
+    """Copy the store and the review queue to another place, and use them there from then on.
 
     Example: maskloop store move --data s3://masks/team --catalog postgresql://me@db/masks
     """
@@ -34,16 +40,28 @@ def move(
 
     if data is None and catalog is None:
         raise UsageError("--data, --catalog: say where the store should lie")
-    opened = workspace.open_workspace()
+    if queue not in ("along", "here"):
+        raise UsageError(f"--queue: must be along or here, but got {queue!r}")
+    # A try that was cut short may have left the queue between the two places.
+    opened = workspace.open_workspace(even_moved=True)
     given = {"data": data, "catalog": catalog, "endpoint": endpoint}
     given |= {"region": region, "profile": profile}
     changes = {name: value for name, value in given.items() if value is not None}
     with terminal_progress() as progress:
-        copied = move_store(opened, replace(opened.settings.store, **changes), progress)
+        moved = move_store(
+            opened,
+            replace(opened.settings.store, **changes),
+            progress,
+            queue_along=queue == "along",
+        )
     if as_json:
-        print_json(asdict(copied))
+        print_json(asdict(moved.copied) | {"queue": moved.queue, "queue_moved": moved.queue_moved})
         return
     out.print(
-        f"moved: {copied.num_objects} objects, {copied.bytes} bytes, up to snapshot "
-        f"{copied.snapshot}; the old place is as it was, delete it when you need it no longer"
+        f"moved: {moved.copied.num_objects} objects, {moved.copied.bytes} bytes, up to snapshot "
+        f"{moved.copied.snapshot}; the old place is as it was, delete it when you need it no longer"
     )
+    if moved.queue_moved:
+        out.print(f"the review queue is in {moved.queue}; the old one takes no answers any more")
+    else:
+        out.print(f"the review queue stays in {moved.queue}")

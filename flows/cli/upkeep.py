@@ -138,7 +138,9 @@ def backup(
 ) -> None:
     """Copy the store, the review queue and the settings; again, only what is new.
 
-    Images stay where they are. Example: maskloop store backup /backups/cells
+    Wherever they lie, S3 and Postgres too; images stay where they are.
+
+    Example: maskloop store backup /backups/cells
     """
     from flows import backups, workspace
 
@@ -164,8 +166,12 @@ def restore(
     """
     from flows import backups
 
-    made = backups.restore(folder, to)
+    restored = backups.restore(folder, to)
+    made = restored.backup
     if as_json:
-        print_json({"snapshot": made.snapshot, "files": len(made.files), "bytes": made.bytes})
+        told = {"snapshot": made.snapshot, "files": len(made.files), "bytes": made.bytes}
+        print_json(told | {"brought_here": restored.brought_here})
         return
     out.print(f"{to}: {len(made.files)} files, snapshot {made.snapshot}, every invariant holds")
+    if restored.brought_here:
+        out.print(restored.brought_here)

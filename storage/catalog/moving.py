@@ -5,7 +5,7 @@ they are copied as they are, in one transaction. What is there already is left, 
 interrupted is finished by beginning again; nothing is taken from the old place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ def copy(lake: Lake, to: Place, report: Report) -> Copied:
             _refuse_another(lake, to)
         sizes = _copy_objects(lake.objects, to.objects, report) if _data_move(lake, to) else []
         if catalog_moves:
-            _copy_catalog(lake, to)
+            write_catalog(read_catalog(lake.place), to)
         return Copied(num_objects=len(sizes), bytes=sum(sizes), snapshot=lake.snapshot())
 
 
@@ -103,11 +103,21 @@ def _history(lake: Lake) -> set[tuple[int, str | None]]:
         lake.close()
 
 
-def _copy_catalog(lake: Lake, to: Place) -> None:
+def read_catalog(place: Place) -> dict[str, pa.Table]:
+    """DuckLake's own tables, all of one moment; nobody commits meanwhile."""
+    with connection.catalog_itself(place) as source:
+        source.execute("BEGIN")
+        return {
+            name: source.execute(f'SELECT * FROM catalog."{name}"').to_arrow_table()
+            for name in _names(source)
+        }
+
+
+def write_catalog(tables: Mapping[str, pa.Table], to: Place) -> None:
+    """Make these the tables of the catalog of `to`, in one transaction."""
     to.database.prepare()
     with to.database.lock():
         connection.initialise(to)
-        tables = _tables(lake.place)
         with connection.catalog_itself(to) as target:
             known = _names(target)
             target.execute("BEGIN")
@@ -118,15 +128,6 @@ def _copy_catalog(lake: Lake, to: Place) -> None:
 
 def _names(attached: DuckDBPyConnection) -> list[str]:
     return [name for (name,) in attached.execute(_TABLES).fetchall()]
-
-
-def _tables(place: Place) -> dict[str, pa.Table]:
-    with connection.catalog_itself(place) as source:
-        source.execute("BEGIN")
-        return {
-            name: source.execute(f'SELECT * FROM catalog."{name}"').to_arrow_table()
-            for name in _names(source)
-        }
 
 
 def _replace(target: DuckDBPyConnection, name: str, rows: pa.Table, *, is_known: bool) -> None:

@@ -8,16 +8,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol, Self, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
 
-from sqlalchemy import URL, Connection, Table
+from sqlalchemy import URL, Column, Connection, Table
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.queue import migration, schema
 from storage.queue.dialect import Dialect, Upsert
 from storage.queue.errors import QueueUnavailable
+from storage.queue.fence import Fence, forget
 from storage.queue.postgres import Postgres
 from storage.queue.sqlite import Sqlite
 
@@ -44,6 +46,9 @@ class Database:
     """Connections to one database; safe to share between threads."""
 
     def __init__(self, url: URL, clock: QueueClock, busy_timeout_s: float) -> None:
+        self.place = shown(url)
+        # The file of SQLite, None elsewhere.
+        self.file = Path(url.database or "") if url.drivername == "sqlite" else None
         self._dialect = _DIALECTS[url.drivername]
         self._engine = self._dialect.engine(url, busy_timeout_s)
         self._reading = self._engine.execution_options(**self._dialect.reading)
@@ -54,26 +59,38 @@ class Database:
 
     @classmethod
     def open(
-        cls, url: str, *, clock: QueueClock | None = None, busy_timeout_s: float = 10.0
+        cls,
+        url: str,
+        *,
+        clock: QueueClock | None = None,
+        busy_timeout_s: float = 10.0,
+        even_moved: bool = False,
     ) -> Self:
         """Open `sqlite:///FILE` or `postgresql://...`, with its tables made or brought up to date.
 
         Raises ValueError for another kind of url, QueueUnavailable when the database cannot be
         reached, TerminalStorageError when it is damaged or of no use, NewerStoreError when a newer
-        maskloop made it.
+        maskloop made it, QueueMoved when the queue is elsewhere now, or a copy that was not
+        finished; `even_moved` opens such a one too.
         """
         database = cls(read_url(url), clock or DatabaseClock(), busy_timeout_s)
         try:
-            database._prepare()
+            database._prepare(even_moved)
         except BaseException:
             database.close()
             raise
         return database
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One transaction that writes: committed at the end, rolled back on any exception."""
+    def write(self, *, even_moved: bool = False) -> Iterator[Connection]:
+        """One transaction that writes: committed at the end, rolled back on any exception.
+
+        Raises QueueMoved, here or from a statement, unless `even_moved`; then a fence is to be
+        lifted before its tables can be written to.
+        """
         with self._turn(), self.translated(), self._writing.begin() as connection:
+            if not even_moved:
+                self._dialect.check_accepts(connection)
             yield connection
 
     @contextmanager
@@ -91,19 +108,54 @@ class Database:
         """The time of this transaction, in seconds since 1970."""
         return self._clock.now(connection)
 
+    def require_in_use(self) -> None:
+        """Raise QueueMoved where the queue is elsewhere now, or a copy that was not finished."""
+        with self.read() as connection:
+            fence = Fence.read(connection)
+        if fence is not None:
+            raise fence.refusal()
+
+    def take_time(self, connection: Connection) -> None:
+        """Let this transaction be as long as it takes."""
+        self._dialect.take_time(connection)
+
+    def counter(self, connection: Connection, column: Column[Any]) -> int:
+        """The last number that the database gave out for this column, 0 before the first."""
+        return self._dialect.counter(connection, column)
+
+    def set_counter(self, connection: Connection, column: Column[Any], last: int) -> None:
+        """Have the numbers of this column go on after `last`."""
+        self._dialect.set_counter(connection, column, last)
+
+    def fence(self, connection: Connection, fence: Fence) -> None:
+        """Refuse all writes from the commit of this transaction on."""
+        fence.keep(connection)
+        self._dialect.refuse_writes(connection, schema.metadata.sorted_tables)
+
+    def lift_fence(self, connection: Connection) -> None:
+        """Refuse them no longer; no fence is no error."""
+        self._dialect.accept_writes(connection)
+        forget(connection)
+
     def close(self) -> None:
         """Close the idle connections; those in use close when they come back."""
         self._engine.dispose()
 
-    def _prepare(self) -> None:
+    def _prepare(self, even_moved: bool) -> None:
+        if not even_moved:
+            self.require_in_use()
         with self.read() as connection:
             stored = schema.stored_version(connection)
         if stored is None or stored < schema.SCHEMA_VERSION:
-            with self.write() as connection:
+            with self.write(even_moved=even_moved) as connection:
                 self._dialect.check(connection)
                 take_turn(connection, "schema")
+                fence = Fence.read(connection)
+                self.lift_fence(connection)
                 schema.create(connection)
                 migration.migrate(connection)
+                if fence is not None:
+                    self.fence(connection, fence)
                 stored = schema.stored_version(connection)
         schema.check_version(stored)
 
@@ -124,8 +176,6 @@ class Database:
         """Turn the driver's errors into ours; broken constraints and faulty SQL stay."""
         try:
             yield
-        except IntegrityError:
-            raise
         except PoolTimeout as error:
             raise QueueUnavailable(f"review queue: no free connection: {error}") from error
         except DBAPIError as error:
@@ -168,6 +218,15 @@ def read_url(url: str) -> URL:
             f"queue url: must be sqlite:///FILE or postgresql://HOST/DATABASE, got {shown!r}"
         )
     return parsed
+
+
+def shown(url: URL) -> str:
+    """Where a database is, for people to read: without user, password and whatever else."""
+    if url.drivername == "sqlite":
+        return f"sqlite:///{url.database}"
+    host = url.host or url.query.get("host") or "localhost"
+    port = f":{url.port}" if url.port else ""
+    return f"{url.drivername}://{host}{port}/{url.database}"
 
 
 def _dialect_of(connection: Connection) -> Dialect:

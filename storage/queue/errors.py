@@ -9,6 +9,10 @@ class QueueUnavailable(TransientStorageError):
     """503: the database is locked, full or unreachable; try again. Nothing acknowledged is lost."""
 
 
+class QueueMoved(TerminalStorageError):
+    """503: the queue is in another database now, and this one takes nothing any more."""
+
+
 class StaleLease(TerminalStorageError):
     """409: the item was finished or given to another, who is not named; keep the draft."""
 

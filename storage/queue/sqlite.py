@@ -6,16 +6,18 @@ other, and `annotations.seq` is in their order by itself.
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+from sqlalchemy import URL, Column, Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import DBAPIError
 
 from storage.errors import StorageError, TerminalStorageError
 from storage.queue.errors import QueueUnavailable
+from storage.queue.fence import Fence
+from storage.queue.prepared import Prepared
 
 # Of these a later try can succeed: busy, locked, disk full, I/O error, cannot open, out of memory.
 _TRANSIENT = frozenset(
@@ -30,6 +32,11 @@ _TRANSIENT = frozenset(
         sqlite3.SQLITE_INTERRUPT,
     }
 )
+# A number in the file's header, at hand for every transaction; 0 in a new file.
+_IS_FENCED = Prepared(text("PRAGMA user_version"))
+_COUNTER = Prepared(text("SELECT seq FROM sqlite_sequence WHERE name = :table_name"))
+_FORGET_COUNTER = Prepared(text("DELETE FROM sqlite_sequence WHERE name = :table_name"))
+_KEEP_COUNTER = Prepared(text("INSERT INTO sqlite_sequence VALUES (:table_name, :last)"))
 _UNUSABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY})
 
 
@@ -68,6 +75,35 @@ class Sqlite:
 
     def take_turn(self, connection: Connection, turn: str) -> None:
         """Whoever writes has every turn."""
+
+    def take_time(self, connection: Connection) -> None:
+        """Nobody ends it."""
+
+    def counter(self, connection: Connection, column: Column[Any]) -> int:
+        """SQLite's own note of it, by table."""
+        row = _COUNTER.first(connection, {"table_name": column.table.name})
+        return 0 if row is None else int(row[0])
+
+    def set_counter(self, connection: Connection, column: Column[Any], last: int) -> None:
+        """The same note."""
+        values = {"table_name": column.table.name, "last": last}
+        _FORGET_COUNTER.rows(connection, values)
+        _KEEP_COUNTER.rows(connection, values)
+
+    def refuse_writes(self, connection: Connection, tables: Sequence[Table]) -> None:  # noqa: ARG002
+        """Whoever writes has waited for its turn, and looks then."""
+        connection.exec_driver_sql("PRAGMA user_version = 1")
+
+    def accept_writes(self, connection: Connection) -> None:
+        """As in a new file."""
+        connection.exec_driver_sql("PRAGMA user_version = 0")
+
+    def check_accepts(self, connection: Connection) -> None:
+        """A microsecond or two."""
+        if _IS_FENCED.rows(connection, {}) != [(0,)]:
+            fence = Fence.read(connection)
+            assert fence is not None, "written in one transaction with the number"
+            raise fence.refusal()
 
     def failure(self, error: DBAPIError) -> StorageError | None:
         """By SQLite's primary result code."""

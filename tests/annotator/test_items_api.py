@@ -11,6 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import Connection
 
+from storage.queue import copying
 from storage.queue.database import Database, DatabaseClock
 from storage.queue.review import ReviewQueue
 
@@ -360,3 +361,27 @@ def test_a_locked_database_is_503_and_tells_when_to_come_back(desk: Any, tmp_pat
         blocker.execute("ROLLBACK")
         blocker.close()
         assert submit(api, lease, answer_to(lease)).status_code == 201
+
+
+def test_a_queue_that_moved_is_503_and_says_where_it_went(desk: Any, tmp_path: Path) -> None:
+    with desk.open(retry_after_s=7) as api:
+        lease = claim(api)
+        source, target = (
+            Database.open(f"sqlite:///{tmp_path / name}.sqlite") for name in ("queue", "new")
+        )
+        copying.carry(source, target)
+        copying.release(target)
+        for answer in (
+            api.post("/api/lease", json={"annotator": "bob"}),
+            call(api, lease, "heartbeat"),
+            submit(api, lease, answer_to(lease)),
+        ):
+            told = refused(answer, 503, "moved")
+            assert f"the queue moved to sqlite:///{tmp_path / 'new.sqlite'}; restart serve" in told
+            assert answer.headers["Retry-After"] == "7"
+        # Sent again to a server that was started anew, the answer counts.
+        desk.queue.close()
+        desk.queue = ReviewQueue(target)
+    with desk.open() as api:
+        assert submit(api, lease, answer_to(lease)).status_code == 201
+    source.close()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 from engine import coco, images, rle
 from engine.drawing.scenes import SceneStyle, draw_scene
@@ -23,7 +24,12 @@ from flows.coco_import import ImportOptions, import_coco
 from flows.image_rows import IntakeReport
 from flows.recipes import AssistConfig, Recipe, recipe_named
 from flows.settings import FILE_NAME, TEMPLATE, WORKSPACE_VERSION
+from flows.store_settings import StoreSettings
 from flows.workspace import Workspace
+from storage.catalog.lake import Lake
+from storage.queue.database import Database
+from storage.queue.schema import metadata
+from storage.rows import ROWS
 from storage.s3.client import S3Config, client
 
 # Where Prefect was imported before a command ran, it starts a server of its own and waits 20 s for
@@ -206,6 +212,48 @@ def filled(filled_root: Path, tmp_path: Path, copied: Copied) -> Iterator[Worksp
     """A workspace with the drawn images."""
     with copied(filled_root, tmp_path / "filled") as opened:
         yield opened
+
+
+@pytest.fixture
+def team(postgres: Any, s3_server: Any, tmp_path: Path) -> StoreSettings:
+    """A new bucket and a new database, for a store that moves."""
+    name = f"moved{os.getpid()}x{abs(hash(str(tmp_path)))}"
+    endpoint = s3_server.endpoint_url
+    client(S3Config(endpoint_url=endpoint)).create_bucket(Bucket=name)
+    return StoreSettings(
+        data=f"s3://{name}/store", catalog=postgres.create(name), endpoint=endpoint
+    )
+
+
+@pytest.fixture(scope="session")
+def everything() -> Callable[[Lake], dict[int, dict[str, list[str]]]]:
+    """Every row of every table and the view at every snapshot."""
+    names = [*(row.table for row in ROWS), "current_masks"]
+
+    def read(lake: Lake) -> dict[int, dict[str, list[str]]]:
+        return {
+            snapshot: {
+                name: sorted(map(str, lake.rows(f"SELECT * FROM {name}", snapshot=snapshot)))
+                for name in names
+            }
+            for snapshot in range(1, lake.snapshot() + 1)
+        }
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def queue_rows() -> Callable[[Database], dict[str, list[str]]]:
+    """Every row of every table of a review queue."""
+
+    def read(database: Database) -> dict[str, list[str]]:
+        with database.read() as connection:
+            return {
+                table.name: sorted(map(str, connection.execute(select(table)).mappings()))
+                for table in metadata.sorted_tables
+            }
+
+    return read
 
 
 Import = Callable[..., IntakeReport]

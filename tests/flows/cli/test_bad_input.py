@@ -290,6 +290,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("store", "gc", "--min-age-h", "-1"),
         ("--min-age-h: must be at least 0 hours, but got -1",),
     ),
+    "no way for a queue": (
+        ("store", "move", "--data", "there", "--queue", "away"),
+        ("--queue: must be along or here, but got 'away'",),
+    ),
     "no age": (("store", "gc", "--min-age-h", "nan"), ("--min-age-h: must be at least 0",)),
     "gold twice": (
         ("import", "coco", "a.json", "--images", ".", "--gold", "0.1", "--gold-list", "g.txt"),

@@ -13,7 +13,8 @@ from sqlalchemy import create_engine, inspect
 from storage.queue.check import check
 from storage.queue.database import Database
 from storage.queue.documents import sha256
-from storage.queue.errors import StaleLease
+from storage.queue.errors import QueueMoved, StaleLease
+from storage.queue.fence import Fence
 from storage.queue.review import ReviewQueue
 from storage.queue.schema import SCHEMA_VERSION, stored_version
 
@@ -132,3 +133,36 @@ def test_the_step_is_taken_once(old: str) -> None:
     once = structure(old)
     ReviewQueue.open(old).close()
     assert structure(old) == once
+
+
+MOVED = """
+CREATE TABLE queue_moved (place VARCHAR NOT NULL, is_copy INTEGER NOT NULL, words VARCHAR NOT NULL);
+INSERT INTO queue_moved VALUES ('there', 0, 'the queue moved to there');
+"""
+REFUSES = {
+    "sqlite": "PRAGMA user_version = 1;",
+    "postgres": """
+CREATE FUNCTION refuse_moved_queue() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION USING ERRCODE = 'MQ001', MESSAGE = (SELECT words FROM queue_moved); END $$;
+CREATE TRIGGER queue_moved BEFORE INSERT OR UPDATE ON schema_version
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_moved_queue();
+""",
+}
+
+
+def test_one_that_moved_learns_it_too_and_stays_closed(store: Any, old: str) -> None:
+    if store.kind == "sqlite":
+        with closing(sqlite3.connect(old.removeprefix("sqlite:///"))) as file:
+            file.executescript(MOVED + REFUSES["sqlite"])
+    else:
+        with psycopg.connect(old) as connection:
+            connection.execute((MOVED + REFUSES["postgres"]).encode())
+    with pytest.raises(QueueMoved, match="the queue moved to there"):
+        ReviewQueue.open(old)
+    database = Database.open(old, even_moved=True)
+    with database.read() as connection:
+        assert stored_version(connection) == SCHEMA_VERSION
+        assert Fence.read(connection) == Fence(place="there", is_copy=False)
+    with pytest.raises(QueueMoved, match="the queue moved to there"):
+        ReviewQueue(database).withdraw("r")
+    database.close()
