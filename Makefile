@@ -1,6 +1,6 @@
 # maskloop, from an empty clone. Every target sets up .venv by itself when it is missing or stale.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow pretrain lint format bench clean
+.PHONY: help setup demo test test-slow pretrain pretrain-clip lint format bench clean
 
 # Set-up compiles no module beforehand: each process compiles what it imports, and must keep it for
 # the next, or every start takes several times as long.
@@ -51,6 +51,9 @@ pretrain: $(STAMP) ## the weights that ship, from nothing: an hour on a GPU, day
 		--out build/pretrain-fourth.safetensors
 	@$(BIN)/python -m engine.training.pretrain --start build/pretrain-fourth.safetensors \
 		--steps 2650 --estimate-steps 400 --worlds 5000 --first-world 38000 --batch 128 --at-once 128
+
+pretrain-clip: $(STAMP) ## the weights of nano-clip, on captioned scenes: an hour or two on 2 cores; run again to resume
+	@$(BIN)/python -m engine.clip.pretrain
 
 lint: $(STAMP) ## ruff, mypy, the import contracts, and the types of the annotator's page
 	$(BIN)/ruff check .

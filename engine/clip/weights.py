@@ -94,6 +94,11 @@ def open_clip(
     tag = None
     if weights is None:
         path = shipped()
+        if not path.is_file():
+            raise WeightsError(
+                f"{NANO}: its weights are not there; run: make pretrain-clip, or name another "
+                "architecture with its weights"
+            )
     elif isinstance(weights, str) and not _is_file_name(weights):
         tag = weights
         quick = bool(architectures.published(architecture, tag).get("quick_gelu"))
