@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from engine import images, rle
-from engine.clip.model import Clip
+from engine.clip.config import NANO
 from engine.clip.weights import open_clip
 from engine.clip.weights import shipped as shipped_clip
 from engine.generation.by_text import ByTextConfig, TextMask, all_by_map
@@ -66,20 +66,18 @@ class TextOutcome:
 
 def reading_predictor(clip: Path | None = None, text: Path | None = None) -> Predictor:
     """The model that ships, with its add-on for texts; UsageError that says what is missing."""
+    for option, path, made_by in (
+        ("--clip", clip or shipped_clip(), "make pretrain-clip"),
+        ("--text-weights", text or shipped_text(), "python -m engine.training.pretrain_text"),
+    ):
+        if not path.is_file():
+            raise UsageError(f"{option}: {path}: no such file; name one that was made by {made_by}")
     model, _ = load(shipped())
-    clip_path, text_path = clip or shipped_clip(), text or shipped_text()
     try:
-        known = _clip(clip_path)
-        reader = load_text(text_path, model, known)
+        reader = load_text(text or shipped_text(), model, open_clip(NANO, clip))
     except WeightsError as error:
         raise UsageError(f"--text: {error}") from error
     return Predictor(model, version="file").reading(reader)
-
-
-def _clip(path: Path) -> Clip:
-    if not path.is_file():
-        raise UsageError(f"--clip: {path}: no such file; name the CLIP of the text prompts")
-    return open_clip("nano-clip", path)
 
 
 def segment_files(

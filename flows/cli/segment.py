@@ -49,13 +49,15 @@ def segment(
     clip: Annotated[
         Path | None,
         typer.Option(
-            "--clip", help="Of the text prompts; default: what ships.", show_default=False
+            "--clip", help="Of the text prompts, by make pretrain-clip.", show_default=False
         ),
     ] = None,
     text_weights: Annotated[
         Path | None,
         typer.Option(
-            "--text-weights", help="Of text prompts; default: what ships.", show_default=False
+            "--text-weights",
+            help="Of text prompts, by engine.training.pretrain_text.",
+            show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,
