@@ -52,7 +52,7 @@ pretrain: $(STAMP) ## the weights that ship, from nothing: an hour on a GPU, day
 	@$(BIN)/python -m engine.training.pretrain --start build/pretrain-fourth.safetensors \
 		--steps 2650 --estimate-steps 400 --worlds 5000 --first-world 38000 --batch 128 --at-once 128
 
-pretrain-clip: $(STAMP) ## the weights of nano-clip, on captioned scenes: an hour or two on 2 cores; run again to resume
+pretrain-clip: $(STAMP) ## the weights of nano-clip, on captioned scenes: an hour on 2 cores; run again to resume
 	@$(BIN)/python -m engine.clip.pretrain
 
 lint: $(STAMP) ## ruff, mypy, the import contracts, and the types of the annotator's page

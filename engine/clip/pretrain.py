@@ -113,10 +113,10 @@ def exam() -> Exam:
 def main() -> None:
     """Train, and write the weights as float16 with their card."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--scenes", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--scenes", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=20, help="pairs of each thing")
-    parser.add_argument("--batch", type=int, default=256, help="pairs a step")
+    parser.add_argument("--batch", type=int, default=128, help="pairs a step")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--checkpoint", type=Path, default=Path("build/pretrain-clip.safetensors"))
     parser.add_argument("--out", type=Path, default=weights.shipped())
