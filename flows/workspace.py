@@ -14,6 +14,7 @@ from flows import settings as settings_module
 from flows.errors import StageError, UsageError
 from flows.remote_images import RemoteImages, remote_images
 from flows.settings import Settings
+from flows.settings_template import TEMPLATE
 from flows.sources import ImageReader, Sources, read_sources, write_sources
 from storage.catalog.lake import Lake
 from storage.objects import Objects
@@ -93,9 +94,7 @@ def create(root: Path) -> Workspace:
         return open_workspace(root)
     # The settings come last: a folder without them is not a workspace, so an interrupted init
     # can simply be run again.
-    path.write_text(
-        settings_module.TEMPLATE.format(version=settings_module.WORKSPACE_VERSION), encoding="utf-8"
-    )
+    path.write_text(TEMPLATE.format(version=settings_module.WORKSPACE_VERSION), encoding="utf-8")
     return open_workspace(root)
 
 

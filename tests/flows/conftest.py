@@ -23,7 +23,8 @@ from flows import workspace as workspaces
 from flows.coco_import import ImportOptions, import_coco
 from flows.image_rows import IntakeReport
 from flows.recipes import AssistConfig, Recipe, recipe_named
-from flows.settings import FILE_NAME, TEMPLATE, WORKSPACE_VERSION
+from flows.settings import FILE_NAME, WORKSPACE_VERSION
+from flows.settings_template import TEMPLATE
 from flows.store_settings import StoreSettings
 from flows.workspace import Workspace
 from storage.catalog.lake import Lake

@@ -19,7 +19,8 @@ from flows.checking import fsck
 from flows.errors import StageError, UsageError
 from flows.moving import move_store
 from flows.progress import Silent
-from flows.settings import FILE_NAME, TEMPLATE, WORKSPACE_VERSION, read_settings
+from flows.settings import FILE_NAME, WORKSPACE_VERSION, read_settings
+from flows.settings_template import TEMPLATE
 from flows.settings_text import with_values
 from flows.store_settings import StoreSettings
 from flows.workspace import Workspace, open_workspace, queue_url

@@ -13,7 +13,8 @@ from flows.generation import generate_stage
 from flows.image_adding import add_images
 from flows.progress import Silent
 from flows.recipes import Recipe
-from flows.settings import FILE_NAME, TEMPLATE, WORKSPACE_VERSION, WorkerSettings
+from flows.settings import FILE_NAME, WORKSPACE_VERSION, WorkerSettings
+from flows.settings_template import TEMPLATE
 from flows.workspace import Workspace, open_workspace
 from storage.errors import StorageError
 from storage.s3.client import client

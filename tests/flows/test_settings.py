@@ -10,7 +10,8 @@ from flows import workspace as workspaces
 from flows.errors import UsageError
 from flows.recipes import RECIPES
 from flows.remote_images import remote_images
-from flows.settings import TEMPLATE, WORKSPACE_VERSION, Settings, find_root, read_settings
+from flows.settings import WORKSPACE_VERSION, Settings, find_root, read_settings
+from flows.settings_template import TEMPLATE
 from storage.s3.config import S3Config
 
 
