@@ -39,7 +39,8 @@ def test_each_stage_has_its_cron_line(workspace: Workspace) -> None:
         item.flow_name: [schedule.schedule for schedule in item.schedules or []]
         for item in deployments(with_loop(workspace, "0 3 * * mon"), "masks")
     }
-    assert found.keys() == {"train", "assist", "merge", "generate", "turn", "refresh", "loop"}
+    stages = {"train", "assist", "merge", "generate", "label", "turn", "refresh", "loop"}
+    assert found.keys() == stages
     [schedule] = found.pop("loop")
     assert getattr(schedule, "cron", None) == "0 3 * * mon"
     assert not any(found.values())

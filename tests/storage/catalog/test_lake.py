@@ -32,6 +32,7 @@ def example(kind: type[Row], *, optional: bool) -> Row:
         int: 2**40,
         float: 0.1,
         bool: True,
+        bytes: b"\x00\xff",
         datetime: datetime(2026, 1, 2, 3, 4, 5, 678901),
         list[str]: ["a", "b"],
         list[float]: [0.5, 1.5],
@@ -241,6 +242,13 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         for name in VIEWS:
             tx.execute(f"DROP VIEW {name}")
         tx.execute("CREATE VIEW current_masks AS FROM masks")
+        tx.execute("DROP TABLE mask_vectors")
+        tx.execute("DROP TABLE mask_labels")
+        tx.execute(
+            "CREATE TABLE mask_labels (mask_id VARCHAR NOT NULL, category VARCHAR NOT NULL, "
+            "score DOUBLE NOT NULL, classes_hash VARCHAR, accepted_by VARCHAR, "
+            "created_at TIMESTAMP NOT NULL)"
+        )
         tx.execute("DROP TABLE exports")
         tx.execute("ALTER TABLE training_sets DROP COLUMN mask_ids")
         tx.execute("DROP TABLE training_steps")
@@ -271,6 +279,8 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         assert again.rows("SELECT mask_id, cause, snapshot FROM retractions") == []
         assert again.rows("SELECT mask_ids FROM training_sets") == []
         assert again.rows("SELECT sha256 FROM exports") == []
+        assert again.rows("SELECT vector FROM mask_vectors") == []
+        assert again.rows("SELECT run_id FROM mask_labels") == []
         assert again.rows("SELECT num_candidates, savings FROM image_sets") == []
         assert again.rows("SELECT part_of, level FROM current_masks") == []
         assert again.rows("SELECT number, crop_layer FROM candidates") == []

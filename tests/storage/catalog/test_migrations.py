@@ -24,6 +24,8 @@ ROWS = (
     "INSERT INTO masks (mask_id, image_id, stage, run_id, generation_depth, is_crowd, "
     "segmentation, bbox, area, created_at) VALUES ('m', 'a', 'label', 'run', 0, false, "
     f"{{'size': [20, 30], 'counts': '\\Q'}}, [1, 2, 3, 4], 12, {NOW})",
+    "INSERT INTO mask_labels (mask_id, category, score, created_at) "
+    f"VALUES ('m', 'cell', 1, {NOW})",
     "INSERT INTO image_sets (image_id, model_version, config_hash, run_id, shard_key, "
     "num_proposed, num_masks, rejections, created_at) "
     f"VALUES ('a', 'v1', 'c', 'run', 'k', 3, 0, MAP {{}}, {NOW})",

@@ -66,8 +66,8 @@ def straight(s3_server: Any, bucket: str) -> S3Objects:
 
 @pytest.fixture
 def objects(straight: S3Objects, faulty_s3: Any) -> S3Objects:
-    """The same through it, with little patience."""
-    config = S3Config(endpoint_url=faulty_s3.endpoint_url, read_timeout_s=0.3)
+    """The same through it, with little patience, but enough for a busy machine."""
+    config = S3Config(endpoint_url=faulty_s3.endpoint_url, read_timeout_s=1.0)
     return replace(straight, config=config)
 
 
