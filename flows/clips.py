@@ -48,7 +48,7 @@ def class_prompts(
     if where is None:
         raise UsageError("--classes: name a file with a class a line, or set clip.classes")
     pattern = templates or _setting(workspace, settings.templates)
-    said = [*_lines(pattern, "--templates")] if pattern is not None else list(PLAIN)
+    said = PLAIN if pattern is None else _lines(pattern, "--templates")
     try:
         return ClassPrompts.parse(_lines(where, "--classes"), said)
     except ValueError as error:
@@ -61,9 +61,8 @@ def _setting(workspace: Workspace, value: str) -> Path | None:
 
 def _lines(path: Path, option: str) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{option}: {path} is not a text file that can be read; name one"
         ) from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -13,7 +13,18 @@ from storage.catalog.forgetting import Trace
 from storage.queue import forgetting as queue_forgetting
 
 # Nobody may bring the image back while it goes.
-_STAGES = ("loop", "turn", "train", "assist", "refresh", "merge", "review", "generate", "audit")
+_STAGES = (
+    "loop",
+    "turn",
+    "train",
+    "assist",
+    "refresh",
+    "merge",
+    "review",
+    "generate",
+    "label",
+    "audit",
+)
 # What can be made again goes as a whole where it holds anything of the image.
 _MADE_AGAIN = ("cache", "features", "checkpoints", "quarantine")
 _QUEUE_FILE = "queue.sqlite"
@@ -39,7 +50,9 @@ def forget(workspace: Workspace, found: Trace) -> Forgotten:
             stack.enter_context(stage_lock(workspace, stage))
         num_items = queue_forgetting.forget(workspace.queue.database, found.image_id)
         forgetting.forget(workspace.lake, found)
-        shutil.rmtree(workspace.root / "quarantine", ignore_errors=True)
+        # Vectors in the cache name masks, not the image that they are of.
+        for made_again in ("quarantine", "cache/vectors"):
+            shutil.rmtree(workspace.root / made_again, ignore_errors=True)
         if (workspace.root / _QUEUE_FILE).is_file():
             workspace.queue.database.close()
             forgetting.vacuum(workspace.root / _QUEUE_FILE)

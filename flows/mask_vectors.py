@@ -17,6 +17,7 @@ from flows.fetching import fetched_ahead
 from flows.progress import Progress
 from flows.suppression import as_rle
 from flows.workspace import Workspace, placeholders
+from storage.catalog.lake import Transaction
 from storage.row import Row
 from storage.rows import MaskVectorRow, utcnow
 
@@ -56,13 +57,33 @@ def fill_vectors(
         done = 0
         for images in _portions(lacking):
             rows, errors = _vectors(workspace, encoder, images, run_id)
-            if rows:
-                keep(workspace, rows, f"vectors of {len(rows)} masks")
-            num_masks += len(rows)
+            num_masks += _keep_new(workspace, rows, images)
             unread += errors
             done += len(images)
             progress.step("images whose masks CLIP has seen", done, len(lacking))
     return Filled(num_masks=num_masks, num_images=len(lacking) - len(unread), unread=tuple(unread))
+
+
+def _keep_new(
+    workspace: Workspace, rows: Sequence[MaskVectorRow], images: Sequence[dict[str, Any]]
+) -> int:
+    """Commit the rows of masks that no other machine has seen meanwhile; returns how many."""
+    names = [image["image_id"] for image in images]
+
+    def body(tx: Transaction) -> int:
+        known = tx.rows(
+            "SELECT mask_id FROM mask_vectors WHERE encoder_id = ? "
+            f"AND image_id IN ({placeholders(names)})",
+            (rows[0].encoder_id, *names),
+        )
+        seen = {row["mask_id"] for row in known}
+        new = [row for row in rows if row.mask_id not in seen]
+        tx.insert(new)
+        return len(new)
+
+    if not rows:
+        return 0
+    return workspace.lake.commit(body, message=f"vectors of {len(rows)} masks")
 
 
 def keep(workspace: Workspace, rows: Sequence[Row], message: str) -> None:

@@ -4,6 +4,7 @@ The vectors of one CLIP lie in a file of the workspace's cache, which is made ag
 has others; it is mapped into memory, and the operating system keeps what is asked often.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ class VectorIndex:
                 which,
             )
             mask_ids = np.array(found["mask_id"].to_pylist(), dtype=np.str_)
-            _replace(folder, encoder.encoder_id, paths, (mask_ids, _vectors(found, encoder)))
+            vectors = unpacked(found["vector"], encoder.clip.dim)
+            _replace(folder, encoder.encoder_id, paths, (mask_ids, vectors))
         return cls(*(np.load(path, mmap_mode="c") for path in paths))
 
     def best(self, query: npt.NDArray[np.float32], count: int) -> list[tuple[str, float]]:
@@ -150,10 +152,6 @@ def _rows(workspace: Workspace, mask_ids: list[str]) -> dict[str, dict[str, Any]
     return {row["mask_id"]: row for row in found}
 
 
-def _vectors(found: Any, encoder: MaskEncoder) -> Vectors:
-    return unpacked(found["vector"], encoder.clip.dim)
-
-
 def _replace(
     folder: Path, encoder_id: str, paths: list[Path], arrays: tuple[npt.NDArray[Any], ...]
 ) -> None:
@@ -162,6 +160,8 @@ def _replace(
         part = part_of(path)
         with part.open("wb") as stream:
             np.save(stream, array)
+            stream.flush()
+            os.fsync(stream.fileno())
         put_in_place(part, path)
     for path in folder.glob(f"{encoder_id}-*.npy"):
         if path not in paths:

@@ -43,10 +43,12 @@ class ClassPrompts:
 
     @classmethod
     def parse(cls, lines: Sequence[str], templates: Sequence[str] = PLAIN) -> Self:
-        """A class a line, as `mug | cup`; empty lines and those that begin with # are left out."""
-        kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-        classes = (tuple(name.strip() for name in line.split(_SYNONYMS)) for line in kept)
-        return cls(classes=tuple(classes), templates=tuple(templates))
+        """A class a line, as `mug | cup`, and a template a line.
+
+        Empty lines and those that begin with # are left out.
+        """
+        classes = (tuple(name.strip() for name in line.split(_SYNONYMS)) for line in _told(lines))
+        return cls(classes=tuple(classes), templates=tuple(_told(templates)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,6 +66,11 @@ class ClassPrompts:
             [template.replace("{}", name) for name in synonyms for template in self.templates]
             for synonyms in self.classes
         ]
+
+
+def _told(lines: Sequence[str]) -> list[str]:
+    stripped = (line.strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("#")]
 
 
 def classifier(clip: "Clip", prompts: ClassPrompts) -> "Embeddings":

@@ -2,8 +2,8 @@
 
 No real image and nobody's caption is in them, so they may go anywhere; of things it knows what the
 project draws, and no combination that `engine.drawing.combinations` holds out. The weights get a
-card; `benchmarks/clip_zero_shot.py --card` adds how good they are. Interrupted, the same command
-goes on from its checkpoint.
+card, which does not say yet how good they are. Interrupted, the same command goes on from its
+checkpoint.
 """
 
 import argparse

@@ -8,7 +8,6 @@ import typer
 
 from flows.cli.stages import JsonOption, run, show
 from flows.cli.terminal import print_json, print_table
-from flows.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -49,8 +48,6 @@ def label(
     Example: maskloop label --classes classes.txt --accept 0.9
     """
     files = [None if path is None else str(path.resolve()) for path in (classes, templates)]
-    if accept is not None and not 0 < accept <= 1:
-        raise UsageError(f"--accept: must be above 0 and at most 1, but got {accept}")
     result = run("label", None, classes=files[0], templates=files[1], accept=accept, redo=redo)
     show(
         result,

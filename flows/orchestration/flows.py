@@ -150,7 +150,7 @@ def _label(
     workspace, progress = _open(root)
     files = [None if given is None else Path(given) for given in (classes, templates)]
     prompts = class_prompts(workspace, *files)
-    threshold = accept or workspace.settings.clip.accept or None
+    threshold = (workspace.settings.clip.accept or None) if accept is None else accept
     encoder = mask_encoder(workspace)
     return label_stage(workspace, encoder, prompts, progress, accept=threshold, redo=redo)
 

@@ -90,7 +90,11 @@ class Sqlite:
         _FORGET_COUNTER.rows(connection, values)
         _KEEP_COUNTER.rows(connection, values)
 
-    def refuse_writes(self, connection: Connection, tables: Sequence[Table]) -> None:  # noqa: ARG002
+    def refuse_writes(
+        self,
+        connection: Connection,
+        tables: Sequence[Table],  # noqa: ARG002 (other databases refuse by table)
+    ) -> None:
         """Whoever writes has waited for its turn, and looks then."""
         connection.exec_driver_sql("PRAGMA user_version = 1")
 

@@ -15,10 +15,12 @@ from engine.clip.vocabulary import tokens_of
 from engine.drawing.kinds import KINDS
 from flows.checking import fsck
 from flows.errors import UsageError
+from flows.forgetting import forget
 from flows.labelling import LabelOutcome, label_stage
 from flows.progress import Silent
 from flows.searching import search
 from flows.workspace import Workspace
+from storage.catalog.forgetting import trace
 from storage.rows import MaskLabelRow, utcnow
 
 NAMES = ("ball | sphere", *sorted(KINDS.keys() - {"ball"}))
@@ -86,8 +88,7 @@ def test_asked_again_it_has_nothing_to_do_and_new_classes_need_no_image(
     unname(filled)
     first = label()
     # What was seen once is compared only: no image is read again.
-    monkeypatch.delattr(Workspace, "reader")
-    monkeypatch.setattr(Workspace, "reader", property(lambda _: _Unread()), raising=False)
+    monkeypatch.setattr(Workspace, "reader", _Unread())
     again = label()
     assert (again.num_seen, again.num_named, again.num_none) == (0, 0, 0)
     others = label(ClassPrompts.parse(["star", "leaf"]))
@@ -209,6 +210,18 @@ def test_a_mask_that_was_retired_is_found_no_more(
     hits = search(filled, encoder, text="a leaf", count=10_000)
     assert best.mask_id not in {hit.mask_id for hit in hits}
     assert len(hits) == num_all(filled)
+
+
+def test_nothing_is_left_of_an_image_that_is_forgotten(
+    filled: Workspace, label: Label, encoder: MaskEncoder
+) -> None:
+    label()
+    best = search(filled, encoder, text="a leaf", count=1)[0]
+    forget(filled, trace(filled.lake, best.image_id))
+    assert not filled.lake.rows("SELECT 1 FROM mask_vectors WHERE image_id = ?", (best.image_id,))
+    kept = [path for path in filled.root.rglob("*") if path.is_file()]
+    assert not [path for path in kept if best.mask_id.encode() in path.read_bytes()]
+    assert not [path for path in kept if np.str_(best.mask_id).tobytes() in path.read_bytes()]
 
 
 def test_a_search_in_vain_says_what_to_do(filled: Workspace, encoder: MaskEncoder) -> None:
