@@ -10,6 +10,11 @@ OF_VERSION_6 = (
     *(f"DROP VIEW {name}" for name in VIEWS),
     "CREATE VIEW current_masks AS FROM masks",
     "DROP TABLE exports",
+    "DROP TABLE mask_vectors",
+    "DROP TABLE mask_labels",
+    "CREATE TABLE mask_labels (mask_id VARCHAR NOT NULL, category VARCHAR NOT NULL, "
+    "score DOUBLE NOT NULL, classes_hash VARCHAR, accepted_by VARCHAR, "
+    "created_at TIMESTAMP NOT NULL)",
     "ALTER TABLE training_sets DROP COLUMN mask_ids",
     "DROP TABLE retractions",
     "CREATE TABLE retractions (mask_id VARCHAR NOT NULL, submission_id VARCHAR NOT NULL, "
