@@ -1,6 +1,7 @@
 """Backups of a workspace: its store, its review queue, its settings; images stay where they are."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,13 +44,8 @@ def restore(folder: Path, root: Path) -> Restored:
     made = backup.restore(
         folder, root, last=settings.FILE_NAME, change=_all_here(root.absolute(), said)
     )
-    opened = workspaces.open_workspace(root.absolute())
-    try:
+    with closing(workspaces.open_workspace(root.absolute())) as opened:
         breaches = fsck(opened)
-    finally:
-        opened.lake.close()
-        opened.queue.close()
-        opened.pointer.close()
     if breaches:
         first = breaches[0]
         raise StageError(

@@ -69,6 +69,11 @@ class Workspace:
             raise StageError(f"image {image_id}: not in the store")
         return self.reader.pixels(rows[0]["uri"], image_id)
 
+    def close(self) -> None:
+        """Let go of the databases, whose files are whole then; as `contextlib.closing` asks."""
+        self.lake.close()
+        self.queue.close()
+
     def folder(self, *parts: str) -> Path:
         """A folder of the workspace, made when missing."""
         path = self.root.joinpath(*parts)

@@ -158,9 +158,7 @@ def _warm_up(workspace: Workspace) -> None:
 
 
 def _close(workspace: Workspace) -> None:
-    workspace.lake.close()
-    workspace.queue.close()
-    workspace.pointer.close()
+    workspace.close()
 
 
 @pytest.fixture

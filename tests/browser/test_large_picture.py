@@ -65,9 +65,7 @@ def tiled_url(
     workspace.queue.enqueue([item])
     with annotator_server(workspace) as address:
         yield address
-    workspace.lake.close()
-    workspace.queue.close()
-    workspace.pointer.close()
+    workspace.close()
 
 
 def screenshot(ada: Any) -> tuple[Any, dict[str, float]]:

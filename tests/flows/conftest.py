@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,18 +106,11 @@ def pictures(drawn: Drawn, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn.folder, tmp_path / "pictures"))
 
 
-def close(workspace: Workspace) -> None:
-    """Let go of the databases, so that their files are whole."""
-    workspace.lake.close()
-    workspace.queue.close()
-    workspace.pointer.close()
-
-
 @pytest.fixture(scope="session")
 def empty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty workspace, made once and copied: making one takes a second."""
     root = tmp_path_factory.mktemp("empty") / "workspace"
-    close(workspaces.create(root))
+    workspaces.create(root).close()
     return root
 
 
@@ -131,11 +124,8 @@ def copied() -> Copied:
     @contextmanager
     def open_copy(root: Path, to: Path) -> Iterator[Workspace]:
         shutil.copytree(root, to)
-        opened = workspaces.open_workspace(to)
-        try:
+        with closing(workspaces.open_workspace(to)) as opened:
             yield opened
-        finally:
-            close(opened)
 
     return open_copy
 
@@ -198,12 +188,9 @@ def filled_team(
             .replace('catalog = ""', f'catalog = "{postgres.create(name)}"')
             .replace('endpoint = ""', f'endpoint = "{endpoint}"')
         )
-        opened = workspaces.create(root)
-        try:
+        with closing(workspaces.create(root)) as opened:
             fill(opened, drawn)
             yield opened
-        finally:
-            close(opened)
 
     return open_team
 

@@ -31,12 +31,6 @@ def add_run(workspace: Workspace, name: str) -> None:
     workspace.lake.commit(lambda tx: tx.insert([row]), message="test")
 
 
-def close(workspace: Workspace) -> None:
-    workspace.lake.close()
-    workspace.queue.close()
-    workspace.pointer.close()
-
-
 def test_what_comes_back_is_what_was_there(filled: Workspace, tmp_path: Path) -> None:
     snapshot = filled.lake.snapshot()
     first = backups.back_up(filled, tmp_path / "backup")
@@ -56,7 +50,7 @@ def test_what_comes_back_is_what_was_there(filled: Workspace, tmp_path: Path) ->
     assert (again.pixels(image) == filled.pixels(image)).all()
     add_run(again, "goes on")
     assert checking.fsck(again) == []
-    close(again)
+    again.close()
 
 
 def test_a_damaged_backup_is_refused_and_makes_no_workspace(
@@ -136,7 +130,7 @@ def anywhere(
     found = open_workspace(filled.root)
     fill_queue(found)
     yield found
-    close(found)
+    found.close()
 
 
 def fill_queue(workspace: Workspace) -> None:
@@ -187,7 +181,7 @@ def test_wherever_the_store_lies_the_same_comes_back_in_a_folder(
     assert (restored.brought_here is None) == is_here
     settings = [root / FILE_NAME for root in (here.root, anywhere.root)]
     assert (settings[0].read_bytes() == settings[1].read_bytes()) == is_here
-    close(here)
+    here.close()
 
 
 @pytest.mark.postgres
@@ -201,14 +195,14 @@ def test_it_says_how_to_go_back_and_no_password(
     path.write_text(with_values(path.read_text(), "store", {"catalog": secret}))
     there = open_workspace(filled.root)
     backups.back_up(there, tmp_path / "backup")
-    close(there)
+    there.close()
     restored = backups.restore(tmp_path / "backup", tmp_path / "again")
     assert restored.brought_here is not None
     assert f"maskloop store move --data {team.data} --catalog postgresql" in restored.brought_here
     assert "sesame" not in restored.brought_here + (tmp_path / "again" / FILE_NAME).read_text()
     again = open_workspace(tmp_path / "again")
     assert again.settings.store.endpoint == team.endpoint, "images may be on that server"
-    close(again)
+    again.close()
 
 
 @pytest.mark.parametrize("number", [3, -1], ids=["among the objects", "before the manifest"])
@@ -269,7 +263,7 @@ def test_others_commit_meanwhile(
     assert again.lake.snapshot() == made.snapshot
     assert rows_at(again, made.snapshot) == before
     assert checking.fsck(again) == []
-    close(again)
+    again.close()
 
 
 def rows_at(workspace: Workspace, snapshot: int) -> list[list[str]]:

@@ -6,9 +6,9 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,17 +34,6 @@ from storage.queue.errors import QueueMoved
 from storage.queue.items import NewItem
 from storage.queue.people import People
 from storage.rows import WatermarkRow, utcnow
-
-
-@contextmanager
-def opened(root: Path) -> Iterator[Workspace]:
-    workspace = open_workspace(root)
-    try:
-        yield workspace
-    finally:
-        workspace.lake.close()
-        workspace.queue.close()
-
 
 Everything = Callable[[Lake], dict[int, dict[str, list[str]]]]
 QueueRows = Callable[[Database], dict[str, list[str]]]
@@ -99,7 +88,7 @@ def test_to_a_team_and_back_with_every_snapshot(
     moved = move_store(filled, team, Silent())
     assert moved.queue_moved
     assert files(filled.root / "lake") == lake_files, "the old place is as it was"
-    with opened(filled.root) as there:
+    with closing(open_workspace(filled.root)) as there:
         assert there.lake.place == team.place(filled.root)
         assert everything(there.lake) == before
         assert known_sums(there.lake) == sums, "what each file must be is known there too"
@@ -111,7 +100,7 @@ def test_to_a_team_and_back_with_every_snapshot(
         assert there.lake.snapshot() == len(before) + 1
         back = StoreSettings(data=str(tmp_path / "back"), catalog="sqlite:///back.sqlite")
         move_store(there, back, Silent())
-    with opened(filled.root) as again:
+    with closing(open_workspace(filled.root)) as again:
         assert again.objects.address("models") == str(tmp_path / "back" / "models")
         assert len(everything(again.lake)) == len(before) + 1
         assert fsck(again) == []
@@ -148,7 +137,7 @@ def test_a_move_that_was_interrupted_is_run_again(
     # The store goes on where it was, and what was copied of it is no other store.
     commit(filled.lake, "meanwhile")
     move_store(filled, to, Silent())
-    with opened(filled.root) as there:
+    with closing(open_workspace(filled.root)) as there:
         after_move = everything(there.lake)
         assert {number: after_move[number] for number in before} == before
         assert len(after_move) == len(before) + 1
@@ -220,7 +209,7 @@ def test_a_move_that_was_killed_is_finished_by_the_same_command(
         assert "run the same maskloop store move again" in refused.stderr
         assert run(filled.root, *arguments, "--queue", "here").returncode == 1
     else:
-        with opened(filled.root) as there:
+        with closing(open_workspace(filled.root)) as there:
             assert queue_rows(there.queue.database) == asked
             told = [answer(there, "meanwhile")]
     if not new:
@@ -228,7 +217,7 @@ def test_a_move_that_was_killed_is_finished_by_the_same_command(
         again = run(filled.root, *arguments)
         assert again.returncode == 0, again.stderr
         assert "the review queue is in postgresql://" in again.stdout
-    with opened(filled.root) as there:
+    with closing(open_workspace(filled.root)) as there:
         assert there.lake.place.catalog == url
         assert check(there.queue.database, acknowledged=told) == []
         assert fsck(there) == []
@@ -256,14 +245,14 @@ def test_a_queue_stays_where_it_is_told_to(
     to = StoreSettings(data=str(tmp_path / "new"), catalog=url)
     moved = move_store(filled, to, Silent(), queue_along=False)
     assert (moved.queue_moved, moved.queue) == (False, f"sqlite:///{filled.root}/queue.sqlite")
-    with opened(filled.root) as there:
+    with closing(open_workspace(filled.root)) as there:
         assert there.settings.queue.url == "sqlite:///queue.sqlite"
         assert queue_rows(there.queue.database) == asked
         answer(there, "goes on")
         # A place that the settings say is not changed either.
         back = StoreSettings(data="back", catalog="sqlite:///back.sqlite")
         assert not move_store(there, back, Silent()).queue_moved
-    with opened(filled.root) as there:
+    with closing(open_workspace(filled.root)) as there:
         answer(there, "goes on again")
 
 
@@ -301,7 +290,7 @@ def test_a_move_that_fails_at_last_gives_the_queue_back(
     with pytest.raises(QueueMoved, match=r"a copy of .* that was not finished"):
         Database.open(url)
     move_store(filled, to, Silent())
-    with opened(filled.root) as there:
+    with closing(open_workspace(filled.root)) as there:
         assert len(there.queue.submissions_after(0)) == 2
 
 

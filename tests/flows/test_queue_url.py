@@ -19,7 +19,7 @@ EMPTY = '[queue]\nurl = ""'
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    workspaces.create(tmp_path / "workspace").lake.close()
+    workspaces.create(tmp_path / "workspace").close()
     return tmp_path / "workspace"
 
 
@@ -46,15 +46,13 @@ def test_queue_and_pointer_live_where_the_settings_say(root: Path, postgres: Any
     opened.queue.enqueue([item])
     decision = GateDecision(model_version="v1", passed=True, reason="first")
     assert opened.pointer.promote("v1", 0, opened.pointer.record_gate(decision))
-    opened.queue.close()
-    opened.lake.close()
+    opened.close()
 
     again = open_workspace(root)
     assert again.queue.counts()["ready"] == 1
     assert again.pointer.current() == ("v1", 1)
     assert check(again.queue.database) == []
-    again.queue.close()
-    again.lake.close()
+    again.close()
     file = ReviewQueue.open(f"sqlite:///{root / 'queue.sqlite'}")
     assert file.counts()["ready"] == 0, "the file of the workspace is another queue"
     file.close()

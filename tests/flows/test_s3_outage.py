@@ -46,9 +46,7 @@ def opened_here(root: Path) -> Workspace:
 
 
 def close(workspace: Workspace) -> None:
-    workspace.lake.close()
-    workspace.queue.close()
-    workspace.pointer.close()
+    workspace.close()
 
 
 def generate(root: Path, recipe: Recipe) -> str:

@@ -25,8 +25,7 @@ def settings_with(folder: Path, **store: str) -> Path:
 
 def close(*opened: Workspace) -> None:
     for each in opened:
-        each.queue.close()
-        each.lake.close()
+        each.close()
 
 
 @pytest.mark.parametrize(

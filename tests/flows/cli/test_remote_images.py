@@ -44,9 +44,7 @@ def home(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 def reopened(home: Workspace) -> Iterator[Workspace]:
     opened = open_workspace(home.root)
     yield opened
-    opened.lake.close()
-    opened.queue.close()
-    opened.pointer.close()
+    opened.close()
 
 
 class Bucket:

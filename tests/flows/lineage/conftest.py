@@ -241,9 +241,7 @@ def looked_at(turned_root: tuple[Path, tuple[int, ...], str]) -> Iterator[ThreeT
     root, ended, export_id = turned_root
     workspace = open_workspace(root)
     yield ThreeTurns(workspace, ended, export_id)
-    workspace.lake.close()
-    workspace.queue.close()
-    workspace.pointer.close()
+    workspace.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,8 @@ def test_the_loop_across_all_services(
     for name, value in team.environment("maskloop").items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
-    check_store(open_workspace(team.folder / "workspace"))
+    with closing(open_workspace(team.folder / "workspace")) as opened:
+        check_store(opened)
     flows = httpx.post(f"{prefect}/flows/filter", json={}).json()
     assert {"loop", "generate"} <= {flow["name"] for flow in flows}
 
