@@ -6,7 +6,7 @@ whoever asks again after a crash finishes it first.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,9 @@ from flows.disputes import of_person, standing_of
 from flows.errors import UsageError
 from flows.locks import stage_lock
 from flows.runs import finish_run, new_run
+from flows.soundness import REVOKED, newest_sound
 from flows.waiting import watermark
 from flows.workspace import Workspace, placeholders, to_json
-from storage.catalog import models
 from storage.catalog.lake import Transaction
 from storage.failpoints import failpoint
 from storage.queue.items import NewItem
@@ -35,7 +35,6 @@ from storage.rows import RunRow, utcnow
 
 # Before ordinary work, whose priorities end at 1: what stands on these images is known to lack.
 _PRIORITY = 1.0
-_REASON = "revoked: "
 _STAGES = ", ".join(f"'{stage}'" for stage in PEOPLE)
 
 
@@ -87,7 +86,7 @@ def blast_radius(workspace: Workspace, target: Target) -> Blast:
         later_masks=later_masks(workspace.lake, target, versions),
         exports=exports_of(workspace, target, versions),
         serving=current if current in versions else None,
-        sound=_sound(workspace, versions),
+        sound=newest_sound(workspace, versions),
     )
 
 
@@ -113,23 +112,6 @@ def revoke(workspace: Workspace, target: Target) -> RevokeOutcome:
     return RevokeOutcome(
         run_id=run.run_id, num_masks=num_masks, models=tuple(versions), num_images=num_images
     )
-
-
-def _sound(workspace: Workspace, affected: Sequence[str]) -> str | None:
-    rows = workspace.lake.rows(
-        "SELECT version FROM model_lineage WHERE role <> 'control' AND NOT descends_from_revoked "
-        "AND status IN ('promoted', 'retired') ORDER BY created_at DESC"
-    )
-    # A model that was revoked itself is retired like one that only served before.
-    taken_back = {
-        row.version for row in models.all_versions(workspace.lake) if _is_revoked(row.reason)
-    }
-    found = (row["version"] for row in rows)
-    return next((name for name in found if name not in taken_back.union(affected)), None)
-
-
-def _is_revoked(reason: str | None) -> bool:
-    return (reason or "").startswith(_REASON)
 
 
 def _check_merged(workspace: Workspace, target: Target) -> None:
@@ -187,7 +169,7 @@ def _retire_models(tx: Transaction, target: Target, current: str | None) -> list
         f"""SELECT version FROM model_versions
             WHERE version IN ({placeholders(found)}) AND NOT starts_with(coalesce(reason, ''), ?)
             ORDER BY created_at""",
-        [*found, _REASON],
+        [*found, REVOKED],
     )
     versions = [row["version"] for row in rows]
     if versions:
@@ -195,7 +177,7 @@ def _retire_models(tx: Transaction, target: Target, current: str | None) -> list
             f"""UPDATE model_versions SET status = 'retired',
                        reason = ? || coalesce('; before: ' || reason, '')
                 WHERE version IN ({placeholders(versions)})""",
-            [f"{_REASON}has {target.cause} in its line", *versions],
+            [f"{REVOKED}has {target.cause} in its line", *versions],
         )
     return versions
 

@@ -16,6 +16,7 @@ from flows.progress import Progress
 from flows.recipes import Recipe
 from flows.runs import finish_run, new_run
 from flows.settings import FILE_NAME
+from flows.soundness import check_sound
 from flows.start_weights import start_weights
 from flows.workspace import Workspace, to_json
 from storage.catalog import models
@@ -176,11 +177,17 @@ def reject(workspace: Workspace, version: str, reason: str, metrics: dict[str, f
     models.set_status(workspace.lake, version, "rejected", reason=reason)
 
 
-def rollback(workspace: Workspace) -> str:
-    """Put the previous model back in service; returns its version."""
+def rollback(workspace: Workspace, *, even_revoked: bool = False) -> str:
+    """Put the previous model back in service; returns its version.
+
+    Raises UsageError where there is none, or where it was revoked, unless `even_revoked`.
+    """
     current = workspace.pointer.current()
     if current is None:
         raise UsageError("models rollback: no model is in service yet; run: maskloop train")
+    former = workspace.pointer.former()
+    if former is not None and not even_revoked:
+        check_sound(workspace, former, "models rollback")
     previous = workspace.pointer.rollback(current[1])
     if previous is None:
         raise UsageError(f"models rollback: {current[0]} is the first model that served")

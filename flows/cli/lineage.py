@@ -153,11 +153,12 @@ def _show(blast: "Blast", outcome: "RevokeOutcome | None") -> None:
             f"{outcome.num_images} images in the queue again"
         )
     if blast.serving is not None:
-        instead = f", or maskloop models promote {blast.sound}" if blast.sound else ""
-        out.print(
-            f"{blast.serving}, which serves, is one of them and stays; run: maskloop models "
-            f"rollback{instead}, then maskloop generate"
+        instead = (
+            f"run: maskloop models promote {blast.sound}, then maskloop generate"
+            if blast.sound
+            else "no sound version has served"
         )
+        out.print(f"{blast.serving}, which serves, is one of them and stays; {instead}")
 
 
 def _drawn(node: "Node") -> Tree:

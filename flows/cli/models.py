@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 VersionArgument = Annotated[str, typer.Argument(help="A model version, such as v2.")]
 
+EvenRevokedOption = Annotated[
+    bool,
+    typer.Option("--even-revoked", help="Even if it was revoked, or learnt masks that were."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
@@ -89,12 +94,13 @@ def show(version: VersionArgument, as_json: JsonOption = False) -> None:
         print_table([{"field": key, "value": value} for key, value in facts.items()])
 
 
-def promote(version: VersionArgument) -> None:
+def promote(version: VersionArgument, even_revoked: EvenRevokedOption = False) -> None:
     """Put a model version in service by hand.
 
     Example: maskloop models promote v2
     """
     from flows import serving, workspace
+    from flows.soundness import check_sound
 
     opened = workspace.open_workspace()
     row = serving.model_row(opened, version)
@@ -104,18 +110,21 @@ def promote(version: VersionArgument) -> None:
     if version == serving.current_version(opened):
         out.print(f"{version} serves already; nothing changed")
         return
+    if not even_revoked:
+        check_sound(opened, version, "models promote")
     serving.promote(opened, version, reason="promoted by hand")
     out.print(f"{version} serves")
 
 
-def rollback() -> None:
+def rollback(even_revoked: EvenRevokedOption = False) -> None:
     """Put the model that served before back in service.
 
     Example: maskloop models rollback
     """
     from flows import serving, workspace
 
-    out.print(f"{serving.rollback(workspace.open_workspace())} serves")
+    opened = workspace.open_workspace()
+    out.print(f"{serving.rollback(opened, even_revoked=even_revoked)} serves")
 
 
 def evaluate(

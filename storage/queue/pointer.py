@@ -113,6 +113,13 @@ class ModelPointer:
         failpoint("promote.after_cas")
         return done
 
+    def former(self) -> str | None:
+        """The version that `rollback` would put back, None if there is none."""
+        with self._database.read() as connection:
+            generation = connection.execute(select(current_model.c.generation)).scalar_one()
+            before = _before(connection, generation)
+        return None if before is None else before.model_version
+
     def rollback(self, seen_generation: int) -> str | None:
         """Put back the model that served before; returns its version, None if there was none.
 
@@ -121,8 +128,7 @@ class ModelPointer:
         """
         with self._database.write() as connection:
             _check_serving(connection, seen_generation)
-            serving = _find(connection, seen_generation)
-            before = serving and _find(connection, serving.restores - 1)
+            before = _before(connection, seen_generation)
             if before is None:
                 return None
             back = replace(before, generation=seen_generation + 1, kind="rollback")
@@ -173,6 +179,11 @@ def _find(connection: Connection, generation: int) -> Promotion | None:
     statement = select(promotions).where(promotions.c.generation == generation)
     row = connection.execute(statement).one_or_none()
     return None if row is None else _promotion_of(row)
+
+
+def _before(connection: Connection, generation: int) -> Promotion | None:
+    serving = _find(connection, generation)
+    return serving and _find(connection, serving.restores - 1)
 
 
 def _promotion_of(row: Row[Any]) -> Promotion:

@@ -190,6 +190,30 @@ def test_again_it_changes_nothing_until_there_is_more(turned: Any) -> None:
     assert blast_radius(workspace, ADA).serving is None
 
 
+def test_what_was_revoked_serves_again_only_when_told(
+    turned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = turned.workspace
+    monkeypatch.setenv("MASKLOOP_HOME", str(workspace.root))
+
+    def models(*words: str) -> str:
+        result = CliRunner().invoke(app, ["models", *words])
+        return result.stdout if result.exit_code == 0 else str(result.exception)
+
+    revoke(workspace, ADA)
+    for words in (("rollback",), ("promote", "v2")):
+        assert models(*words) == (
+            f"models {words[0]}: {'v3' if words == ('rollback',) else 'v2'} was revoked, or has "
+            "revoked masks in its line; run: maskloop models promote v1; "
+            f"or models {words[0]} with --even-revoked"
+        )
+        assert serving.current_version(workspace) == "v4"
+    assert models("promote", "v1") == "v1 serves\n"
+    assert "v4 was revoked" in models("rollback"), "it is the one before v1 now"
+    assert models("rollback", "--even-revoked") == "v4 serves\n"
+    assert models("promote", "v2", "--even-revoked") == "v2 serves\n"
+
+
 def test_automatic_masks_go_with_their_model(turned: Any, names: dict[str, str]) -> None:
     workspace = turned.workspace
     outcome = revoke(workspace, Target(kind="model", name="v4"))
@@ -239,7 +263,7 @@ def test_the_command_shows_first_and_applies_when_told(
     shown = CliRunner().invoke(app, ["revoke", "--annotator", "ada"])
     assert shown.exit_code == 0, shown.output
     assert "nothing is changed; --apply retires" in shown.stdout
-    assert "run: maskloop models rollback, or maskloop models promote v1" in shown.stdout
+    assert "stays; run: maskloop models promote v1, then maskloop generate" in shown.stdout
     assert rows(turned.workspace, "SELECT * FROM retractions") == []
     done = CliRunner().invoke(app, ["revoke", "--annotator", "ada", "--apply", "--json"])
     value = json.loads(done.stdout)

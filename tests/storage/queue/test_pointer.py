@@ -83,8 +83,9 @@ def test_a_decision_says_of_what_and_why(changes: dict[str, str], field: str) ->
 def test_rollback_goes_back_step_by_step(pointer: ModelPointer, promote: Any) -> None:
     for version in ("v1", "v2", "v3"):
         promote(version)
-    assert pointer.rollback(3) == "v2"
-    assert pointer.rollback(4) == "v1"
+    assert pointer.former() == pointer.rollback(3) == "v2"
+    assert pointer.former() == pointer.rollback(4) == "v1"
+    assert pointer.former() is None
     assert pointer.rollback(5) is None
     assert pointer.current() == ("v1", 5)
     promote("v4")
