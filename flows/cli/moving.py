@@ -29,6 +29,15 @@ def move(
             help="along: where the catalog goes, unless queue.url says a place; here: it stays."
         ),
     ] = "along",
+    take_back: Annotated[
+        bool,
+        typer.Option(
+            "--take-back",
+            help="Instead: use the review queue here again, where a move that was killed cannot "
+            "be run again.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --take-back: do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Copy the store and the review queue to another place, and use them there from then on.
@@ -38,15 +47,20 @@ def move(
     from flows import workspace
     from flows.moving import move_store
 
+    given = {"data": data, "catalog": catalog, "endpoint": endpoint}
+    given |= {"region": region, "profile": profile}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if take_back:
+        if changes:
+            raise UsageError("--take-back: goes with nothing but --yes, for nothing is moved")
+        _take_back(yes)
+        return
     if data is None and catalog is None:
         raise UsageError("--data, --catalog: say where the store should lie")
     if queue not in ("along", "here"):
         raise UsageError(f"--queue: must be along or here, but got {queue!r}")
     # A try that was cut short may have left the queue between the two places.
     opened = workspace.open_workspace(even_moved=True)
-    given = {"data": data, "catalog": catalog, "endpoint": endpoint}
-    given |= {"region": region, "profile": profile}
-    changes = {name: value for name, value in given.items() if value is not None}
     with terminal_progress() as progress:
         moved = move_store(
             opened,
@@ -65,3 +79,21 @@ def move(
         out.print(f"the review queue is in {moved.queue}; the old one takes no answers any more")
     else:
         out.print(f"the review queue stays in {moved.queue}")
+
+
+def _take_back(yes: bool) -> None:
+    from flows import workspace
+    from flows.moving import queue_left_for
+    from storage.queue.copying import take_back
+
+    opened = workspace.open_workspace(even_moved=True)
+    place = queue_left_for(opened)
+    if place is None:
+        raise UsageError("--take-back: the review queue is in use here; nothing to do")
+    if not yes and not typer.confirm(
+        f"Use the review queue here again? What was answered in {place} stays there, and whoever "
+        "uses that as well has another queue."
+    ):
+        raise UsageError("--take-back: nothing was changed")
+    take_back(opened.queue.database)
+    out.print(f"the review queue takes answers here again; that in {place} is no longer this one")

@@ -94,6 +94,19 @@ def give_back(source: Database, target: Database) -> None:
         ) from error
 
 
+def take_back(source: Database) -> str | None:
+    """Let the old database be used again without a look at the copy; returns where that is.
+
+    What was answered there stays there. None, and nothing done, where the queue has not moved.
+    """
+    with source.write(even_moved=True) as connection:
+        fence = Fence.read(connection)
+        if fence is None or fence.is_copy:
+            return None
+        source.lift_fence(connection)
+    return fence.place
+
+
 def _moved_to(target: Database) -> Fence:
     return Fence(place=target.place, is_copy=False)
 

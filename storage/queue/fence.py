@@ -64,7 +64,7 @@ class Fence:
         return (
             f"review queue: the queue moved to {self.place}; restart serve, follow or loop, with "
             "[store] and [queue] of the maskloop.toml that moved it; if the move was interrupted, "
-            "run the same maskloop store move again"
+            "run the same maskloop store move again, or maskloop store move --take-back"
         )
 
     def refusal(self) -> QueueMoved:

@@ -217,15 +217,18 @@ def team(postgres: Any, s3_server: Any, tmp_path: Path) -> StoreSettings:
 def everything() -> Callable[[Lake], dict[int, dict[str, list[str]]]]:
     """Every row of every table and the view at every snapshot."""
     names = [*(row.table for row in ROWS), "current_masks"]
+    # At once: each look at an earlier snapshot attaches it.
+    sql = " UNION ALL ".join(
+        f"SELECT '{name}' AS of, CAST(each AS VARCHAR) AS row FROM {name} AS each" for name in names
+    )
 
     def read(lake: Lake) -> dict[int, dict[str, list[str]]]:
-        return {
-            snapshot: {
-                name: sorted(map(str, lake.rows(f"SELECT * FROM {name}", snapshot=snapshot)))
-                for name in names
-            }
-            for snapshot in range(1, lake.snapshot() + 1)
-        }
+        found: dict[int, dict[str, list[str]]] = {}
+        for snapshot in range(1, lake.snapshot() + 1):
+            found[snapshot] = {name: [] for name in names}
+            for row in lake.rows(f"{sql} ORDER BY ALL", snapshot=snapshot):
+                found[snapshot][row["of"]].append(row["row"])
+        return found
 
     return read
 

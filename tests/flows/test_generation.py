@@ -163,7 +163,7 @@ def test_a_persons_mask_is_never_covered(filled: Workspace, recipe: Recipe) -> N
         recipe,
         generation=replace(
             recipe.generation,
-            points_per_side=12,
+            points_per_side=6,
             pred_iou_thresh=0.0,
             stability_score_thresh=0.0,
         ),

@@ -28,6 +28,7 @@ from storage.catalog.files import known_sums
 from storage.catalog.lake import Lake
 from storage.errors import TerminalStorageError, TransientStorageError
 from storage.failpoints import EXIT_CODE, VARIABLE
+from storage.queue import copying
 from storage.queue.check import check
 from storage.queue.database import Database
 from storage.queue.errors import QueueMoved
@@ -233,6 +234,25 @@ def run(root: Path, *arguments: str, failpoint: str = "") -> "subprocess.Complet
         text=True,
         check=False,
     )
+
+
+def test_a_queue_whose_new_place_is_gone_is_taken_back(filled: Workspace, tmp_path: Path) -> None:
+    fill_queue(filled)
+    target = Database.open(f"sqlite:///{tmp_path}/gone.sqlite", even_moved=True)
+    copying.carry(filled.queue.database, target)
+    copying.release(target)
+    target.close()
+    (tmp_path / "gone.sqlite").unlink()
+    with pytest.raises(QueueMoved, match="maskloop store move --take-back"):
+        answer(filled, "refused")
+    wrong = run(filled.root, "store", "move", "--take-back", "--data", "x")
+    assert (wrong.returncode, "--take-back: goes with nothing" in wrong.stderr) == (2, True)
+    done = run(filled.root, "store", "move", "--take-back", "--yes")
+    assert (done.returncode, "takes answers here again" in done.stdout) == (0, True), done.stderr
+    answer(filled, "goes on")
+    assert check(filled.queue.database) == []
+    again = run(filled.root, "store", "move", "--take-back")
+    assert (again.returncode, "nothing to do" in again.stderr) == (2, True)
 
 
 @pytest.mark.postgres
