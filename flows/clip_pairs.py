@@ -53,15 +53,12 @@ class FilePairs:
             picture = images.decode(data, self.reader.limits).pixels
         except images.ImageError as error:
             return f"{place}: {error}"
-        content = images.image_id(data)
-        # Several captions of one image are as right as each other.
-        numbers = equal_texts([content] * len(texts) if len(texts) > 1 else texts)
         return Seen(
-            content=content,
+            content=images.image_id(data),
             pictures=[picture],
             sayings=[
                 Saying(picture=0, text=text, alike=int(number))
-                for text, number in zip(texts, numbers, strict=True)
+                for text, number in zip(texts, equal_texts(texts), strict=True)
             ],
         )
 

@@ -78,8 +78,9 @@ class KeptPairs:
         return [self._pictures[each.picture] for each in chosen], [each.text for each in chosen]
 
     def alike(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
-        """(N,) the same number where the texts of two pairs are right for either's picture."""
-        return np.array([self.sayings[index].alike for index in indices], dtype=np.int64)
+        """(N, 2) numbers of pictures and of what is as right as each other."""
+        chosen = [self.sayings[index] for index in indices]
+        return np.array([(each.picture, each.alike) for each in chosen], dtype=np.int64)
 
     @property
     def num_pictures(self) -> int:

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.clip.card import ClipCard, read_card, write_card
+from engine.clip.card import ClipCard, write_card
 from engine.clip.config import NANO, ClipConfig, ClipTrainingConfig, Tower
 from engine.clip.exam import Exam, Marks
 from engine.clip.growth import grown, unknown_tokens
@@ -13,13 +13,12 @@ from engine.clip.model import Clip
 from engine.clip.trainer import FitReport, FitResult, fit
 from engine.clip.views import ViewsConfig
 from engine.clip.vocabulary import tokens_of
-from engine.clip.weights import shipped, to_bytes
+from engine.clip.weights import to_bytes
 from engine.identity import config_hash
-from engine.model.card_fields import Score, TrainingData
 from engine.model.device import device_named, is_out_of_memory
-from engine.model.integrity import WeightsError
 from engine.training.checkpoint import FileCheckpointer
 from engine.training.trainer import TrainingError
+from flows.clip_marks import learnt, learnt_before, scores, told
 from flows.clip_pairs import file_pairs
 from flows.clip_pictures import Gathered, PairSource, gather
 from flows.clip_store_pairs import store_pairs
@@ -171,14 +170,22 @@ def _train(
     device = device_named(request.device)
     before = None if exam is None else exam.marks(clip.computing(device=device), 0)
     if before is not None:
-        progress.note(_told(f"before, on {len(gathered.asked)} held-out pictures", before))
+        progress.note(told(f"before, on {len(gathered.asked)} held-out pictures", before))
     run = _Run(clip, gathered, config, exam, request, progress)
     result = run.fitted()
     data = to_bytes(result.clip)
     after = result.marks[-1] if result.marks else None
     write_durably(request.out, data)
     sha256 = hashlib.sha256(data).hexdigest()
-    write_card(request.out, _card(source, gathered, request, config, result.clip, sha256, after))
+    card = ClipCard(
+        config=result.clip.config,
+        sha256=sha256,
+        trained_on=(*learnt_before(request.start, fresh=request.fresh), learnt(source, gathered)),
+        scores=scores(source, gathered, after),
+        description=f"{config.steps} steps of {config.batch_pairs} pairs",
+        made_by=request.made_by,
+    )
+    write_card(request.out, card)
     run.checkpoint.clear()
     return ClipTrainOutcome(
         out=str(request.out),
@@ -310,72 +317,4 @@ class _Run:
         what = f"training steps (loss {report.loss:.3f})"
         self._progress.step(what, report.step, report.num_steps)
         if report.marks is not None:
-            self._progress.note(_told(f"step {report.step}, loss {report.loss:.3f}", report.marks))
-
-
-def _told(what: str, marks: Marks) -> str:
-    """Marks in a line."""
-    told = []
-    if marks.accuracy is not None:
-        told.append(f"{marks.accuracy:.1%} named rightly")
-    if marks.recall is not None:
-        for way, name in (
-            (marks.recall.texts_of_images, "texts of images"),
-            (marks.recall.images_of_texts, "images of texts"),
-        ):
-            shares = " / ".join(f"{share:.1%}" for share in way.values())
-            told.append(f"R@{'/'.join(map(str, way))} {name} {shares}")
-    return f"{what}: {'; '.join(told)}"
-
-
-def _card(
-    source: PairSource,
-    gathered: Gathered,
-    request: ClipTrainRequest,
-    config: ClipTrainingConfig,
-    clip: Clip,
-    sha256: str,
-    marks: Marks | None,
-) -> ClipCard:
-    own = TrainingData(
-        name=source.name,
-        license="that of its images and texts, which maskloop does not know",
-        num_images=gathered.num_images,
-        description=f"{len(gathered.pairs)} pairs of pictures and texts",
-    )
-    return ClipCard(
-        config=clip.config,
-        sha256=sha256,
-        trained_on=(*_learnt_before(request), own),
-        scores=() if marks is None else tuple(_scores(source, gathered, marks)),
-        description=f"{config.steps} steps of {config.batch_pairs} pairs",
-        made_by=request.made_by,
-    )
-
-
-def _learnt_before(request: ClipTrainRequest) -> tuple[TrainingData, ...]:
-    """What the start was trained on, where its card says so."""
-    if request.fresh:
-        return ()
-    named = request.start.weights
-    try:
-        return read_card(Path(named).expanduser() if named else shipped()).trained_on
-    except WeightsError:
-        name = f"{request.start.model} {named}".strip()
-        return (TrainingData(name=name, license="see where the weights come from"),)
-
-
-def _scores(source: PairSource, gathered: Gathered, marks: Marks) -> list[Score]:
-    data = f"{len(gathered.asked)} held-out pictures of {source.name}"
-    found = []
-    if marks.accuracy is not None:
-        found.append(Score(data=data, metric="zero-shot accuracy", value=marks.accuracy))
-    if marks.recall is not None:
-        for way, shares in (
-            ("texts of images", marks.recall.texts_of_images),
-            ("images of texts", marks.recall.images_of_texts),
-        ):
-            found += [
-                Score(data=data, metric=f"R@{k}, {way}", value=share) for k, share in shares.items()
-            ]
-    return found
+            self._progress.note(told(f"step {report.step}, loss {report.loss:.3f}", report.marks))

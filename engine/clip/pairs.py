@@ -27,15 +27,15 @@ class GroupedPairs(Pairs, Protocol):
     """Pairs that know which texts are as right as each other, beyond equal ones."""
 
     def alike(self, indices: Sequence[int]) -> NDArray[np.int64]:
-        """(N,) the same number where the texts of two pairs are right for either's image."""
+        """(N, K) where two pairs have a number in common, either's text is right for the other."""
 
 
 def alike_of(pairs: Pairs, indices: Sequence[int], texts: Sequence[str]) -> NDArray[np.int64]:
-    """(N,) the same number for pairs that are no negatives to each other, as they say or by text.
+    """(N, K) pairs with a number in common are no negatives to each other, as they say or by text.
 
     texts: those of the pairs.
     """
-    return pairs.alike(indices) if isinstance(pairs, GroupedPairs) else equal_texts(texts)
+    return pairs.alike(indices) if isinstance(pairs, GroupedPairs) else equal_texts(texts)[:, None]
 
 
 def equal_texts(texts: Sequence[str]) -> NDArray[np.int64]:

@@ -140,8 +140,9 @@ def train(
 
 
 def _tower(name: str | None) -> "Tower | None":
-    if name is None or name == "image" or name == "text":
-        return name
+    match name:
+        case None | "image" | "text":
+            return name
     raise UsageError(f"--lock: must be image or text, but got {name!r}")
 
 
