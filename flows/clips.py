@@ -1,8 +1,9 @@
 """The CLIP that the settings name, and how it looks at masks."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from engine.clip.classes import PLAIN, ClassPrompts
+from engine.clip.classes import PLAIN, ClassPrompts, told
 from engine.clip.mask_encoder import MaskEncoder
 from engine.clip.model import Clip
 from engine.clip.weights import open_clip
@@ -20,9 +21,10 @@ def mask_encoder(workspace: Workspace) -> MaskEncoder:
     return MaskEncoder(load_clip(workspace.settings.clip, workspace.settings.model))
 
 
-def load_clip(settings: ClipSettings, model: ModelSettings) -> Clip:
+def load_clip(settings: ClipSettings, model: ModelSettings, *, said_in: str = _SAID_IN) -> Clip:
     """A CLIP by its settings, on the device that models compute on.
 
+    `said_in`: where the user named it.
     Raises UsageError for weights that are not what they should be, StageError where they cannot be
     fetched.
     """
@@ -31,9 +33,9 @@ def load_clip(settings: ClipSettings, model: ModelSettings) -> Clip:
         clip = open_clip(settings.model, weights, sha256=settings.sha256 or None)
         return clip.computing(device=device_named(model.device))
     except UnreachableError as error:
-        raise StageError(f"{_SAID_IN}.weights: {error}") from error
+        raise StageError(f"{said_in}: {error}") from error
     except (WeightsError, ValueError) as error:
-        raise UsageError(f"{_SAID_IN}: {error}") from error
+        raise UsageError(f"{said_in}: {error}") from error
 
 
 def class_prompts(
@@ -47,12 +49,32 @@ def class_prompts(
     where = classes or _setting(workspace, settings.classes)
     if where is None:
         raise UsageError("--classes: name a file with a class a line, or set clip.classes")
-    pattern = templates or _setting(workspace, settings.templates)
-    said = PLAIN if pattern is None else _lines(pattern, "--templates")
+    said = _templates(workspace, templates)
     try:
         return ClassPrompts.parse(_lines(where, "--classes"), said)
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def prompts_of(workspace: Workspace, names: Iterable[str]) -> ClassPrompts:
+    """`names` as classes, with the synonyms and templates of the settings.
+
+    Names that differ in case only, or are synonyms, are one class. Raises UsageError for a file of
+    the settings that cannot be read, ValueError without any name.
+    """
+    known = class_prompts(workspace).classes if workspace.settings.clip.classes else ()
+    group_of = {name.casefold(): group for group in known for name in group}
+    classes: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        group = group_of.get(name.casefold(), (name,))
+        classes.setdefault(group[0].casefold(), group)
+    templates = tuple(told(_templates(workspace, None)))
+    return ClassPrompts(classes=tuple(classes.values()), templates=templates)
+
+
+def _templates(workspace: Workspace, templates: Path | None) -> Sequence[str]:
+    pattern = templates or _setting(workspace, workspace.settings.clip.templates)
+    return PLAIN if pattern is None else _lines(pattern, "--templates")
 
 
 def _setting(workspace: Workspace, value: str) -> Path | None:

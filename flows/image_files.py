@@ -36,7 +36,7 @@ class FoundImage:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Unread:
     """Why an image stays out; `passes` where only its server was away."""
 
     line: str
@@ -72,7 +72,7 @@ def read_images(
                 found.append(result)
             else:
                 problems.append(result.line)
-            away = away + 1 if isinstance(result, _Problem) and result.passes else 0
+            away = away + 1 if isinstance(result, Unread) and result.passes else 0
             if away >= _MOST_AWAY:
                 raise StageError(f"{problems[-1]} ({away} images in a row)")
             progress(done, len(places))
@@ -81,22 +81,29 @@ def read_images(
     return found, problems
 
 
-def _look(place: Place, reader: ImageReader, decoding: Semaphore) -> FoundImage | _Problem:
-    if (problem := unwritable(place)) is not None:
-        return _Problem(problem)
-    try:
-        data = reader.unchecked(place)
-    except FileNotFoundError:
-        return _Problem(f"{place}: no such file; copy it there or correct the file name")
-    except OSError as error:
-        return _Problem(f"{place}: {error.strerror}; correct the file name or make it readable")
-    except StorageError as error:
-        return _Problem(str(error), passes=isinstance(error, TransientStorageError))
+def _look(place: Place, reader: ImageReader, decoding: Semaphore) -> FoundImage | Unread:
+    data = read_place(place, reader)
+    if isinstance(data, Unread):
+        return data
     try:
         with decoding:
             return _found(place, data, reader)
     except images.ImageError as error:
-        return _Problem(f"{place}: {error}")
+        return Unread(f"{place}: {error}")
+
+
+def read_place(place: Place, reader: ImageReader) -> bytes | Unread:
+    """What lies at a place, whatever it is, or why it cannot be read."""
+    if (problem := unwritable(place)) is not None:
+        return Unread(problem)
+    try:
+        return reader.unchecked(place)
+    except FileNotFoundError:
+        return Unread(f"{place}: no such file; copy it there or correct the file name")
+    except OSError as error:
+        return Unread(f"{place}: {error.strerror}; correct the file name or make it readable")
+    except StorageError as error:
+        return Unread(str(error), passes=isinstance(error, TransientStorageError))
 
 
 def _found(place: Place, data: bytes, reader: ImageReader) -> FoundImage:

@@ -154,11 +154,7 @@ class _Labeller:
             "JOIN mask_vectors v USING (mask_id) WHERE v.encoder_id = ? ORDER BY v.mask_id",
             (self._encoder.encoder_id,),
         )
-        numbers = {
-            name.casefold(): number
-            for number, synonyms in enumerate(self._prompts.classes)
-            for name in synonyms
-        }
+        numbers = self._prompts.numbers
         said = found["category"].to_pylist()
         names = np.array([numbers.get(name.casefold(), NONE) for name in said], dtype=np.int64)
         return calibrate(self._cosines(unpacked(found["vector"], self._encoder.clip.dim)), names)

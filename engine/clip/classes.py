@@ -47,13 +47,22 @@ class ClassPrompts:
 
         Empty lines and those that begin with # are left out.
         """
-        classes = (tuple(name.strip() for name in line.split(_SYNONYMS)) for line in _told(lines))
-        return cls(classes=tuple(classes), templates=tuple(_told(templates)))
+        classes = (tuple(name.strip() for name in line.split(_SYNONYMS)) for line in told(lines))
+        return cls(classes=tuple(classes), templates=tuple(told(templates)))
 
     @property
     def names(self) -> tuple[str, ...]:
         """C names, each the first of its synonyms."""
         return tuple(synonyms[0] for synonyms in self.classes)
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The class of each name and synonym, casefolded."""
+        return {
+            name.casefold(): number
+            for number, synonyms in enumerate(self.classes)
+            for name in synonyms
+        }
 
     @property
     def hash(self) -> str:
@@ -68,7 +77,8 @@ class ClassPrompts:
         ]
 
 
-def _told(lines: Sequence[str]) -> list[str]:
+def told(lines: Sequence[str]) -> list[str]:
+    """The lines of a file of classes or templates that say something."""
     stripped = (line.strip() for line in lines)
     return [line for line in stripped if line and not line.startswith("#")]
 

@@ -49,7 +49,8 @@ class ClipTrainingConfig:
 
     Each of a step's `batch_pairs` is told from all the others. They are embedded `pairs_at_once`
     a time, so that memory does not limit the batch; more than one time costs a second forward pass.
-    Pairs of equal texts are no negatives to each other with `spare_equal_texts`.
+    Pairs of equal texts, or that say themselves that they are alike, are no negatives to each other
+    with `spare_equal_texts`.
 
     The tower that is `locked` stays as it is (LiT; Zhai et al., 2022). AdamW; the learning rate has
     `warmup_steps` of linear warm-up, then half a cosine down to `final_fraction`.

@@ -1,16 +1,14 @@
 """What a CLIP is asked while it trains: images by their classes' names, and pairs it never saw."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.clip.classes import ClassPrompts, classifier
 from engine.clip.frames import Pixels
 from engine.clip.model import Clip
-from engine.clip.pairs import Pairs
+from engine.clip.pairs import Pairs, alike_of
 from engine.clip.retrieval import Recall, recall_at
 
 
@@ -58,9 +56,10 @@ class Exam:
         """How `clip` does."""
         recall = None
         if self.pairs is not None:
-            images, texts = self.pairs.fetch(range(len(self.pairs)))
+            indices = range(len(self.pairs))
+            images, texts = self.pairs.fetch(indices)
             embedded = clip.embed_images(images), clip.embed_texts(texts)
-            recall = recall_at(*embedded, alike=equal_texts(texts))
+            recall = recall_at(*embedded, alike=alike_of(self.pairs, indices, texts))
         accuracy = None if self.labelled is None else zero_shot_accuracy(clip, self.labelled)
         return Marks(step=step, accuracy=accuracy, recall=recall)
 
@@ -70,11 +69,3 @@ def zero_shot_accuracy(clip: Clip, labelled: Labelled) -> float:
     classes = classifier(clip, labelled.prompts)
     similar = clip.embed_images(labelled.images) @ classes.T
     return float((similar.argmax(axis=1) == np.asarray(labelled.labels)).mean())
-
-
-def equal_texts(texts: Sequence[str]) -> NDArray[np.int64]:
-    """A number for each text, the same for the same text, in every process."""
-    digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return np.array(
-        [int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=np.int64
-    )

@@ -20,13 +20,15 @@ def contrastive_loss(
 
     images, texts: (B, D) unit vectors, of which the same rows belong together.
     log_scale: (), the logarithm of what similarities are multiplied with.
-    alike: (B,) integers; other rows of the same number are left out, since they are as right.
+    alike: (B,) or (B, K) integers; other rows that have the same number, in any of the K columns,
+    are left out, since they are as right.
     """
     logits = log_scale.exp() * images @ texts.T
     own = torch.arange(len(logits), device=logits.device)
     if alike is not None:
-        others = (alike[:, None] == alike[None, :]) & (own[:, None] != own[None, :])
-        logits = logits.masked_fill(others, -torch.inf)
+        marks = alike.reshape(len(own), -1)
+        same = (marks[:, None] == marks[None, :]).any(dim=-1)
+        logits = logits.masked_fill(same & (own[:, None] != own[None, :]), -torch.inf)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 

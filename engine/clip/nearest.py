@@ -1,5 +1,6 @@
 """The most similar of millions of unit vectors: exact, one block of float16 after the other."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -9,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.threads import each_image
+from engine.threads import image_workers
 
 Block = NDArray[np.float16]
 
 # So many rows in float32 stay in a core's cache.
 _ROWS_AT_ONCE = 2048
 _SIMILARITIES_AT_ONCE = 1 << 17
+# Of one query: a block is several pieces, for all cores.
+_MOST_ROWS = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +48,22 @@ def nearest(queries: NDArray[np.float32], blocks: Iterable[Block], k: int) -> Ne
         raise ValueError(f"k: must be at least 1, but got {k}")
     asked = torch.from_numpy(np.ascontiguousarray(queries, dtype=np.float32))
     best = [_Best(k) for _ in queries]
+    span = max(_ROWS_AT_ONCE, min(_MOST_ROWS, _SIMILARITIES_AT_ONCE // max(1, len(asked))))
     start = 0
-    for block in blocks:
-        if block.ndim != 2 or block.shape[1] != asked.shape[1]:
-            raise ValueError(
-                f"blocks: must be (N, {asked.shape[1]}) as the queries, but got {block.shape}"
-            )
-        span = max(_ROWS_AT_ONCE, _SIMILARITIES_AT_ONCE // max(1, len(asked)))
-        starts = range(0, len(block), span)
-        compare = partial(_compared, asked, torch.from_numpy(block), span)
-        found = each_image(compare, starts, at_once=len(starts))
-        for first, similar in zip(starts, found, strict=True):
-            for one, row in zip(best, similar, strict=True):
-                one.take(row, start + first)
-        start += len(block)
+    # A product is so short that torch's threads would mostly wait for each other.
+    with image_workers(os.cpu_count() or 1) as workers:
+        for block in blocks:
+            if block.ndim != 2 or block.shape[1] != asked.shape[1]:
+                raise ValueError(
+                    f"blocks: must be (N, {asked.shape[1]}) as the queries, but got {block.shape}"
+                )
+            starts = range(0, len(block), span)
+            compare = partial(_compared, asked, torch.from_numpy(block), span)
+            found = workers.in_order(compare, starts)
+            for first, similar in zip(starts, found, strict=True):
+                for one, row in zip(best, similar, strict=True):
+                    one.take(row, start + first)
+            start += len(block)
     count = min(k, start)
     return Nearest(
         rows=np.array([one.rows for one in best], dtype=np.int64).reshape(len(best), count),

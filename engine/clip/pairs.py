@@ -1,11 +1,13 @@
 """Images with their texts, to learn from."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.clip.frames import Pixels
 
@@ -18,6 +20,30 @@ class Pairs(Protocol):
 
     def fetch(self, indices: Sequence[int]) -> tuple[list[Pixels], list[str]]:
         """For each index an image, (H, W, 3) uint8 RGB of any size, and its text."""
+
+
+@runtime_checkable
+class GroupedPairs(Pairs, Protocol):
+    """Pairs that know which texts are as right as each other, beyond equal ones."""
+
+    def alike(self, indices: Sequence[int]) -> NDArray[np.int64]:
+        """(N, K) where two pairs have a number in common, either's text is right for the other."""
+
+
+def alike_of(pairs: Pairs, indices: Sequence[int], texts: Sequence[str]) -> NDArray[np.int64]:
+    """(N, K) pairs with a number in common are no negatives to each other, as they say or by text.
+
+    texts: those of the pairs.
+    """
+    return pairs.alike(indices) if isinstance(pairs, GroupedPairs) else equal_texts(texts)[:, None]
+
+
+def equal_texts(texts: Sequence[str]) -> NDArray[np.int64]:
+    """A number for each text, the same for the same text, in every process."""
+    digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.array(
+        [int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=np.int64
+    )
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ def recall_at(
 ) -> Recall:
     """R@k both ways, for (N, D) unit vectors of which the same rows belong together.
 
-    alike: (N,), rows of the same number are right answers to each other. What is as similar as the
-    best right answer comes before it, so that a model that finds all the same finds nothing.
+    alike: (N,) or (N, K), rows that have the same number, in any of the K columns, are right
+    answers to each other. What is as similar as the best right answer comes before it, so that a
+    model that finds all the same finds nothing.
     Raises ValueError without rows, or for k below 1.
     """
     if len(images) != len(texts) or not len(images):
@@ -38,7 +39,7 @@ def recall_at(
         )
     if min(ks) < 1:
         raise ValueError(f"ks: must be at least 1 each, but got {tuple(ks)}")
-    groups = np.arange(len(images)) if alike is None else alike
+    groups = (np.arange(len(images)) if alike is None else alike).reshape(len(images), -1)
     return Recall(
         texts_of_images=_one_way(images, texts, groups, ks),
         images_of_texts=_one_way(texts, images, groups, ks),
@@ -52,7 +53,7 @@ def _one_way(
     for first in range(0, len(queries), _ROWS_AT_ONCE):
         rows = slice(first, first + _ROWS_AT_ONCE)
         similar = queries[rows] @ answers.T
-        right = groups[rows, None] == groups[None, :]
+        right = (groups[rows, None] == groups[None, :]).any(axis=-1)
         best = np.where(right, similar, -np.inf).max(axis=1)
         wrong_before.append(((similar >= best[:, None]) & ~right).sum(axis=1))
     ranks = np.concatenate(wrong_before)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from engine.clip.caching import BatchGradient, batch_gradient
 from engine.clip.config import ClipTrainingConfig
-from engine.clip.exam import Exam, Marks, equal_texts
+from engine.clip.exam import Exam, Marks
 from engine.clip.loss import gathered_loss
 from engine.clip.model import Clip
-from engine.clip.pairs import Batches, Pairs
+from engine.clip.pairs import Batches, Pairs, alike_of
 from engine.clip.state import ClipState, PairStep
 from engine.model.device import quick_products
 from engine.training.distributed import Team
@@ -114,7 +114,7 @@ def _made_ahead(
             indices=indices,
             images=frame.fit(images),
             tokens=vocabulary(texts),
-            alike=torch.from_numpy(equal_texts(texts)),
+            alike=torch.from_numpy(alike_of(pairs, indices, texts)),
         )
 
     with ThreadPoolExecutor(1) as thread:

@@ -42,6 +42,14 @@ class Vocabulary:
             row[: len(known)] = torch.tensor(known)
         return rows
 
+    def rows_of(self, tokens: Iterable[int]) -> list[int]:
+        """The numbers of `nano-clip`'s texts that stand for `tokens` it knows, in their order.
+
+        Before them those of padding and of what is not known, behind them those of start and end.
+        """
+        ends = range(self.size - _AFTER, self.size)
+        return [*range(_BEFORE), *(self._places[token] for token in tokens), *ends]
+
     @property
     def size(self) -> int:
         """How many different numbers there are in texts of `nano-clip`."""

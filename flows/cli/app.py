@@ -11,6 +11,7 @@ import typer
 from flows.cli import (
     annotators,
     audit,
+    clip,
     data,
     demo,
     follow,
@@ -49,6 +50,7 @@ generate.register(app)
 segment.register(app)
 models.register(app)
 naming.register(app)
+clip.register(app)
 audit.register(app)
 annotators.register(app)
 pins.register(app)
