@@ -38,6 +38,7 @@ _PROPOSAL = {
     "predicted_iou": 0.91,
     "stability_score": 0.97,
     "point_coords": [[1.5, 1.0]],
+    "suggestion": {"category": "mug", "score": 0.83, "classes_hash": "5f2c9a1e77d0b364"},
 }
 
 

@@ -30,6 +30,8 @@ export type Command =
   | "delete"
   | "edit"
   | "accept-listed"
+  | "confirm"
+  | "confirm-listed"
   | "undo"
   | "redo"
   | "submit"
@@ -86,10 +88,12 @@ export const GROUPS: readonly Group[] = [
       bind("next-proposal", "next, from the least to the most certain", "Tab"),
       bind("previous-proposal", "the one before", "Shift+Tab"),
       bind("accept", "accept the selected", "a"),
+      bind("confirm", "accept it with the suggested name", "y"),
       bind("reject", "reject it", "r"),
       bind("delete", "delete it", "Delete"),
       bind("edit", "take it up again, to correct it", "g"),
-      bind("accept-listed", "accept all shown in the list", "Shift+A"),
+      bind("accept-listed", "accept all shown in the list, without suggested names", "Shift+A"),
+      bind("confirm-listed", "accept those shown that have a suggested name, with it", "Shift+Y"),
     ],
   },
   {

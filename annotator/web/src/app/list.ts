@@ -2,7 +2,7 @@
 
 import { element, setText } from "./dom";
 import { cssColour, STATE_NAMES } from "./palette";
-import type { Row } from "./rows";
+import { asked, type Row } from "./rows";
 
 const ROW = 28;
 const AROUND = 6;
@@ -78,7 +78,7 @@ export class MaskList {
       },
       chip(row),
       String(row.number),
-      element("span", { class: "state" }, stateOf(row)),
+      element("span", { class: "state" }, stateOf(row), ...suggestedOf(row)),
       element(
         "span",
         { class: "sure" },
@@ -106,6 +106,12 @@ export class MaskList {
     const index = Math.max(0, Math.min(this.#rows.length - 1, from + step));
     this.picked(this.#rows[index]!.id);
   }
+}
+
+/** What a row may show, told apart from what somebody has said. */
+function suggestedOf({ state, suggestion }: Row): HTMLElement[] {
+  if (suggestion === null || state === "rejected") return [];
+  return [element("span", { class: "suggested" }, asked(suggestion))];
 }
 
 function stateOf({ state, category }: Row): string {

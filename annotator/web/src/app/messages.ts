@@ -1,9 +1,9 @@
 /** What the server says and hears, as annotator/messages.py has it. */
 
 import type { Box, Rle } from "../core/types";
-import type { Proposal, WorkItem } from "../core/wire";
+import type { Proposal, Suggestion, WorkItem } from "../core/wire";
 
-export type { Proposal, WorkItem };
+export type { Proposal, Suggestion, WorkItem };
 
 export interface Session {
   readonly name: string | null;

@@ -3,7 +3,7 @@
 import { area as areaOf } from "../core/mask";
 import type { Box, Rle, Runs } from "../core/types";
 import type { Shown } from "./masklayer";
-import type { Proposal, WorkItem } from "./messages";
+import type { Proposal, Suggestion, WorkItem } from "./messages";
 import { lookOf, type MaskState } from "./palette";
 import { boxAround, runsOf } from "./shapes";
 import type { Answer } from "./state";
@@ -20,6 +20,8 @@ export interface Row {
   readonly area: number;
   readonly iou: number | null;
   readonly category: string | null;
+  /** What it may show, as long as nobody has said what it shows. */
+  readonly suggestion: Suggestion | null;
 }
 
 export interface Filter {
@@ -53,6 +55,7 @@ export function rowsOf(ordered: readonly Proposal[], answer: Answer): readonly R
       ...kind,
       ...measured(mask.segmentation),
       category,
+      suggestion: null,
       number: ordered.length + index + 1,
     };
   });
@@ -61,6 +64,7 @@ export function rowsOf(ordered: readonly Proposal[], answer: Answer): readonly R
 
 function proposedRow(proposal: Proposal, number: number, answer: Answer): Row {
   const decision = answer.decisions[proposal.proposal_id];
+  const category = answer.categories[proposal.proposal_id] ?? null;
   const mask = decision?.action === "edited" ? decision.segmentation : proposal.segmentation;
   return {
     id: proposal.proposal_id,
@@ -69,7 +73,8 @@ function proposedRow(proposal: Proposal, number: number, answer: Answer): Row {
     state: decision?.action ?? "undecided",
     ...measured(mask),
     iou: proposal.predicted_iou,
-    category: answer.categories[proposal.proposal_id] ?? null,
+    category,
+    suggestion: category === null ? (proposal.suggestion ?? null) : null,
   };
 }
 
@@ -86,6 +91,18 @@ function measured(segmentation: Rle): Pick<Row, "segmentation" | "runs" | "box" 
 export function passes(row: Row, filter: Filter): boolean {
   if (filter.undecidedOnly && row.state !== "undecided") return false;
   return row.area >= filter.minArea && (row.iou === null || row.iou >= filter.minIou);
+}
+
+/** A suggestion in words: a question, whoever sees it decides. */
+export function asked({ category, score }: Suggestion): string {
+  return `${category} ${Math.round(score * 100)} %?`;
+}
+
+/** The names that rows are suggested, by id. */
+export function namesOf(rows: readonly Row[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    rows.flatMap(({ id, suggestion }) => (suggestion === null ? [] : [[id, suggestion.category]])),
+  );
 }
 
 /** What the canvas shows: larger masks first, so that the smallest is on top; refused ones not at all. */

@@ -50,6 +50,7 @@ function anyAction(next: () => number): Action {
   const id = pick("p0", "p1", "p2", "added-1", "added-2");
   return pick<Action>(
     { kind: "decide", ids: [id, pick("p0", "p1")], action: pick("accepted", "rejected") },
+    { kind: "confirm", names: { [id]: pick("cell", "mug") } },
     { kind: "make", making: making(pick(null, id), Math.floor(next() * 100)) },
     { kind: "choose", index: Math.floor(next() * 4) },
     { kind: "cancel" },
@@ -158,6 +159,28 @@ describe("a mask in the making", () => {
     expect(act(history, { kind: "name", id: "p0", category: null }).present.categories).toEqual({
       p1: "debris",
     });
+  });
+
+  it("is named by a suggestion only where somebody confirms that, in one step", () => {
+    let history = act(begin(), { kind: "decide", ids: ["p0"], action: "accepted" });
+    expect(history.present.categories).toEqual({});
+    const before = history;
+    history = act(history, { kind: "confirm", names: { p0: "mug", p1: "ball" } });
+    expect(history.present.decisions).toEqual({
+      p0: { action: "accepted" },
+      p1: { action: "accepted" },
+    });
+    expect(history.present.categories).toEqual({ p0: "mug", p1: "ball" });
+    expect(act(history, { kind: "confirm", names: { p0: "mug" } })).toBe(history);
+    expect(undo(history).present).toBe(before.present);
+  });
+
+  it("keeps its correction when its name is confirmed", () => {
+    let history = act(begin(), { kind: "make", making: making("p1", 3) });
+    history = act(history, { kind: "finish", category: null });
+    const { present } = act(history, { kind: "confirm", names: { p1: "mug" } });
+    expect(present.decisions["p1"]).toEqual(history.present.decisions["p1"]);
+    expect(present.categories).toEqual({ p1: "mug" });
   });
 
   it("never gives two masks one name", () => {

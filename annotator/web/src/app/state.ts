@@ -71,6 +71,8 @@ export type Action =
       /** What accepted masks show that have no category yet. */
       readonly category?: string | null;
     }
+  /** Proposals accepted together with what they show. */
+  | { readonly kind: "confirm"; readonly names: Readonly<Record<string, string>> }
   | { readonly kind: "make"; readonly making: Making }
   | { readonly kind: "choose"; readonly index: number }
   | { readonly kind: "cancel" }
@@ -129,6 +131,8 @@ function changed(answer: Answer, action: Action): Answer {
   switch (action.kind) {
     case "decide":
       return decided(answer, action.ids, action.action, action.category ?? null);
+    case "confirm":
+      return confirmed(answer, action.names);
     case "make":
       return { ...answer, making: action.making };
     case "choose":
@@ -167,6 +171,11 @@ function decided(
   const categories =
     action === "accepted" ? withDefault(answer.categories, moved, category) : answer.categories;
   return { ...answer, decisions, categories, making: lost ? null : making };
+}
+
+function confirmed(answer: Answer, names: Readonly<Record<string, string>>): Answer {
+  const accepted = decided(answer, Object.keys(names), "accepted", null);
+  return Object.entries(names).reduce((so, [id, name]) => renamed(so, id, name), accepted);
 }
 
 /** An edited mask stands as accepted already: accepting it again must not lose the correction. */

@@ -136,6 +136,14 @@ export class Visit {
     return decided.length + this.answer.added.length;
   }
 
+  /** Names that are known here: suggested ones, and those given so far. */
+  get names(): readonly string[] {
+    const suggested = this.item.proposals.map((proposal) => proposal.suggestion?.category);
+    const given = [...Object.values(this.answer.categories), this.category ?? undefined];
+    const known = [...suggested, ...given].filter((name) => name !== undefined);
+    return [...new Set(known)].sort();
+  }
+
   row(id: string | null): Row | null {
     return id === null ? null : (this.rows.find((row) => row.id === id) ?? null);
   }
@@ -203,6 +211,29 @@ export class Visit {
     this.audience.say(
       `Mask ${row.number} ${action}; ${counted(this.undecided.length, "proposal")} to decide.`,
     );
+  }
+
+  /** Accepts the selected proposal with the name that is suggested for it. */
+  confirm(): void {
+    const row = this.row(this.selected);
+    if (row === null) return this.audience.say("Select a proposal first: Tab, or a click on it.");
+    if (row.suggestion === null)
+      return this.audience.say(
+        row.category === null ? "No name is suggested for it." : `It is named ${row.category}.`,
+      );
+    this.act({ kind: "confirm", names: rows.namesOf([row]) });
+    this.audience.say(
+      `Mask ${row.number} accepted as ${row.suggestion.category}; ` +
+        `${counted(this.undecided.length, "proposal")} to decide.`,
+    );
+  }
+
+  /** Accepts all undecided proposals that pass the filter, with the names suggested for them. */
+  confirmListed(): void {
+    const listed = this.listed.filter((row) => row.state === "undecided");
+    const names = rows.namesOf(listed);
+    this.act({ kind: "confirm", names });
+    this.audience.say(`${counted(Object.keys(names).length, "proposal")} accepted with their names.`);
   }
 
   remove(): void {
@@ -330,7 +361,8 @@ export class Visit {
 /** A row in words. */
 export function described(row: Row): string {
   const certain = row.iou === null ? "" : `, ${Math.round(row.iou * 100)} % sure`;
-  return `Mask ${row.number}, ${STATE_NAMES[row.state]}${certain}, ${row.area} pixels.`;
+  const name = row.suggestion === null ? "" : ` Suggested: ${rows.asked(row.suggestion)}`;
+  return `Mask ${row.number}, ${STATE_NAMES[row.state]}${certain}, ${row.area} pixels.${name}`;
 }
 
 export function counted(number: number, noun: string): string {

@@ -215,6 +215,8 @@ export class Workplace implements Hall, Audience {
     delete: () => this.visit?.remove(),
     edit: () => void this.#edit(),
     "accept-listed": () => this.visit?.acceptListed(),
+    confirm: () => this.visit?.confirm(),
+    "confirm-listed": () => this.visit?.confirmListed(),
     undo: () => this.visit?.undo(),
     redo: () => this.visit?.redo(),
     submit: () => void this.#submit(),
