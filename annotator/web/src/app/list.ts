@@ -78,7 +78,7 @@ export class MaskList {
       },
       chip(row),
       String(row.number),
-      element("span", { class: "state" }, stateOf(row), ...suggestedOf(row)),
+      element("span", { class: "state" }, ...wordsOf(row)),
       element(
         "span",
         { class: "sure" },
@@ -108,10 +108,16 @@ export class MaskList {
   }
 }
 
-/** What a row may show, told apart from what somebody has said. */
-function suggestedOf({ state, suggestion }: Row): HTMLElement[] {
-  if (suggestion === null || state === "rejected") return [];
-  return [element("span", { class: "suggested" }, asked(suggestion))];
+/** The state and what it may show, told apart from what somebody has said. */
+function wordsOf(row: Row): (HTMLElement | string)[] {
+  const { state, suggestion } = row;
+  if (suggestion === null || state === "rejected") return [stateOf(row)];
+  // There is room for one of them, and the outline says already that it waits.
+  const isHidden = state === "undecided";
+  return [
+    element("span", { class: isHidden ? "unseen" : "" }, `${stateOf(row)} `),
+    element("span", { class: "suggested" }, asked(suggestion)),
+  ];
 }
 
 function stateOf({ state, category }: Row): string {

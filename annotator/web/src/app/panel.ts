@@ -74,13 +74,15 @@ export class Panel {
     byId<HTMLButtonElement>("confirm-listed").disabled = named === 0;
     setText(
       byId("confirm-listed-text"),
-      named === 0 ? "Accept with their names" : `Accept ${named} with their names`,
+      named === 0 ? "Accept with names" : `Accept with names (${named})`,
     );
-    const suggestion = visit?.row(visit.selected)?.suggestion ?? null;
+    const row = visit?.row(visit.selected) ?? null;
+    const suggestion = row?.suggestion ?? null;
+    const none = row === null || row.category === null ? "No name suggested" : `Named ${row.category}`;
     byId<HTMLButtonElement>("confirm").disabled = suggestion === null;
     setText(
       byId("confirm-text"),
-      suggestion === null ? "No name suggested" : `Accept as ${asked(suggestion)}`,
+      suggestion === null ? none : `Accept as ${asked(suggestion)}`,
     );
     this.#offer(this.categories.length > 0 ? this.categories : (visit?.names ?? []));
   }
