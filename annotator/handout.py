@@ -21,6 +21,7 @@ class Handout:
         self._models = models
         self._categories = categories
         self._decoders: dict[str, Decoder | None] = {}
+        self._readers: dict[str, bool] = {}
 
     def is_short(self, item: Item) -> bool:
         """Whether `work_item` takes no longer than a few milliseconds."""
@@ -44,6 +45,7 @@ class Handout:
             proposals=offered(item.payload, self._categories),
             picture=Picture(levels=len(level_sizes((item.height, item.width))), tile=TILE),
             decoder=self._decoder(item.model_version),
+            reads_text=self._reads_text(item.model_version),
         )
 
     def _decoder(self, version: str) -> Decoder | None:
@@ -51,6 +53,11 @@ class Handout:
         if version not in self._decoders:
             self._decoders[version] = self._described(version)
         return self._decoders[version]
+
+    def _reads_text(self, version: str) -> bool:
+        if version not in self._readers:
+            self._readers[version] = self._models.reads_text(version)
+        return self._readers[version]
 
     def _described(self, version: str) -> Decoder | None:
         try:

@@ -147,6 +147,7 @@ class WorkItem(Wire):
     proposals: list[Proposal]
     picture: Picture
     decoder: Annotated[Decoder | None, Field(description="Null: ask for masks by predict.")]
+    reads_text: Annotated[bool, Field(description="Whether its model finds masks by a text.")]
 
 
 class PeekAnswer(Wire):
@@ -192,6 +193,7 @@ class LeaseAnswer(Wire):
                 "proposals": [_PROPOSAL],
                 "picture": {"levels": 1, "tile": 512},
                 "decoder": EXAMPLE_DECODER,
+                "reads_text": True,
             },
             "lease_token": 3,
             "expires_in_s": 120.0,

@@ -171,7 +171,7 @@ class _Maker:
             prompt=prompt,
             by_model=prompt != "brush",
         )
-        self.rows.masks.append(row)
+        self.rows.masks.append(replace(row, predicted_iou=added.predicted_iou))
         self._clicks(row.mask_id, added.clicks)
         self._label(row, added.category)
 
@@ -285,6 +285,8 @@ def _prompt(part: Decision | AddedMask, otherwise: str) -> str:
     """What asked for the mask that stands at last."""
     if part.drawn:
         return "brush"
+    if isinstance(part, AddedMask) and part.text and not part.clicks:
+        return f"text: {part.text}"
     return "clicks" if part.clicks else "box" if part.box else otherwise
 
 

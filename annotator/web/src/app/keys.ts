@@ -31,6 +31,7 @@ export type Command =
   | "edit"
   | "accept-listed"
   | "confirm"
+  | "find"
   | "confirm-listed"
   | "undo"
   | "redo"
@@ -75,6 +76,7 @@ export const GROUPS: readonly Group[] = [
       bind("whole", "take the whole", "1"),
       bind("part", "take the part", "2"),
       bind("subpart", "take the subpart", "3"),
+      bind("find", "find masks by a text, where the model reads texts", "/"),
       bind("tool-click", "click tool", "v"),
       bind("tool-brush", "brush", "b"),
       bind("tool-eraser", "eraser", "e"),

@@ -56,6 +56,8 @@ export interface SentMask {
   readonly segmentation: Rle;
   readonly clicks: readonly LoggedClick[];
   readonly box?: Box;
+  readonly text?: string;
+  readonly predicted_iou?: number;
   readonly category?: string;
   readonly drawn: boolean;
 }

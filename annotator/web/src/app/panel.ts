@@ -2,7 +2,7 @@
 
 import { byId, element, setText } from "./dom";
 import { MaskList } from "./list";
-import { asked, isFiltering, type Filter, type Row } from "./rows";
+import { asked, foundWords, isFiltering, type Filter, type Row } from "./rows";
 import { counted, type Visit } from "./visit";
 
 export interface PanelEvents {
@@ -124,7 +124,7 @@ export class Panel {
 /** A row in a line of the panel. */
 function briefly(row: Row): string {
   const certain = row.iou === null ? "" : `${Math.round(row.iou * 100)} % sure, `;
-  return `Mask ${row.number}: ${certain}${row.area} px`;
+  return `Mask ${row.number}: ${certain}${row.area} px${foundWords(row)}`;
 }
 
 function whyNone(visit: Visit): string {

@@ -6,7 +6,7 @@ import type { Shown } from "./masklayer";
 import type { Proposal, Suggestion, WorkItem } from "./messages";
 import { lookOf, type MaskState } from "./palette";
 import { boxAround, runsOf } from "./shapes";
-import type { Answer } from "./state";
+import { isOpen, type Added, type Answer } from "./state";
 
 export interface Row {
   readonly id: string;
@@ -22,6 +22,8 @@ export interface Row {
   readonly category: string | null;
   /** What it may show, as long as nobody has said what it shows. */
   readonly suggestion: Suggestion | null;
+  /** The text that found it. */
+  readonly text: string | null;
 }
 
 export interface Filter {
@@ -49,13 +51,15 @@ export function byCertainty(item: Pick<WorkItem, "proposals">): readonly Proposa
 export function rowsOf(ordered: readonly Proposal[], answer: Answer): readonly Row[] {
   const proposed = ordered.map((proposal, index) => proposedRow(proposal, index + 1, answer));
   const added = answer.added.map((mask, index): Row => {
-    const kind = { id: mask.id, isProposal: false, state: "added" as const, iou: null };
+    const { id, found } = mask;
+    const kind = { id, isProposal: isOpen(mask), state: stateOf(mask), iou: found?.iou ?? null };
     const category = answer.categories[mask.id] ?? null;
     return {
       ...kind,
       ...measured(mask.segmentation),
       category,
       suggestion: null,
+      text: found?.text ?? null,
       number: ordered.length + index + 1,
     };
   });
@@ -75,7 +79,13 @@ function proposedRow(proposal: Proposal, number: number, answer: Answer): Row {
     iou: proposal.predicted_iou,
     category,
     suggestion: category === null ? (proposal.suggestion ?? null) : null,
+    text: null,
   };
+}
+
+function stateOf(mask: Added): MaskState {
+  if (mask.found === undefined) return "added";
+  return isOpen(mask) ? "undecided" : "accepted";
 }
 
 const areas = new WeakMap<Runs, number>();
@@ -96,6 +106,11 @@ export function passes(row: Row, filter: Filter): boolean {
 /** A suggestion in words: a question, whoever sees it decides. */
 export function asked({ category, score }: Suggestion): string {
   return `${category} ${Math.round(score * 100)} %?`;
+}
+
+/** By which text a row was found, behind other words on it. */
+export function foundWords({ text }: Row): string {
+  return text === null ? "" : `, found by “${text}”`;
 }
 
 /** The names that rows are suggested, by id. */

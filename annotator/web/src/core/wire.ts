@@ -55,6 +55,8 @@ export interface WorkItem {
   iteration: number;
   proposals: readonly Proposal[];
   picture: PictureLevels;
+  /** Whether the model finds masks by a text. */
+  reads_text?: boolean;
   /** null: only the server decodes. */
   decoder: Decoder | null;
 }
@@ -79,6 +81,12 @@ export interface PredictedMask {
   predicted_iou: number;
   logits: PackedLogits;
   window: Window | null;
+}
+
+/** What a text means on the picture, and how likely there is any of it. */
+export interface FindAnswer {
+  presence: number;
+  masks: readonly { segmentation: Rle; score: number; predicted_iou: number }[];
 }
 
 export interface PredictAnswer {
