@@ -21,6 +21,7 @@ from flows.assist import assist_stage
 from flows.auditing import audit_stage
 from flows.checking import fsck
 from flows.clips import class_prompts, mask_encoder
+from flows.disputes import of_people, standing_of
 from flows.exporting import export_coco
 from flows.generation import generate_stage
 from flows.labelling import LabelOutcome, label_stage
@@ -31,6 +32,7 @@ from flows.recipes import Recipe
 from flows.settings import ClipSettings, ProjectSettings, WorkerSettings
 from flows.training import TrainRequest, train_stage
 from flows.workspace import Workspace
+from storage.queue.items import NewItem
 from storage.rows import MaskLabelRow, utcnow
 
 NAMES = sorted(KINDS)
@@ -226,6 +228,42 @@ def test_audits_show_what_label_said_last_of_masks_that_nobody_named(
         suggestion = found[row["mask_id"]]
         assert suggestion is not None
         assert (suggestion.category, suggestion.score) == (row["category"], row["score"])
+
+
+def test_a_lead_s_name_counts_where_a_model_suggested_the_same(
+    naming: Workspace, recipe_of_six: Recipe
+) -> None:
+    assist_stage(naming, recipe_of_six, Silent())
+    works = review(naming, lambda *_: None)
+    merge_stage(naming, Silent())
+    item = next(work.item for work in works if any(one.suggestion for one in work.item.proposals))
+    standing = of_people(naming, standing_of(naming, item.image_id))
+    suggested = {one.proposal_id: one.suggestion for one in standing if one.suggestion}
+    assert sorted(one.category for one in suggested.values()) == sorted(
+        one.suggestion.category for one in item.proposals if one.suggestion
+    )
+    dispute = NewItem(
+        image_id=item.image_id,
+        file_name=item.file_name,
+        height=item.height,
+        width=item.width,
+        model_version=item.model_version,
+        run_id="merge",
+        iteration=1,
+        payload=ItemPayload(proposals=standing).to_dict(),
+        stage="dispute",
+        for_role="lead",
+    )
+    naming.queue.enqueue([dispute])
+    before = naming.lake.rows("SELECT count(*) AS n FROM mask_labels")[0]["n"]
+    review(naming, lambda _, one: one.suggestion.category if one.suggestion else None)
+    merge_stage(naming, Silent())
+    named = naming.lake.rows("SELECT * FROM mask_names WHERE accepted_by = 'ada'")
+    assert {row["mask_id"]: row["category"] for row in named} == {
+        name: one.category for name, one in suggested.items()
+    }
+    after = naming.lake.rows("SELECT count(*) AS n FROM mask_labels")[0]["n"]
+    assert after == before + len(suggested), "what was suggested is not said twice"
 
 
 @pytest.mark.timeout(300)
