@@ -58,7 +58,7 @@ def create_app(
     app.state.access = access = Access(queue, config)
     app.include_router(session_router(access, config.categories))
     app.include_router(health_router(queue))
-    handout, subjects = Handout(models), Subjects(queue)
+    handout, subjects = Handout(models, config.categories), Subjects(queue)
     for router in (
         items_router(queue, config, watch, handout),
         peek_router(queue, handout),

@@ -28,6 +28,7 @@ from annotator.messages import (
     WorkItem,
 )
 from annotator.submission import Submission
+from annotator.text_messages import FindAnswer, FindRequest
 from engine.images import decode
 
 _TRY_AGAIN = frozenset({429, 502, 503, 504})
@@ -140,6 +141,10 @@ class AnnotatorClient:
     def predict(self, work: Work, request: PredictRequest) -> PredictAnswer:
         """Masks for a prompt on the item's image."""
         return self._post(_path(work, "predict"), request, PredictAnswer)
+
+    def find(self, work: Work, text: str) -> FindAnswer:
+        """The masks that a text means on the item's image."""
+        return self._post(_path(work, "find"), FindRequest(text=text), FindAnswer)
 
     def submit(self, work: Work, submission: Submission) -> SubmitAnswer:
         """Answer the item; a second time changes nothing."""

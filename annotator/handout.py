@@ -1,8 +1,9 @@
 """Items as they are handed out: what was enqueued, and how a page shows and answers it."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 
-from annotator.item import as_stored
+from annotator.item import offered
 from annotator.messages import WorkItem
 from annotator.page_messages import Decoder, Picture, ZoomRule
 from annotator.ports import ClickModels
@@ -16,9 +17,11 @@ _SHORT_PAYLOAD = 100_000
 class Handout:
     """Makes what goes to a page of what lies in the queue."""
 
-    def __init__(self, models: ClickModels) -> None:
+    def __init__(self, models: ClickModels, categories: Collection[str] = ()) -> None:
         self._models = models
+        self._categories = categories
         self._decoders: dict[str, Decoder | None] = {}
+        self._readers: dict[str, bool] = {}
 
     def is_short(self, item: Item) -> bool:
         """Whether `work_item` takes no longer than a few milliseconds."""
@@ -26,7 +29,10 @@ class Handout:
         return known and len(item.payload_text) <= _SHORT_PAYLOAD
 
     def work_item(self, item: Item) -> WorkItem:
-        """The item for a page, its proposals as they were enqueued."""
+        """The item for a page, its proposals as they were enqueued.
+
+        What is suggested for them is among the categories of the project, if it has any.
+        """
         return WorkItem.model_construct(
             item_id=item.item_id,
             image_id=item.image_id,
@@ -36,9 +42,10 @@ class Handout:
             model_version=item.model_version,
             run_id=item.run_id,
             iteration=item.iteration,
-            proposals=as_stored(item.payload),
+            proposals=offered(item.payload, self._categories),
             picture=Picture(levels=len(level_sizes((item.height, item.width))), tile=TILE),
             decoder=self._decoder(item.model_version),
+            reads_text=self._reads_text(item.model_version),
         )
 
     def _decoder(self, version: str) -> Decoder | None:
@@ -46,6 +53,11 @@ class Handout:
         if version not in self._decoders:
             self._decoders[version] = self._described(version)
         return self._decoders[version]
+
+    def _reads_text(self, version: str) -> bool:
+        if version not in self._readers:
+            self._readers[version] = self._models.reads_text(version)
+        return self._readers[version]
 
     def _described(self, version: str) -> Decoder | None:
         try:

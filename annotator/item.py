@@ -3,12 +3,12 @@
 flows writes it when it enqueues an image; server, page and simulated annotator read it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from annotator.wire import Segmentation, refuse
+from annotator.wire import PlainName, Score, Segmentation, refuse
 from engine import rle
 from engine.rle import Rle
 
@@ -22,11 +22,32 @@ class _Stored(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
+class Suggestion(_Stored):
+    """What a mask may show, as a model said of `classes_hash`'s classes, and how sure it was.
+
+    It is no name until a person says so.
+    """
+
+    category: PlainName
+    score: Score
+    classes_hash: str
+
+    @classmethod
+    def of(cls, category: str | None, score: float, classes_hash: str) -> Self | None:
+        """None for none of the classes, and for a name that no answer may give a mask."""
+        try:
+            return cls.model_validate(
+                {"category": category, "score": score, "classes_hash": classes_hash}
+            )
+        except ValidationError:
+            return None
+
+
 class Proposal(_Stored):
     """A pre-filled mask: `bbox` is XYWH, `point_coords` the (x, y) clicks that made it, if any.
 
     `source` says what found it: `grid`, a grid of points, or `detector`, whose score in [0, 1] is
-    `detection_score` and whose version `detector_version`.
+    `detection_score` and whose version `detector_version`. `suggestion` says what it may show.
     """
 
     proposal_id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -40,6 +61,7 @@ class Proposal(_Stored):
     source: str = "grid"
     detection_score: float | None = None
     detector_version: str | None = None
+    suggestion: Suggestion | None = None
 
     @classmethod
     def of(
@@ -53,6 +75,7 @@ class Proposal(_Stored):
         source: str = "grid",
         detection_score: float | None = None,
         detector_version: str | None = None,
+        suggestion: Suggestion | None = None,
     ) -> Self:
         """A mask as a proposal; `points` are the (x, y) clicks that made it."""
         x0, y0, x1, y1 = (float(value) for value in rle.box(mask))
@@ -67,6 +90,7 @@ class Proposal(_Stored):
             source=source,
             detection_score=detection_score,
             detector_version=detector_version,
+            suggestion=suggestion,
         )
 
     @property
@@ -111,6 +135,25 @@ def as_stored(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
     For each claim and each answer: to check the masks of 40 proposals takes longer than the rest.
     """
     return list(payload.get("proposals", ()))
+
+
+def offered(payload: Mapping[str, Any], categories: Collection[str]) -> list[dict[str, Any]]:
+    """`as_stored`, without suggestions that no answer may have: `categories` if there are any."""
+    proposals = as_stored(payload)
+    if not categories:
+        return proposals
+    return [
+        proposal if _may_be(proposal.get("suggestion"), categories) else _bare(proposal)
+        for proposal in proposals
+    ]
+
+
+def _may_be(suggestion: Mapping[str, Any] | None, categories: Collection[str]) -> bool:
+    return suggestion is None or suggestion["category"] in categories
+
+
+def _bare(proposal: dict[str, Any]) -> dict[str, Any]:
+    return {**proposal, "suggestion": None}
 
 
 def proposal_ids(payload: Mapping[str, Any]) -> set[str]:

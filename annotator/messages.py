@@ -38,6 +38,7 @@ _PROPOSAL = {
     "predicted_iou": 0.91,
     "stability_score": 0.97,
     "point_coords": [[1.5, 1.0]],
+    "suggestion": {"category": "mug", "score": 0.83, "classes_hash": "5f2c9a1e77d0b364"},
 }
 
 
@@ -146,6 +147,7 @@ class WorkItem(Wire):
     proposals: list[Proposal]
     picture: Picture
     decoder: Annotated[Decoder | None, Field(description="Null: ask for masks by predict.")]
+    reads_text: Annotated[bool, Field(description="Whether its model finds masks by a text.")]
 
 
 class PeekAnswer(Wire):
@@ -191,6 +193,7 @@ class LeaseAnswer(Wire):
                 "proposals": [_PROPOSAL],
                 "picture": {"levels": 1, "tile": 512},
                 "decoder": EXAMPLE_DECODER,
+                "reads_text": True,
             },
             "lease_token": 3,
             "expires_in_s": 120.0,

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from engine.generation.by_text import TextMask
 from engine.geometry import Window
 from engine.model.closer_look import CloserLook
 from engine.model.interactive import Answer
@@ -34,6 +35,14 @@ class DecoderDescription:
         return tuple(dict.fromkeys((self.side, *closer)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a text means on an image; presence in [0, 1]: how likely there is any of it."""
+
+    presence: float
+    masks: tuple[TextMask, ...]
+
+
 class ClickModels(Protocol):
     """Answers prompts with masks, by whichever model version an item was enqueued with.
 
@@ -54,6 +63,15 @@ class ClickModels(Protocol):
         Previous logits in the prompt are those of `window`, or of the whole image. Raises
         LookupError when there is no such image or model version, ValueError for prompts that the
         model cannot take, such as previous logits of another size.
+        """
+
+    def reads_text(self, model_version: str) -> bool:
+        """Whether `find` may be asked; False where there is no such version."""
+
+    def find(self, image_id: str, model_version: str, text: str) -> Found:
+        """The masks that a text means, the likeliest first.
+
+        Raises LookupError as `predict`, ValueError for a model that reads no texts.
         """
 
     def embedding(self, image_id: str, model_version: str, window: Window | None) -> bytes:

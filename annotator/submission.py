@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from annotator.wire import FromList, Label, PlainName, PromptBox, Score, Segmentation, Wire, refuse
+from annotator.wire import (
+    FromList,
+    Label,
+    PlainName,
+    PromptBox,
+    Score,
+    Segmentation,
+    SpokenText,
+    Wire,
+    refuse,
+)
 from engine import rle
 from engine.rle import Rle
 from engine.short_codes import short_area
@@ -68,11 +78,16 @@ class Decision(Wire):
 
 
 class AddedMask(Wire):
-    """A mask that no proposal had; `category` where the project has categories."""
+    """A mask that no proposal had; `category` where the project has categories.
+
+    `text` is what found it, and `predicted_iou` how good it then seemed.
+    """
 
     segmentation: Segmentation
     clicks: Clicks = ()
     box: PromptBox | None = None
+    text: SpokenText | None = None
+    predicted_iou: Score | None = None
     category: PlainName | None = None
     drawn: bool = False
 

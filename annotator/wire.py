@@ -95,6 +95,24 @@ AnnotatorName = Annotated[
     ),
 ]
 PlainName = Annotated[str, Field(pattern=r"^[^\p{C}\p{Zl}\p{Zp}]{1,200}$", max_length=_MAX_NAME)]
+
+
+def _spoken(text: str) -> str:
+    if not text.isprintable() or not any(map(str.isalnum, text)):
+        raise ValueError(f"must be printable, with a letter or a digit, got {text!a}")
+    return text
+
+
+SpokenText = Annotated[
+    str,
+    AfterValidator(_spoken),
+    Field(
+        min_length=1,
+        max_length=_MAX_NAME,
+        description="What masks show, in a few words.",
+        examples=["a red mug"],
+    ),
+]
 # Not Literal[0, 1], which also takes true and false.
 Label = Annotated[int, Field(ge=0, le=1, description="1 adds, 0 removes")]
 Score = Annotated[float, Field(ge=0, le=1)]

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annotator.item import ItemPayload, Proposal
+from annotator.item import ItemPayload, Proposal, Suggestion
 from engine.metrics.bootstrap import image_draws, interval, resampled_ratio
 from engine.metrics.scores import Figure
 from flows import serving
 from flows.errors import UsageError
 from flows.locks import stage_lock
 from flows.runs import failing_run, finish_run, new_run, reconcile_runs, start_run
+from flows.suggesting import stored_suggestions
 from flows.suppression import as_rle
 from flows.waiting import unmerged_images
 from flows.workspace import Workspace, placeholders, to_json
@@ -175,12 +176,14 @@ def _items(
     """Items with all automatic masks of the images, in the order of the draw."""
     marks = placeholders(image_ids)
     offered: dict[str, list[Proposal]] = {image_id: [] for image_id in image_ids}
-    for row in workspace.lake.rows(
+    rows = workspace.lake.rows(
         f"""SELECT image_id, mask_id, segmentation, predicted_iou, stability_score, point_coords
             FROM current_masks WHERE stage = 'auto' AND image_id IN ({marks}) ORDER BY mask_id""",
         image_ids,
-    ):
-        offered[row["image_id"]].append(_proposal(row))
+    )
+    suggestions = stored_suggestions(workspace, [row["mask_id"] for row in rows])
+    for row in rows:
+        offered[row["image_id"]].append(_proposal(row, suggestions.get(row["mask_id"])))
     images = workspace.lake.rows(
         f"SELECT image_id, file_name, height, width FROM images WHERE image_id IN ({marks})",
         image_ids,
@@ -199,7 +202,7 @@ def _items(
     ]
 
 
-def _proposal(row: dict[str, Any]) -> Proposal:
+def _proposal(row: dict[str, Any], suggestion: Suggestion | None) -> Proposal:
     """An automatic mask, by its own name: what is decided on it is decided on the mask."""
     return Proposal.of(
         as_rle(row["segmentation"]),
@@ -207,6 +210,7 @@ def _proposal(row: dict[str, Any]) -> Proposal:
         predicted_iou=row["predicted_iou"],
         stability_score=row["stability_score"],
         points=[(x, y) for x, y in row["point_coords"] or ()],
+        suggestion=suggestion,
     )
 
 

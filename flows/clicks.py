@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from threading import Lock
 
-from annotator.ports import DecoderDescription
+from annotator.ports import DecoderDescription, Found
 from engine.geometry import Window
 from engine.model.embedding import ImageEmbedding
 from engine.model.interactive import Answer, InteractivePredictor, embed_windows
@@ -15,6 +15,8 @@ from flows.decoders import Decoders, described
 from flows.embeddings import EmbeddingStore
 from flows.errors import StageError, UsageError
 from flows.pictures import Pictures
+from flows.text_masks import TextJob, masks_in
+from flows.text_prompts import TextPrompts
 from flows.workspace import Workspace
 from storage.errors import ChecksumMismatchError, NotFoundError
 
@@ -34,6 +36,7 @@ class ClickServer:
         self._pictures = pictures
         self._store = EmbeddingStore(workspace)
         self._decoders = Decoders(workspace)
+        self._texts = TextPrompts(workspace)
         self._predictors: dict[str, Predictor] = {}
         self._descriptions: dict[str, DecoderDescription | LookupError | None] = {}
         self._embeddings: OrderedDict[_Key, ImageEmbedding] = OrderedDict()
@@ -55,6 +58,26 @@ class ClickServer:
         with self._lock:
             interactive = self._interactive(image_id, self._predictor(model_version))
             return interactive.answer(prompt, window, multimask=multimask)
+
+    def reads_text(self, model_version: str) -> bool:
+        """Whether `find` can be asked, as far as the add-on's card says."""
+        with self._lock:
+            try:
+                return self._texts.missing(self._predictor(model_version)) is None
+            except LookupError:
+                return False
+
+    def find(self, image_id: str, model_version: str, text: str) -> Found:
+        """All masks that a text means, by the version that the item has.
+
+        Raises LookupError as `predict` does, ValueError where it reads no texts.
+        """
+        job = TextJob(text=text, every=True)
+        with self._lock:
+            predictor = self._texts.reading(self._predictor(model_version))
+            embedding = self._whole(image_id, predictor)
+            masks, presence = masks_in(predictor, job, embedding)
+        return Found(presence=presence, masks=tuple(masks))
 
     def embedding(self, image_id: str, model_version: str, window: Window | None) -> bytes:
         """What `predict` decodes, as a safetensors file.
@@ -104,11 +127,14 @@ class ClickServer:
                 raise LookupError(str(error)) from error
         return self._predictors[version]
 
-    def _interactive(self, image_id: str, predictor: Predictor) -> InteractivePredictor:
-        def whole() -> ImageEmbedding:
+    def _whole(self, image_id: str, predictor: Predictor) -> ImageEmbedding:
+        def embed() -> ImageEmbedding:
             found = self._store.find(image_id, predictor.encoder_id)
             return found or predictor.embed(self._pictures.pixels(image_id)).as_kept()
 
+        return self._kept((image_id, predictor.encoder_id, None), embed)
+
+    def _interactive(self, image_id: str, predictor: Predictor) -> InteractivePredictor:
         def of_window(window: Window) -> ImageEmbedding:
             def embed() -> ImageEmbedding:
                 x0, y0, x1, y1 = window
@@ -118,7 +144,7 @@ class ClickServer:
 
             return self._kept((image_id, predictor.encoder_id, window), embed)
 
-        embedding = self._kept((image_id, predictor.encoder_id, None), whole)
+        embedding = self._whole(image_id, predictor)
         return InteractivePredictor(
             predictor, embedding, lambda windows: [of_window(window) for window in windows]
         )

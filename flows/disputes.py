@@ -4,6 +4,7 @@ A disagreement is a row of the lake, its item one of the queue, and no transacti
 each merge asks for the items of all disagreements that are open, and asking twice changes nothing.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from annotator.item import ItemPayload, Proposal
@@ -12,6 +13,7 @@ from engine.metrics.agreement import MATCH_IOU
 from engine.metrics.matching import match
 from engine.rle import Rle
 from flows.merge_rows import shapes
+from flows.suggesting import stored_suggestions
 from flows.suppression import as_rle
 from flows.workspace import Workspace
 from storage.queue.items import NewItem
@@ -69,7 +71,7 @@ def _proposals(workspace: Workspace, row: dict[str, Any]) -> list[Proposal]:
         for number, mask in enumerate(seconds)
         if number not in matched
     }
-    return [of_person(name, mask) for name, mask in (standing | others).items()]
+    return of_people(workspace, standing | others)
 
 
 def standing_of(workspace: Workspace, image_id: str) -> dict[str, Rle]:
@@ -91,13 +93,18 @@ def _answer_of(workspace: Workspace, seq: int) -> list[Rle]:
     return shapes(Answer.parse(submission.body), proposals)
 
 
-def of_person(name: str, mask: Rle) -> Proposal:
-    """A mask that a person made: no model doubts it."""
-    return Proposal.of(
-        mask,
-        proposal_id=name,
-        predicted_iou=1.0,
-        stability_score=1.0,
-        points=(),
-        source="person",
-    )
+def of_people(workspace: Workspace, masks: Mapping[str, Rle]) -> list[Proposal]:
+    """Masks by name that people made, no model doubts them; what they may show is suggested."""
+    suggestions = stored_suggestions(workspace, list(masks))
+    return [
+        Proposal.of(
+            mask,
+            proposal_id=name,
+            predicted_iou=1.0,
+            stability_score=1.0,
+            points=(),
+            source="person",
+            suggestion=suggestions.get(name),
+        )
+        for name, mask in masks.items()
+    ]

@@ -4,21 +4,16 @@ What it says is a suggestion, with how sure it is, until a person or a stated th
 A mask that a person or a file has named is asked no more; its name is what sureness is measured by.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from engine.clip.classes import ClassPrompts, classifier
+from engine.clip.classes import ClassPrompts
 from engine.clip.mask_encoder import MaskEncoder
-from engine.clip.naming import NONE, Calibration, calibrate, probabilities
-from engine.identity import canonical_json
+from engine.clip.naming import Calibration
 from flows.errors import UsageError
 from flows.locks import stage_lock
 from flows.mask_vectors import Vectors, fill_vectors, keep, unpacked
+from flows.namer import BY_PEOPLE, Namer
 from flows.progress import Progress
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
 from flows.workspace import Workspace, to_json
@@ -27,9 +22,8 @@ from storage.rows import MaskLabelRow, utcnow
 
 # What one commit names.
 _AT_ONCE = 100_000
-_BY_PEOPLE = "SELECT mask_id, category FROM mask_names WHERE classes_hash IS NULL"
 _UNNAMED = f"""FROM current_masks m JOIN mask_vectors v USING (mask_id)
-    ANTI JOIN ({_BY_PEOPLE}) named USING (mask_id)
+    ANTI JOIN ({BY_PEOPLE}) named USING (mask_id)
     ANTI JOIN (SELECT mask_id FROM mask_labels WHERE classes_hash = ?) said USING (mask_id)
     WHERE v.encoder_id = ?"""
 
@@ -73,8 +67,7 @@ def label_stage(
         raise UsageError(f"--accept: must be above 0 and at most 1, but got {accept}")
     with stage_lock(workspace, "label"):
         reconcile_runs(workspace, "label")
-        classes = classifier(encoder.clip, prompts)
-        labeller = _Labeller(workspace, encoder, prompts, classes.astype(np.float32))
+        labeller = _Labeller(workspace, Namer.of(encoder, prompts))
         config = {
             "classes": prompts.classes,
             "templates": prompts.templates,
@@ -89,21 +82,13 @@ def label_stage(
 
 
 class _Labeller:
-    """One set of classes as one CLIP sees them; classes (C, D)."""
+    """Names the masks of a workspace by one set of classes."""
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        encoder: MaskEncoder,
-        prompts: ClassPrompts,
-        classes: npt.NDArray[np.float32],
-    ) -> None:
+    def __init__(self, workspace: Workspace, namer: Namer) -> None:
         self._workspace = workspace
-        self._encoder = encoder
-        self._prompts = prompts
-        self._classes = classes
-        both = canonical_json([prompts.hash, encoder.encoder_id])
-        self.classes_hash = hashlib.sha256(both.encode()).hexdigest()[:16]
+        self._namer = namer
+        self._encoder = namer.encoder
+        self.classes_hash = namer.classes_hash
 
     def run(
         self, run_id: str, progress: Progress, *, accept: float | None, redo: bool
@@ -113,7 +98,7 @@ class _Labeller:
             progress.note(problem)
         if redo:
             self._forget()
-        calibration = self._calibration()
+        calibration = self._namer.calibration(self._workspace)
         num_named, num_none = self._name(run_id, calibration, progress)
 
         def body(tx: Transaction) -> int:
@@ -147,18 +132,6 @@ class _Labeller:
             message="label: names are given anew",
         )
 
-    def _calibration(self) -> Calibration:
-        """By the masks that people and files named, whatever stands of them now."""
-        found = self._workspace.lake.arrow(
-            f"SELECT named.category, v.vector FROM ({_BY_PEOPLE}) named "
-            "JOIN mask_vectors v USING (mask_id) WHERE v.encoder_id = ? ORDER BY v.mask_id",
-            (self._encoder.encoder_id,),
-        )
-        numbers = self._prompts.numbers
-        said = found["category"].to_pylist()
-        names = np.array([numbers.get(name.casefold(), NONE) for name in said], dtype=np.int64)
-        return calibrate(self._cosines(unpacked(found["vector"], self._encoder.clip.dim)), names)
-
     def _name(self, run_id: str, calibration: Calibration, progress: Progress) -> tuple[int, int]:
         """How many masks are one of the classes, and how many none."""
         which = (self.classes_hash, self._encoder.encoder_id)
@@ -182,20 +155,19 @@ class _Labeller:
     def _rows(
         self, mask_ids: Sequence[str], vectors: Vectors, calibration: Calibration, run_id: str
     ) -> list[MaskLabelRow]:
-        shares = probabilities(self._cosines(vectors), calibration)
-        best = shares.argmax(axis=1)
-        names: list[Any] = [*self._prompts.names, None]
         now = utcnow()
         return [
             MaskLabelRow(
                 mask_id=mask_id,
-                category=names[number],
-                score=float(score),
+                category=category,
+                score=score,
                 classes_hash=self.classes_hash,
                 created_at=now,
                 run_id=run_id,
             )
-            for mask_id, number, score in zip(mask_ids, best, shares.max(axis=1), strict=True)
+            for mask_id, (category, score) in zip(
+                mask_ids, self._namer.names(vectors, calibration), strict=True
+            )
         ]
 
     def _accept(self, tx: Transaction, accept: float) -> int:
@@ -209,7 +181,3 @@ class _Labeller:
                 (f"threshold {accept:g}", *given),
             )
         return int(num)
-
-    def _cosines(self, vectors: Vectors) -> npt.NDArray[np.float32]:
-        cosines: npt.NDArray[np.float32] = vectors.astype(np.float32) @ self._classes.T
-        return cosines

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
-
 from annotator.item import ItemPayload, Proposal
 from engine.asking import choice, proposals
 from engine.asking.promise import Thresholds
 from engine.detection.prompted import masks_in_boxes
 from engine.generation.generator import MaskGenerator
 from engine.generation.masks import Generated, GeneratedMask
+from engine.images import Pixels
 from engine.model.embedding import ImageEmbedding
 from engine.model.predictor import Predictor
 from engine.threads import each_image
@@ -24,6 +22,7 @@ from flows.promises import thresholds_for
 from flows.recipes import AssistConfig, Recipe
 from flows.runs import Turn
 from flows.splits import unit_hash
+from flows.suggesting import Suggester
 from flows.waiting import Row, refs
 from flows.workspace import Workspace
 from storage.queue.items import NewItem
@@ -46,7 +45,8 @@ class Looker:
     """One model version, and how a recipe proposes its masks.
 
     detector: the one whose boxes prompt the model, None where the grid does; thresholds: those that
-    keep the promise, None where nothing is promised.
+    keep the promise, None where nothing is promised; suggester: says what proposals may show, None
+    where the workspace has no classes.
     """
 
     workspace: Workspace
@@ -54,6 +54,7 @@ class Looker:
     predictor: Predictor
     detector: FoundDetector | None
     thresholds: Thresholds | None
+    suggester: Suggester | None
 
     @classmethod
     def of(
@@ -73,6 +74,7 @@ class Looker:
             predictor=predictor,
             detector=detector,
             thresholds=thresholds_for(workspace, config, version),
+            suggester=Suggester.of(workspace),
         )
 
     @property
@@ -87,7 +89,7 @@ class Looker:
             return None
         return f"promise {self.config.promise}: {self.thresholds.words}"
 
-    def pixels(self, image_id: str) -> npt.NDArray[np.uint8]:
+    def pixels(self, image_id: str) -> Pixels:
         """(H, W, 3) uint8 RGB of an image of the workspace."""
         [row] = self.workspace.lake.rows("SELECT uri FROM images WHERE image_id = ?", (image_id,))
         return self.workspace.reader.pixels(str(row["uri"]), image_id)
@@ -116,7 +118,7 @@ class Looker:
                 progress.step("images looked at", done, len(rows))
         return seen
 
-    def masks(self, pixels: npt.NDArray[np.uint8], embedding: ImageEmbedding) -> Generated:
+    def masks(self, pixels: Pixels, embedding: ImageEmbedding) -> Generated:
         """All that might be proposed of an image (H, W, 3) uint8 RGB."""
         if self.detector is None:
             return MaskGenerator(self.predictor, self.config.generation).generate(pixels, embedding)
@@ -125,7 +127,8 @@ class Looker:
 
     def item(self, seen: Candidate, run_id: str, turn: Turn) -> NewItem:
         """An ordinary item, with the proposals that are sure enough, but for those withheld."""
-        made = [self._proposal(mask, seen.image_id) for mask in self._confident(seen)]
+        pixels = self.pixels(seen.image_id) if self._looks_again else None
+        made = [self._proposal(mask, seen.image_id) for mask in self._confident(seen, pixels)]
         shown = [proposal for proposal in made if self._shows(proposal)]
         names = {proposal.proposal_id for proposal in shown}
         withheld = [proposal for proposal in made if proposal.proposal_id not in names]
@@ -138,14 +141,29 @@ class Looker:
             run_id=run_id,
             iteration=turn.iteration or 0,
             priority=choice.doubt(seen.generated),
-            payload=ItemPayload(proposals=shown, withheld=withheld).to_dict(),
+            payload=ItemPayload(proposals=self._named(shown, pixels), withheld=withheld).to_dict(),
         )
 
-    def _confident(self, seen: Candidate) -> list[GeneratedMask]:
+    @property
+    def _looks_again(self) -> bool:
+        """Whether the pixels of an image that was chosen are needed once more."""
+        return self.detector is None or self.suggester is not None
+
+    def _named(self, shown: Sequence[Proposal], pixels: Pixels | None) -> list[Proposal]:
+        """The proposals with what they may show, if anybody says."""
+        if self.suggester is None or pixels is None:
+            return list(shown)
+        masks = [proposal.segmentation for proposal in shown]
+        said = self.suggester.suggestions(pixels, masks)
+        return [
+            proposal.model_copy(update={"suggestion": suggestion})
+            for proposal, suggestion in zip(shown, said, strict=True)
+        ]
+
+    def _confident(self, seen: Candidate, pixels: Pixels | None) -> list[GeneratedMask]:
         good = proposals.confident(seen.generated, self.config.proposals)
-        if self.detector is not None:
+        if self.detector is not None or pixels is None:
             return good
-        pixels = self.pixels(seen.image_id)
         closer = proposals.looked_at_closely(self.predictor, pixels, seen.embedding, good)
         return proposals.confident(closer, self.config.proposals)
 

@@ -6,7 +6,7 @@ What kind of item was answered says which of them there are: gold and second one
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from annotator.item import ItemPayload, Proposal
+from annotator.item import ItemPayload, Proposal, Suggestion
 from annotator.submission import AddedMask, Click, Decision
 from annotator.submission import Submission as Answer
 from engine import rle
@@ -146,6 +146,8 @@ class _Maker:
             by_model = self.rows.kind in _JUDGE_A_MODEL and decision.action == "accepted"
             row = _with_proposal(row, proposal, by_model=by_model)
             self.rows.masks.append(row)
+            if by_model and proposal.suggestion is not None:
+                self._suggest(row, proposal.suggestion)
             self._label(row, decision.category)
         # A rejected proposal's clicks made nothing that stands; they are kept under its own name.
         self._clicks(row.mask_id if row else decision.proposal_id, decision.clicks)
@@ -169,7 +171,7 @@ class _Maker:
             prompt=prompt,
             by_model=prompt != "brush",
         )
-        self.rows.masks.append(row)
+        self.rows.masks.append(replace(row, predicted_iou=added.predicted_iou))
         self._clicks(row.mask_id, added.clicks)
         self._label(row, added.category)
 
@@ -243,6 +245,19 @@ class _Maker:
             )
         )
 
+    def _suggest(self, row: MaskRow, suggestion: Suggestion) -> None:
+        """What was said of the same mask when it was proposed is still no more than that."""
+        self.rows.labels.append(
+            MaskLabelRow(
+                mask_id=row.mask_id,
+                category=suggestion.category,
+                score=suggestion.score,
+                classes_hash=suggestion.classes_hash,
+                created_at=row.created_at,
+                run_id=self.run_id,
+            )
+        )
+
     def _clicks(self, name: str, clicks: Sequence[Click]) -> None:
         self.rows.clicks.extend(
             ClickRow(
@@ -270,6 +285,8 @@ def _prompt(part: Decision | AddedMask, otherwise: str) -> str:
     """What asked for the mask that stands at last."""
     if part.drawn:
         return "brush"
+    if isinstance(part, AddedMask) and part.text and not part.clicks:
+        return f"text: {part.text}"
     return "clicks" if part.clicks else "box" if part.box else otherwise
 
 

@@ -21,7 +21,7 @@ from flows.descent import (
     later_masks,
     own_masks,
 )
-from flows.disputes import of_person, standing_of
+from flows.disputes import of_people, standing_of
 from flows.errors import UsageError
 from flows.locks import stage_lock
 from flows.runs import finish_run, new_run
@@ -230,9 +230,7 @@ def _item(workspace: Workspace, row: dict[str, Any], target: Target, run_id: str
         run_id=run_id,
         iteration=0,
         priority=_PRIORITY,
-        payload=ItemPayload(
-            proposals=[of_person(name, mask) for name, mask in standing.items()]
-        ).to_dict(),
+        payload=ItemPayload(proposals=of_people(workspace, standing)).to_dict(),
         stage="dispute",
         not_for=target.name if target.kind == "annotator" else None,
     )

@@ -114,13 +114,14 @@ class ModelSettings:
     """The weights that recipes start from, their SHA-256, and where and how models compute.
 
     checkpoint: a path or a URL; device: as `engine.model.device` takes it; precision: of automatic
-    masks.
+    masks; text: the file of an add-on for texts, empty for what ships.
     """
 
     checkpoint: str = ""
     sha256: str = ""
     device: str = "auto"
     precision: Precision = "float32"
+    text: str = ""
 
     @property
     def source(self) -> Path | str:

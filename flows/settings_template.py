@@ -58,6 +58,7 @@ checkpoint = ""          # what recipes start from, a path or a URL; empty: docs
 sha256 = ""              # of the checkpoint; a URL needs it
 device = "auto"          # "auto": a GPU where there is one; "cpu", "cuda", "cuda:1"
 precision = "float32"    # of automatic masks; "bfloat16" is quicker on GPUs and CPUs made for it
+text = ""                # an add-on that finds masks by text in the annotator; empty: what ships
 
 [clip]                   # names masks, and finds them by text
 model = "nano-clip"      # or an architecture of open_clip's, such as "ViT-B-32-quickgelu"

@@ -102,10 +102,13 @@ def _automatic(tx: Transaction, answers: Sequence[AnswerRows]) -> set[str]:
 
 
 def _named(tx: Transaction, answers: Sequence[AnswerRows]) -> set[tuple[str, str]]:
-    """The masks of disputes with the names that they have."""
+    """The masks of disputes with the names that people gave them."""
     names = sorted({name for each in answers if each.kind == "dispute" for name in each.decided})
     found = tx.rows(
-        f"SELECT mask_id, category FROM mask_labels WHERE mask_id IN ({placeholders(names)})", names
+        f"""SELECT mask_id, category FROM mask_labels
+            WHERE accepted_by IS NOT NULL AND classes_hash IS NULL
+              AND mask_id IN ({placeholders(names)})""",
+        names,
     )
     return {(row["mask_id"], row["category"]) for row in found}
 

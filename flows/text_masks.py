@@ -17,6 +17,7 @@ from engine.generation.by_text import ByTextConfig, TextMask, all_by_map
 from engine.geometry import box_xyxy_to_xywh
 from engine.identity import config_hash
 from engine.images import Pixels
+from engine.model.embedding import ImageEmbedding
 from engine.model.integrity import WeightsError
 from engine.model.predictor import Prediction, Predictor
 from engine.model.prompts import Prompts
@@ -140,7 +141,14 @@ def masks_of_text(
     for x, y in places:
         if not (0 <= x < width and 0 <= y < height):
             raise UsageError(f"--point: must lie in the image of {width}x{height}, got {x:g},{y:g}")
-    embedding = predictor.embed(pixels)
+    return masks_in(predictor, job, predictor.embed(pixels))
+
+
+def masks_in(
+    predictor: Predictor, job: TextJob, embedding: ImageEmbedding
+) -> tuple[list[TextMask], float]:
+    """The same on an image that is embedded; points must lie in it."""
+    places = [*job.points, *job.negatives]
     if places:
         labels = [1] * len(job.points) + [0] * len(job.negatives)
         prompts = Prompts(

@@ -35,6 +35,7 @@ def calls() -> Iterator[Call]:
         yield "POST", "/api/lease", {}
     yield "POST", "/api/items/{item_id}/heartbeat", {"lease_token": 3}
     yield "POST", "/api/items/{item_id}/predict", PROMPT
+    yield "POST", "/api/items/{item_id}/find", {"text": "a disk"}
     yield "GET", "/api/items/{item_id}/image", None
     yield "GET", "/api/items/{item_id}/tiles/{level}/{column}/{row}", None
     yield "GET", "/api/items/{item_id}/embedding", None

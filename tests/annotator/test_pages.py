@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, expect
 from pydantic import BaseModel
 
-from annotator import lead_messages, messages
+from annotator import lead_messages, messages, text_messages
 from annotator.routers.pages import BUILT, pages_router
 
 BUILT_PAGES = ["/", "/sign-in", "/lead"]
@@ -120,6 +120,7 @@ def test_the_description_names_every_call(api: httpx.Client) -> None:
         "/api/items/{item_id}/skip",
         "/api/items/{item_id}/release",
         "/api/items/{item_id}/predict",
+        "/api/items/{item_id}/find",
         "/api/items/{item_id}/image",
         "/api/items/{item_id}/tiles/{level}/{column}/{row}",
         "/api/items/{item_id}/embedding",
@@ -162,7 +163,8 @@ def test_each_example_is_one(api: httpx.Client) -> None:
     checked = []
     for name, schema in schemas.items():
         for example in schema.get("examples", []):
-            model = getattr(messages, name, None) or getattr(lead_messages, name)
+            places = (messages, lead_messages, text_messages)
+            [model, *_] = [getattr(place, name) for place in places if hasattr(place, name)]
             assert issubclass(model, BaseModel)
             model.model_validate_json(json.dumps(example))
             checked.append(name)
@@ -179,7 +181,7 @@ def test_the_reference_shows_the_calls(desk: Any, chromium: Browser) -> None:
     page.on("console", lambda message: troubles.append(message.text))
     page.goto(f"{desk.server.url}/docs")
     expect(page.locator("#title")).to_contain_text("maskloop annotator")
-    expect(page.locator("details.operation")).to_have_count(23)
+    expect(page.locator("details.operation")).to_have_count(24)
     page.locator("summary", has_text="/api/lease").click()
     expect(page.locator("details[open]")).to_contain_text("LeaseRequest")
     assert troubles == []

@@ -198,6 +198,10 @@ class RealModel:
     def describe(self, model_version: str) -> None:
         """A simulated annotator has no use for it."""
 
+    def reads_text(self, model_version: str) -> bool:
+        assert model_version == "v1"
+        return False
+
 
 def test_an_item_without_its_truth_is_given_back(desk: Any) -> None:
     with desk.open(), pytest.raises(TruthError, match=r"knows no 'picture-1\.png'"):

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { lighter, submissionOf, undecided } from "./answer";
+import { lighter, submissionOf } from "./answer";
 import type { Proposal } from "./messages";
 import { NOTHING, type Answer } from "./state";
 
@@ -52,7 +52,6 @@ describe("submissionOf", () => {
 
   it("refuses to leave out a proposal", () => {
     const answer = { ...ANSWER, decisions: {} };
-    expect(undecided(PROPOSALS, answer)).toHaveLength(3);
     expect(() => submissionOf(PROPOSALS, answer, 0)).toThrow("must be decided");
   });
 
@@ -63,4 +62,16 @@ describe("submissionOf", () => {
     expect(light.added[0]!.clicks).toEqual([bare]);
     expect(light.added[0]!.segmentation).toEqual(MASK);
   });
+});
+
+it("says by which text a mask was found, and leaves out what nobody has decided", () => {
+  const bare = { segmentation: MASK, clicks: [], box: null, drawn: false };
+  const found = { text: "red mug", iou: 0.75, isOpen: false };
+  const added = [
+    { ...bare, id: "added-1", found },
+    { ...bare, id: "added-2", found: { ...found, isOpen: true } },
+  ];
+  expect(submissionOf([], { ...NOTHING, added }, 1).added).toEqual([
+    { segmentation: MASK, clicks: [], drawn: false, text: "red mug", predicted_iou: 0.75 },
+  ]);
 });

@@ -1,12 +1,7 @@
 /** The submission that an answer makes, exactly as annotator/submission.py reads it. */
 
 import type { Proposal, SentDecision, SentMask, Submission } from "./messages";
-import type { Answer, Decision, Shape } from "./state";
-
-/** Proposals without a decision yet. */
-export function undecided(proposals: readonly Proposal[], answer: Answer): readonly Proposal[] {
-  return proposals.filter((proposal) => answer.decisions[proposal.proposal_id] === undefined);
-}
+import { isOpen, type Added, type Answer, type Decision, type Shape } from "./state";
 
 /** The whole answer; every proposal must be decided. `seconds` is the time worked on it. */
 export function submissionOf(
@@ -19,7 +14,9 @@ export function submissionOf(
       ...sent(proposal_id, answer.decisions[proposal_id]),
       ...named(proposal_id, answer),
     })),
-    added: answer.added.map((mask) => ({ ...made(mask), ...named(mask.id, answer) })),
+    added: answer.added
+      .filter((mask) => !isOpen(mask))
+      .map((mask) => ({ ...made(mask), ...foundBy(mask), ...named(mask.id, answer) })),
     complete: answer.complete,
     seconds: Math.round(seconds * 1000) / 1000,
   };
@@ -51,6 +48,11 @@ function sent(proposal_id: string, decision: Decision | undefined): SentDecision
   if (decision.action === "rejected")
     return { proposal_id, action: "rejected", clicks: decision.clicks };
   return { proposal_id, action: "edited", ...made(decision) };
+}
+
+/** The text that found it, as long as no click or brush has changed it. */
+function foundBy({ found }: Added): Pick<SentMask, "text" | "predicted_iou"> {
+  return found === undefined ? {} : { text: found.text, predicted_iou: found.iou };
 }
 
 function made({ segmentation, clicks, box, drawn }: Shape): SentMask {

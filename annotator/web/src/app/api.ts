@@ -1,6 +1,6 @@
 /** The page's client of the server: JSON in and out, and errors that say what to do. */
 
-import type { PredictAnswer, PredictRequest } from "../core/wire";
+import type { FindAnswer, PredictAnswer, PredictRequest } from "../core/wire";
 import type { LeaseAnswer, Session, Submission, WorkItem } from "./messages";
 
 /** The server answered, but not with success. */
@@ -87,6 +87,10 @@ export class Api {
 
   predict(itemId: string, request: PredictRequest, signal: AbortSignal): Promise<PredictAnswer> {
     return this.#json("POST", `/api/items/${itemId}/predict`, request, {}, signal);
+  }
+
+  find(itemId: string, text: string): Promise<FindAnswer> {
+    return this.#json("POST", `/api/items/${itemId}/find`, { text });
   }
 
   async picture(itemId: string): Promise<Blob> {

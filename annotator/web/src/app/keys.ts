@@ -30,6 +30,9 @@ export type Command =
   | "delete"
   | "edit"
   | "accept-listed"
+  | "confirm"
+  | "find"
+  | "confirm-listed"
   | "undo"
   | "redo"
   | "submit"
@@ -73,6 +76,7 @@ export const GROUPS: readonly Group[] = [
       bind("whole", "take the whole", "1"),
       bind("part", "take the part", "2"),
       bind("subpart", "take the subpart", "3"),
+      bind("find", "find masks by a text, where the model reads texts", "/"),
       bind("tool-click", "click tool", "v"),
       bind("tool-brush", "brush", "b"),
       bind("tool-eraser", "eraser", "e"),
@@ -86,10 +90,12 @@ export const GROUPS: readonly Group[] = [
       bind("next-proposal", "next, from the least to the most certain", "Tab"),
       bind("previous-proposal", "the one before", "Shift+Tab"),
       bind("accept", "accept the selected", "a"),
+      bind("confirm", "accept it with the suggested name", "y"),
       bind("reject", "reject it", "r"),
       bind("delete", "delete it", "Delete"),
       bind("edit", "take it up again, to correct it", "g"),
-      bind("accept-listed", "accept all shown in the list", "Shift+A"),
+      bind("accept-listed", "accept all shown in the list, without suggested names", "Shift+A"),
+      bind("confirm-listed", "accept those shown that have a suggested name, with it", "Shift+Y"),
     ],
   },
   {

@@ -2,7 +2,7 @@
 
 import { element, setText } from "./dom";
 import { cssColour, STATE_NAMES } from "./palette";
-import type { Row } from "./rows";
+import { asked, type Row } from "./rows";
 
 const ROW = 28;
 const AROUND = 6;
@@ -78,7 +78,7 @@ export class MaskList {
       },
       chip(row),
       String(row.number),
-      element("span", { class: "state" }, stateOf(row)),
+      element("span", { class: "state" }, ...wordsOf(row)),
       element(
         "span",
         { class: "sure" },
@@ -106,6 +106,18 @@ export class MaskList {
     const index = Math.max(0, Math.min(this.#rows.length - 1, from + step));
     this.picked(this.#rows[index]!.id);
   }
+}
+
+/** The state and what it may show, told apart from what somebody has said. */
+function wordsOf(row: Row): (HTMLElement | string)[] {
+  const { state, suggestion } = row;
+  if (suggestion === null || state === "rejected") return [stateOf(row)];
+  // There is room for one of them, and the outline says already that it waits.
+  const isHidden = state === "undecided";
+  return [
+    element("span", { class: isHidden ? "unseen" : "" }, `${stateOf(row)} `),
+    element("span", { class: "suggested" }, asked(suggestion)),
+  ];
 }
 
 function stateOf({ state, category }: Row): string {

@@ -1,9 +1,9 @@
 /** What the server says and hears, as annotator/messages.py has it. */
 
 import type { Box, Rle } from "../core/types";
-import type { Proposal, WorkItem } from "../core/wire";
+import type { Proposal, Suggestion, WorkItem } from "../core/wire";
 
-export type { Proposal, WorkItem };
+export type { Proposal, Suggestion, WorkItem };
 
 export interface Session {
   readonly name: string | null;
@@ -56,6 +56,8 @@ export interface SentMask {
   readonly segmentation: Rle;
   readonly clicks: readonly LoggedClick[];
   readonly box?: Box;
+  readonly text?: string;
+  readonly predicted_iou?: number;
   readonly category?: string;
   readonly drawn: boolean;
 }

@@ -2,7 +2,7 @@
 
 import { byId, element, setText } from "./dom";
 import { MaskList } from "./list";
-import { isFiltering, type Filter, type Row } from "./rows";
+import { asked, foundWords, isFiltering, type Filter, type Row } from "./rows";
 import { counted, type Visit } from "./visit";
 
 export interface PanelEvents {
@@ -16,17 +16,12 @@ export class Panel {
 
   constructor(
     private readonly events: PanelEvents,
-    categories: readonly string[],
+    private readonly categories: readonly string[],
   ) {
     this.#list = new MaskList(byId("list"), (id) => events.picked(id));
     for (const id of ["min-iou", "min-area", "undecided-only"])
       byId(id).addEventListener("input", () => this.#filtered());
     const select = byId<HTMLSelectElement>("category");
-    byId("category-field").hidden = categories.length === 0;
-    select.append(
-      element("option", { value: "" }, "none"),
-      ...categories.map((name) => element("option", { value: name }, name)),
-    );
     select.addEventListener("change", () =>
       events.named(select.value === "" ? null : select.value),
     );
@@ -44,7 +39,9 @@ export class Panel {
     const listed = visit?.listed ?? [];
     this.#list.show(listed, visit?.selected ?? null, visit === null ? "" : whyNone(visit));
     setText(byId("counts"), visit === null ? "" : countsOf(visit));
-    this.#showFilter(visit, listed.filter((row) => row.state === "undecided").length);
+    const waiting = listed.filter((row) => row.state === "undecided");
+    this.#showFilter(visit, waiting.length);
+    this.#showNames(visit, waiting);
     this.#showSelected(visit);
   }
 
@@ -69,10 +66,43 @@ export class Panel {
     byId<HTMLButtonElement>("accept-listed").disabled = waiting === 0;
   }
 
+  /** What suggests names is there only on pictures that have any. */
+  #showNames(visit: Visit | null, waiting: readonly Row[]): void {
+    const isSuggested = visit?.item.proposals.some((one) => (one.suggestion ?? null) !== null);
+    const named = waiting.filter((row) => row.suggestion !== null).length;
+    for (const id of ["confirm-listed", "confirm"]) byId(id).hidden = isSuggested !== true;
+    byId<HTMLButtonElement>("confirm-listed").disabled = named === 0;
+    setText(
+      byId("confirm-listed-text"),
+      named === 0 ? "Accept with names" : `Accept with names (${named})`,
+    );
+    const row = visit?.row(visit.selected) ?? null;
+    const suggestion = row?.suggestion ?? null;
+    const none = row === null || row.category === null ? "No name suggested" : `Named ${row.category}`;
+    byId<HTMLButtonElement>("confirm").disabled = suggestion === null;
+    setText(
+      byId("confirm-text"),
+      suggestion === null ? none : `Accept as ${asked(suggestion)}`,
+    );
+    this.#offer(this.categories.length > 0 ? this.categories : (visit?.names ?? []));
+  }
+
+  /** The names to choose from. */
+  #offer(names: readonly string[]): void {
+    const select = byId<HTMLSelectElement>("category");
+    byId("category-field").hidden = names.length === 0;
+    const shown = [...select.options].slice(1).map((option) => option.value);
+    if (select.options.length > 0 && shown.join("\n") === names.join("\n")) return;
+    select.replaceChildren(
+      element("option", { value: "" }, "none"),
+      ...names.map((name) => element("option", { value: name }, name)),
+    );
+  }
+
   #showSelected(visit: Visit | null): void {
     const row = visit?.row(visit.selected) ?? null;
     setText(byId("selected-text"), row === null ? "No mask selected" : briefly(row));
-    for (const button of byId("selected").querySelectorAll<HTMLButtonElement>("button")) {
+    for (const button of byId("selected").querySelectorAll<HTMLButtonElement>(".group button")) {
       const isForProposals =
         button.dataset["command"] === "accept" || button.dataset["command"] === "reject";
       button.disabled = row === null || (isForProposals && !row.isProposal);
@@ -94,7 +124,7 @@ export class Panel {
 /** A row in a line of the panel. */
 function briefly(row: Row): string {
   const certain = row.iou === null ? "" : `${Math.round(row.iou * 100)} % sure, `;
-  return `Mask ${row.number}: ${certain}${row.area} px`;
+  return `Mask ${row.number}: ${certain}${row.area} px${foundWords(row)}`;
 }
 
 function whyNone(visit: Visit): string {

@@ -3,7 +3,16 @@ import { describe, expect, it } from "vitest";
 import { fromBitmap } from "../core/mask";
 import { encodeRle } from "../core/rle";
 import type { Proposal } from "./messages";
-import { byCertainty, nextProposal, NO_FILTER, passes, rowsOf, shownOf } from "./rows";
+import {
+  asked,
+  byCertainty,
+  namesOf,
+  nextProposal,
+  NO_FILTER,
+  passes,
+  rowsOf,
+  shownOf,
+} from "./rows";
 import { act, begin, NOTHING } from "./state";
 
 const square = (side: number) =>
@@ -50,6 +59,22 @@ describe("rows", () => {
     const all = act(begin(), { kind: "decide", ids: ["a", "b", "c"], action: "accepted" }).present;
     expect(nextProposal(rowsOf(ORDERED, all), "a", 1)?.id).toBe("b");
     expect(nextProposal([], null, 1)).toBeNull();
+  });
+
+  it("show what is suggested until somebody says what it is", () => {
+    const suggestion = { category: "mug", score: 0.834 };
+    const rows = (answer = NOTHING) =>
+      rowsOf([{ ...proposal("a", 0.7, 9), suggestion }, proposal("b", 0.9, 4)], answer);
+    expect(rows().map((row) => [row.category, row.suggestion])).toEqual([
+      [null, suggestion],
+      [null, null],
+    ]);
+    expect(asked(suggestion)).toBe("mug 83 %?");
+    expect(namesOf(rows())).toEqual({ a: "mug" });
+    const accepted = act(begin(), { kind: "decide", ids: ["a", "b"], action: "accepted" }).present;
+    expect(rows(accepted)[0]!.suggestion).toEqual(suggestion);
+    const other = act(begin(), { kind: "name", id: "a", category: "bowl" }).present;
+    expect(rows(other).map((row) => [row.category, row.suggestion])[0]).toEqual(["bowl", null]);
   });
 
   it("are painted with the smallest on top, without what was refused or is in the making", () => {

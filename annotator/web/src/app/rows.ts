@@ -3,10 +3,10 @@
 import { area as areaOf } from "../core/mask";
 import type { Box, Rle, Runs } from "../core/types";
 import type { Shown } from "./masklayer";
-import type { Proposal, WorkItem } from "./messages";
+import type { Proposal, Suggestion, WorkItem } from "./messages";
 import { lookOf, type MaskState } from "./palette";
 import { boxAround, runsOf } from "./shapes";
-import type { Answer } from "./state";
+import { isOpen, type Added, type Answer } from "./state";
 
 export interface Row {
   readonly id: string;
@@ -20,6 +20,10 @@ export interface Row {
   readonly area: number;
   readonly iou: number | null;
   readonly category: string | null;
+  /** What it may show, as long as nobody has said what it shows. */
+  readonly suggestion: Suggestion | null;
+  /** The text that found it. */
+  readonly text: string | null;
 }
 
 export interface Filter {
@@ -47,12 +51,15 @@ export function byCertainty(item: Pick<WorkItem, "proposals">): readonly Proposa
 export function rowsOf(ordered: readonly Proposal[], answer: Answer): readonly Row[] {
   const proposed = ordered.map((proposal, index) => proposedRow(proposal, index + 1, answer));
   const added = answer.added.map((mask, index): Row => {
-    const kind = { id: mask.id, isProposal: false, state: "added" as const, iou: null };
+    const { id, found } = mask;
+    const kind = { id, isProposal: isOpen(mask), state: stateOf(mask), iou: found?.iou ?? null };
     const category = answer.categories[mask.id] ?? null;
     return {
       ...kind,
       ...measured(mask.segmentation),
       category,
+      suggestion: null,
+      text: found?.text ?? null,
       number: ordered.length + index + 1,
     };
   });
@@ -61,6 +68,7 @@ export function rowsOf(ordered: readonly Proposal[], answer: Answer): readonly R
 
 function proposedRow(proposal: Proposal, number: number, answer: Answer): Row {
   const decision = answer.decisions[proposal.proposal_id];
+  const category = answer.categories[proposal.proposal_id] ?? null;
   const mask = decision?.action === "edited" ? decision.segmentation : proposal.segmentation;
   return {
     id: proposal.proposal_id,
@@ -69,8 +77,15 @@ function proposedRow(proposal: Proposal, number: number, answer: Answer): Row {
     state: decision?.action ?? "undecided",
     ...measured(mask),
     iou: proposal.predicted_iou,
-    category: answer.categories[proposal.proposal_id] ?? null,
+    category,
+    suggestion: category === null ? (proposal.suggestion ?? null) : null,
+    text: null,
   };
+}
+
+function stateOf(mask: Added): MaskState {
+  if (mask.found === undefined) return "added";
+  return isOpen(mask) ? "undecided" : "accepted";
 }
 
 const areas = new WeakMap<Runs, number>();
@@ -86,6 +101,23 @@ function measured(segmentation: Rle): Pick<Row, "segmentation" | "runs" | "box" 
 export function passes(row: Row, filter: Filter): boolean {
   if (filter.undecidedOnly && row.state !== "undecided") return false;
   return row.area >= filter.minArea && (row.iou === null || row.iou >= filter.minIou);
+}
+
+/** A suggestion in words: a question, whoever sees it decides. */
+export function asked({ category, score }: Suggestion): string {
+  return `${category} ${Math.round(score * 100)} %?`;
+}
+
+/** By which text a row was found, behind other words on it. */
+export function foundWords({ text }: Row): string {
+  return text === null ? "" : `, found by “${text}”`;
+}
+
+/** The names that rows are suggested, by id. */
+export function namesOf(rows: readonly Row[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    rows.flatMap(({ id, suggestion }) => (suggestion === null ? [] : [[id, suggestion.category]])),
+  );
 }
 
 /** What the canvas shows: larger masks first, so that the smallest is on top; refused ones not at all. */

@@ -50,6 +50,8 @@ function anyAction(next: () => number): Action {
   const id = pick("p0", "p1", "p2", "added-1", "added-2");
   return pick<Action>(
     { kind: "decide", ids: [id, pick("p0", "p1")], action: pick("accepted", "rejected") },
+    { kind: "confirm", names: { [id]: pick("cell", "mug") } },
+    { kind: "found", text: "cell", masks: [{ segmentation: mask(5), iou: 0.5 }] },
     { kind: "make", making: making(pick(null, id), Math.floor(next() * 100)) },
     { kind: "choose", index: Math.floor(next() * 4) },
     { kind: "cancel" },
@@ -158,6 +160,54 @@ describe("a mask in the making", () => {
     expect(act(history, { kind: "name", id: "p0", category: null }).present.categories).toEqual({
       p1: "debris",
     });
+  });
+
+  it("is named by a suggestion only where somebody confirms that, in one step", () => {
+    let history = act(begin(), { kind: "decide", ids: ["p0"], action: "accepted" });
+    expect(history.present.categories).toEqual({});
+    const before = history;
+    history = act(history, { kind: "confirm", names: { p0: "mug", p1: "ball" } });
+    expect(history.present.decisions).toEqual({
+      p0: { action: "accepted" },
+      p1: { action: "accepted" },
+    });
+    expect(history.present.categories).toEqual({ p0: "mug", p1: "ball" });
+    expect(act(history, { kind: "confirm", names: { p0: "mug" } })).toBe(history);
+    expect(undo(history).present).toBe(before.present);
+  });
+
+  it("keeps its correction when its name is confirmed", () => {
+    let history = act(begin(), { kind: "make", making: making("p1", 3) });
+    history = act(history, { kind: "finish", category: null });
+    const { present } = act(history, { kind: "confirm", names: { p1: "mug" } });
+    expect(present.decisions["p1"]).toEqual(history.present.decisions["p1"]);
+    expect(present.categories).toEqual({ p1: "mug" });
+  });
+
+  it("found by a text waits for a decision as proposals do", () => {
+    const masks = [1, 2, 3].map((number) => ({ segmentation: mask(number), iou: number / 4 }));
+    let history = act(begin(), { kind: "found", text: "red mug", masks });
+    expect(history.present.added.map(({ id, found }) => [id, found])).toEqual([
+      ["added-1", { text: "red mug", iou: 0.25, isOpen: true }],
+      ["added-2", { text: "red mug", iou: 0.5, isOpen: true }],
+      ["added-3", { text: "red mug", iou: 0.75, isOpen: true }],
+    ]);
+    const found = history;
+    const accept = { kind: "decide", ids: ["added-1", "p0"], action: "accepted" } as const;
+    history = act(history, { ...accept, category: "mug" });
+    history = act(history, { kind: "decide", ids: ["added-2"], action: "rejected" });
+    expect(history.present.added.map(({ id, found }) => [id, found!.isOpen])).toEqual([
+      ["added-1", false],
+      ["added-3", true],
+    ]);
+    expect(history.present.decisions).toEqual({ p0: { action: "accepted" } });
+    expect(history.present.categories).toEqual({ "added-1": "mug", p0: "mug" });
+    expect(undo(undo(history)).present).toBe(found.present);
+    // A correction is the person's own work.
+    history = act(history, { kind: "make", making: making("added-3", 5) });
+    history = act(history, { kind: "finish", category: null });
+    expect(history.present.added[1]).not.toHaveProperty("found");
+    expect(act(begin(), { kind: "found", text: "nothing", masks: [] }).present).toBe(NOTHING);
   });
 
   it("never gives two masks one name", () => {

@@ -21,9 +21,17 @@ export type Decision =
   | { readonly action: "rejected"; readonly clicks: readonly LoggedClick[] }
   | ({ readonly action: "edited" } & Shape);
 
+/** What a text found; `isOpen` until somebody decides on it. */
+export interface FoundBy {
+  readonly text: string;
+  readonly iou: number;
+  readonly isOpen: boolean;
+}
+
 /** A mask that no proposal had. */
 export interface Added extends Shape {
   readonly id: string;
+  readonly found?: FoundBy;
 }
 
 /** One of the masks that the model gave; `token` names its logits, null when they are gone. */
@@ -71,6 +79,13 @@ export type Action =
       /** What accepted masks show that have no category yet. */
       readonly category?: string | null;
     }
+  | {
+      readonly kind: "found";
+      readonly text: string;
+      readonly masks: readonly { readonly segmentation: Rle; readonly iou: number }[];
+    }
+  /** Proposals accepted together with what they show. */
+  | { readonly kind: "confirm"; readonly names: Readonly<Record<string, string>> }
   | { readonly kind: "make"; readonly making: Making }
   | { readonly kind: "choose"; readonly index: number }
   | { readonly kind: "cancel" }
@@ -129,6 +144,10 @@ function changed(answer: Answer, action: Action): Answer {
   switch (action.kind) {
     case "decide":
       return decided(answer, action.ids, action.action, action.category ?? null);
+    case "found":
+      return withFound(answer, action.text, action.masks);
+    case "confirm":
+      return confirmed(answer, action.names);
     case "make":
       return { ...answer, making: action.making };
     case "choose":
@@ -154,10 +173,12 @@ function decided(
   action: "accepted" | "rejected",
   category: string | null,
 ): Answer {
-  const moved = ids.filter((id) => changes(answer.decisions[id], action));
+  const found = new Set(answer.added.filter(isOpen).map(({ id }) => id));
+  const moved = ids.filter((id) => found.has(id) || changes(answer.decisions[id], action));
   if (moved.length === 0) return answer;
+  const added = settled(answer.added, new Set(moved), action);
   const decisions = { ...answer.decisions };
-  for (const id of moved) {
+  for (const id of moved.filter((one) => !found.has(one))) {
     const before = decisions[id];
     const clicks = before !== undefined && "clicks" in before ? before.clicks : [];
     decisions[id] = action === "accepted" ? { action } : { action, clicks };
@@ -166,7 +187,50 @@ function decided(
   const lost = making !== null && making.target !== null && moved.includes(making.target);
   const categories =
     action === "accepted" ? withDefault(answer.categories, moved, category) : answer.categories;
-  return { ...answer, decisions, categories, making: lost ? null : making };
+  return { ...answer, added, decisions, categories, making: lost ? null : making };
+}
+
+/** Whether a mask was found by a text and nobody has said whether it is right. */
+export function isOpen(mask: Added): boolean {
+  return mask.found?.isOpen === true;
+}
+
+/** What was found stays where it is accepted, and goes where it is not. */
+function settled(
+  added: readonly Added[],
+  ids: ReadonlySet<string>,
+  action: "accepted" | "rejected",
+): readonly Added[] {
+  const isMeant = (mask: Added): boolean => isOpen(mask) && ids.has(mask.id);
+  if (!added.some(isMeant)) return added;
+  if (action === "rejected") return added.filter((mask) => !isMeant(mask));
+  return added.map((mask) =>
+    isMeant(mask) ? { ...mask, found: { ...mask.found!, isOpen: false } } : mask,
+  );
+}
+
+function withFound(
+  answer: Answer,
+  text: string,
+  masks: readonly { readonly segmentation: Rle; readonly iou: number }[],
+): Answer {
+  if (masks.length === 0) return answer;
+  const bare = { clicks: [], box: null, drawn: false };
+  const added = masks.map(
+    ({ segmentation, iou }, index): Added => ({
+      ...bare,
+      segmentation,
+      id: `added-${answer.named + index + 1}`,
+      found: { text, iou, isOpen: true },
+    }),
+  );
+  const named = answer.named + added.length;
+  return { ...answer, added: [...answer.added, ...added], named };
+}
+
+function confirmed(answer: Answer, names: Readonly<Record<string, string>>): Answer {
+  const accepted = decided(answer, Object.keys(names), "accepted", null);
+  return Object.entries(names).reduce((so, [id, name]) => renamed(so, id, name), accepted);
 }
 
 /** An edited mask stands as accepted already: accepting it again must not lose the correction. */

@@ -1,8 +1,9 @@
 /** One item while somebody works on it: the answer so far, what is selected, what is in the making. */
 
-import type { Answered, Box, Click, Runs } from "../core/types";
+import { iou } from "../core/mask";
+import type { Answered, Box, Click, Rle, Runs } from "../core/types";
+import type { FindAnswer } from "../core/wire";
 import type { Predictor } from "../worker/predictor";
-import { undecided } from "./answer";
 import { brushed } from "./brush";
 import type { Draft } from "./drafts";
 import { best, Maker } from "./maker";
@@ -26,6 +27,9 @@ export interface Audience {
   /** Something happened that people should hear of. */
   say(text: string): void;
 }
+
+/** Of two masks that overlap so much one is enough. */
+const SAME_IOU = 0.7;
 
 export class Visit {
   readonly item: WorkItem;
@@ -124,8 +128,8 @@ export class Visit {
     return this.#shown;
   }
 
-  get undecided(): readonly Proposal[] {
-    return undecided(this.item.proposals, this.answer);
+  get undecided(): readonly Row[] {
+    return this.rows.filter((row) => row.state === "undecided");
   }
 
   /** Masks that stand so far. */
@@ -133,7 +137,15 @@ export class Visit {
     const decided = Object.values(this.answer.decisions).filter(
       (decision) => decision.action !== "rejected",
     );
-    return decided.length + this.answer.added.length;
+    return decided.length + this.answer.added.filter((mask) => !state.isOpen(mask)).length;
+  }
+
+  /** Names that are known here: suggested ones, and those given so far. */
+  get names(): readonly string[] {
+    const suggested = this.item.proposals.map((proposal) => proposal.suggestion?.category);
+    const given = [...Object.values(this.answer.categories), this.category ?? undefined];
+    const known = [...suggested, ...given].filter((name) => name !== undefined);
+    return [...new Set(known)].sort();
   }
 
   row(id: string | null): Row | null {
@@ -203,6 +215,43 @@ export class Visit {
     this.audience.say(
       `Mask ${row.number} ${action}; ${counted(this.undecided.length, "proposal")} to decide.`,
     );
+  }
+
+  /** Accepts the selected proposal with the name that is suggested for it. */
+  confirm(): void {
+    const row = this.row(this.selected);
+    if (row === null) return this.audience.say("Select a proposal first: Tab, or a click on it.");
+    if (row.suggestion === null)
+      return this.audience.say(
+        row.category === null ? "No name is suggested for it." : `It is named ${row.category}.`,
+      );
+    this.act({ kind: "confirm", names: rows.namesOf([row]) });
+    this.audience.say(
+      `Mask ${row.number} accepted as ${row.suggestion.category}; ` +
+        `${counted(this.undecided.length, "proposal")} to decide.`,
+    );
+  }
+
+  /** Accepts all undecided proposals that pass the filter, with the names suggested for them. */
+  confirmListed(): void {
+    const listed = this.listed.filter((row) => row.state === "undecided");
+    const names = rows.namesOf(listed);
+    this.act({ kind: "confirm", names });
+    this.audience.say(`${counted(Object.keys(names).length, "proposal")} accepted with their names.`);
+  }
+
+  /** What a text found, to decide on; masks that are there already are left out. */
+  found(text: string, { presence, masks }: FindAnswer): void {
+    const standing = this.rows.filter((row) => row.state !== "rejected").map((row) => row.runs);
+    const isNew = (segmentation: Rle): boolean =>
+      standing.every((runs) => iou(runs, runsOf(segmentation)) < SAME_IOU);
+    const fresh = masks.filter(({ segmentation }) => isNew(segmentation));
+    this.act({
+      kind: "found",
+      text,
+      masks: fresh.map(({ segmentation, predicted_iou }) => ({ segmentation, iou: predicted_iou })),
+    });
+    this.audience.say(answerWords(text, presence, masks.length, fresh.length));
   }
 
   remove(): void {
@@ -330,7 +379,15 @@ export class Visit {
 /** A row in words. */
 export function described(row: Row): string {
   const certain = row.iou === null ? "" : `, ${Math.round(row.iou * 100)} % sure`;
-  return `Mask ${row.number}, ${STATE_NAMES[row.state]}${certain}, ${row.area} pixels.`;
+  const name = row.suggestion === null ? "" : ` Suggested: ${rows.asked(row.suggestion)}`;
+  return `Mask ${row.number}, ${STATE_NAMES[row.state]}${certain}, ${row.area} pixels${rows.foundWords(row)}.${name}`;
+}
+
+function answerWords(text: string, presence: number, all: number, fresh: number): string {
+  const sure = `${Math.round(presence * 100)} % sure that there is one`;
+  if (all === 0) return `Nothing found for “${text}”: ${sure}.`;
+  const known = all === fresh ? "" : `, ${all - fresh} more there already`;
+  return `${counted(fresh, "mask")} found for “${text}”${known}: ${sure}.`;
 }
 
 export function counted(number: number, noun: string): string {

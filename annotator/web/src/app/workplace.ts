@@ -6,6 +6,7 @@ import { Course, type Hall } from "./course";
 import { ask, showKeys } from "./dialogs";
 import { byId, setText } from "./dom";
 import type { Draft, Drafts } from "./drafts";
+import { Finder } from "./finder";
 import { listen } from "./keyboard";
 import type { Command } from "./keys";
 import type { Counts, Lease, Session, WorkItem } from "./messages";
@@ -29,6 +30,7 @@ export class Workplace implements Hall, Audience {
   readonly pointing: Pointing;
   readonly course: Course;
   readonly #panel: Panel;
+  readonly #finder: Finder;
   readonly #predictor: PagePredictor;
   readonly #saver: Saver;
   readonly #pace = new Pace();
@@ -62,6 +64,7 @@ export class Workplace implements Hall, Audience {
       },
       session.categories,
     );
+    this.#finder = new Finder(api, () => this.visit);
     this.course = new Course(api, drafts, this.#saver, annotator, this);
     this.#listen();
     this.changed("answer");
@@ -134,6 +137,7 @@ export class Workplace implements Hall, Audience {
     if (stale.has("answer") || stale.has("selection")) {
       this.stage.showMasks(visit?.shown ?? []);
       this.#panel.show(visit);
+      this.#finder.show(visit);
     }
     const { scene, tool, size } = this.pointing;
     this.stage.showScene(scene);
@@ -215,6 +219,9 @@ export class Workplace implements Hall, Audience {
     delete: () => this.visit?.remove(),
     edit: () => void this.#edit(),
     "accept-listed": () => this.visit?.acceptListed(),
+    confirm: () => this.visit?.confirm(),
+    find: () => this.#finder.focus(),
+    "confirm-listed": () => this.visit?.confirmListed(),
     undo: () => this.visit?.undo(),
     redo: () => this.visit?.redo(),
     submit: () => void this.#submit(),
@@ -318,7 +325,7 @@ async function finished(visit: Visit): Promise<boolean> {
     if (wanted === "accept" ? !visit.finish() : wanted !== "drop") return false;
     if (wanted === "drop") visit.act({ kind: "cancel" });
   }
-  const waiting = visit.undecided.map((proposal) => proposal.proposal_id);
+  const waiting = visit.undecided.map((row) => row.id);
   if (waiting.length === 0) return true;
   const wanted = await ask(
     waiting.length === 1 ? "1 proposal is undecided" : `${waiting.length} proposals are undecided`,

@@ -20,6 +20,12 @@ export interface Decoder {
   urls: Readonly<Record<string, string>>;
 }
 
+/** A name that a model gives a mask, and how sure it is; nobody has said so yet. */
+export interface Suggestion {
+  category: string;
+  score: number;
+}
+
 export interface Proposal {
   proposal_id: string;
   segmentation: Rle;
@@ -28,6 +34,8 @@ export interface Proposal {
   predicted_iou: number;
   stability_score: number;
   point_coords: readonly (readonly number[])[];
+  /** What it may show; older items have none. */
+  suggestion?: Suggestion | null;
 }
 
 /** Tiles of `tile` pixels a side; level n is 2^-n of the full size, the last fits into one tile. */
@@ -47,6 +55,8 @@ export interface WorkItem {
   iteration: number;
   proposals: readonly Proposal[];
   picture: PictureLevels;
+  /** Whether the model finds masks by a text. */
+  reads_text?: boolean;
   /** null: only the server decodes. */
   decoder: Decoder | null;
 }
@@ -71,6 +81,12 @@ export interface PredictedMask {
   predicted_iou: number;
   logits: PackedLogits;
   window: Window | null;
+}
+
+/** What a text means on the picture, and how likely there is any of it. */
+export interface FindAnswer {
+  presence: number;
+  masks: readonly { segmentation: Rle; score: number; predicted_iou: number }[];
 }
 
 export interface PredictAnswer {
