@@ -33,7 +33,7 @@ from engine.model.text.card import read_text_card, write_text_card
 from engine.model.text.weights import load_text, shipped_text
 from engine.model.weights import load, shipped
 
-FIRST = 2_000_000
+FIRST = 1_400_000
 _NEAR = 3
 Mask = npt.NDArray[np.bool_]
 
