@@ -287,8 +287,9 @@ def run(store: Any, expected_queue: ModuleType, num_histories: int, num_steps: i
 
 
 def test_short_histories(memory_store: Any, expected_queue: ModuleType) -> None:
-    num_histories = {"sqlite": 8, "postgres": 3}[memory_store.kind]
-    assert run(memory_store, expected_queue, num_histories, 50) >= 100
+    # Some end early, the first one at once.
+    histories, steps = {"sqlite": (8, 100), "postgres": (4, 40)}[memory_store.kind]
+    assert run(memory_store, expected_queue, histories, 50) >= steps
 
 
 @pytest.mark.slow
