@@ -99,6 +99,11 @@ class _Labeller:
         if redo:
             self._forget()
         calibration = self._namer.calibration(self._workspace)
+        if not calibration.num_reviewed:
+            progress.note(
+                "no mask that people or files named is one of these classes: how sure this is, is "
+                "a guess until some are"
+            )
         num_named, num_none = self._name(run_id, calibration, progress)
 
         def body(tx: Transaction) -> int:

@@ -52,7 +52,8 @@ def calibrate(cosines: Floats, names: Numbers, prior: Calibration | None = None)
     """The likeliest calibration for (N, C) cosines of masks that people named.
 
     names: (N,) each mask's class, NONE where it is none of these. With few masks it stays near
-    `prior`. Raises ValueError for names that are no classes.
+    `prior`, and is that where none of them is one of the classes: what is no class alone would
+    teach that nothing is. Raises ValueError for names that are no classes.
     """
     prior = prior or Calibration()
     num_classes = cosines.shape[1]
@@ -60,6 +61,8 @@ def calibrate(cosines: Floats, names: Numbers, prior: Calibration | None = None)
         raise ValueError(f"names: must be {cosines.shape[:1]}, but got {names.shape}")
     if len(names) and not ((names >= NONE) & (names < num_classes)).all():
         raise ValueError(f"names: must be from {NONE} to {num_classes - 1}")
+    if not (names != NONE).any():
+        return prior
     column = np.where(names == NONE, num_classes, names)
 
     def loss(values: Floats) -> float:

@@ -63,6 +63,11 @@ def test_few_answers_move_it_little(num: int) -> None:
     assert found.none_at == pytest.approx(Calibration().none_at, abs=0.1)
 
 
+def test_masks_of_no_class_alone_do_not_teach_that_nothing_is_one() -> None:
+    cosines = np.random.default_rng(0).uniform(0.2, 0.6, (500, 3))
+    assert calibrate(cosines, np.full(500, NONE)) == Calibration()
+
+
 def test_names_that_are_no_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="names: must be from -1 to 1"):
         calibrate(np.zeros((1, 2)), np.array([2]))
