@@ -20,7 +20,6 @@ from storage.durable import write_durably
 from storage.failpoints import failpoint
 from storage.queue import copying
 from storage.queue.database import Database
-from storage.queue.fence import Fence
 
 _QUEUE_HERE = "sqlite:///queue.sqlite"
 
@@ -58,13 +57,6 @@ def move_store(
             _switch(workspace, store, target)
         place = (target or workspace.queue.database).place
     return Moved(copied=copied, queue=place, queue_moved=target is not None)
-
-
-def queue_left_for(workspace: Workspace) -> str | None:
-    """Where the queue that the settings name has moved to; None while it has not."""
-    with workspace.queue.database.read() as connection:
-        fence = Fence.read(connection)
-    return None if fence is None or fence.is_copy else fence.place
 
 
 def _place(workspace: Workspace, store: StoreSettings) -> Place:

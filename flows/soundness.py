@@ -29,7 +29,8 @@ def check_sound(workspace: Workspace, version: str, command: str) -> None:
     )
     if not learnt and version not in _taken_back(workspace):
         return
-    sound = newest_sound(workspace)
+    current = workspace.pointer.current()
+    sound = newest_sound(workspace, but={current[0]} if current else ())
     rather = f"maskloop models promote {sound}; or " if sound else ""
     raise UsageError(
         f"{command}: {version} was revoked, or has revoked masks in its line; "

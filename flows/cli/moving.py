@@ -83,11 +83,10 @@ def move(
 
 def _take_back(yes: bool) -> None:
     from flows import workspace
-    from flows.moving import queue_left_for
-    from storage.queue.copying import take_back
+    from storage.queue import copying
 
-    opened = workspace.open_workspace(even_moved=True)
-    place = queue_left_for(opened)
+    queue = workspace.open_workspace(even_moved=True).queue.database
+    place = copying.left_for(queue)
     if place is None:
         raise UsageError("--take-back: the review queue is in use here; nothing to do")
     if not yes and not typer.confirm(
@@ -95,5 +94,5 @@ def _take_back(yes: bool) -> None:
         "uses that as well has another queue."
     ):
         raise UsageError("--take-back: nothing was changed")
-    take_back(opened.queue.database)
+    copying.take_back(queue)
     out.print(f"the review queue takes answers here again; that in {place} is no longer this one")

@@ -94,17 +94,17 @@ def give_back(source: Database, target: Database) -> None:
         ) from error
 
 
-def take_back(source: Database) -> str | None:
-    """Let the old database be used again without a look at the copy; returns where that is.
-
-    What was answered there stays there. None, and nothing done, where the queue has not moved.
-    """
-    with source.write(even_moved=True) as connection:
+def left_for(source: Database) -> str | None:
+    """Where the queue of this database has moved to; None while it has not."""
+    with source.read() as connection:
         fence = Fence.read(connection)
-        if fence is None or fence.is_copy:
-            return None
+    return None if fence is None or fence.is_copy else fence.place
+
+
+def take_back(source: Database) -> None:
+    """Let the old database be used again without a look at the copy, where all answers stay."""
+    with source.write(even_moved=True) as connection:
         source.lift_fence(connection)
-    return fence.place
 
 
 def _moved_to(target: Database) -> Fence:

@@ -45,10 +45,6 @@ def opened_here(root: Path) -> Workspace:
     return replace(opened, settings=workers)
 
 
-def close(workspace: Workspace) -> None:
-    workspace.close()
-
-
 def generate(root: Path, recipe: Recipe) -> str:
     """One run of the command; what it said, empty when it went to its end."""
     workspace = None
@@ -59,7 +55,7 @@ def generate(root: Path, recipe: Recipe) -> str:
         return str(error)
     finally:
         if workspace is not None:
-            close(workspace)
+            workspace.close()
     return ""
 
 
@@ -74,7 +70,7 @@ def root(faulty_s3: Any, s3_server: Any, drawn: Any, tmp_path: Path) -> Path:
     )
     made = workspaces.create(tmp_path)
     add_images(made, [str(drawn.folder)], strict=True, progress=lambda *_: None)
-    close(made)
+    made.close()
     return tmp_path
 
 
@@ -95,4 +91,4 @@ def test_a_generation_ends_or_says_why_and_is_finished_by_the_same_command(
     assert sets == [{"sets": len(drawn.names), "images": len(drawn.names)}]
     assert after.lake.rows("SELECT mask_id FROM masks GROUP BY 1 HAVING count(*) > 1") == []
     assert fsck(after) == []
-    close(after)
+    after.close()

@@ -11,7 +11,7 @@ from flows.checking import fsck
 from flows.errors import UsageError
 from flows.settings import FILE_NAME, read_settings
 from flows.store_settings import StoreSettings
-from flows.workspace import Workspace, open_workspace, queue_url
+from flows.workspace import open_workspace, queue_url
 from storage.errors import NotFoundError, TerminalStorageError
 from storage.rows import WatermarkRow, utcnow
 
@@ -21,11 +21,6 @@ def settings_with(folder: Path, **store: str) -> Path:
     lines = [f'{name} = "{value}"' for name, value in store.items()]
     (folder / FILE_NAME).write_text("version = 1\n[store]\n" + "\n".join(lines) + "\n")
     return folder
-
-
-def close(*opened: Workspace) -> None:
-    for each in opened:
-        each.close()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +78,7 @@ def test_files_in_a_folder_elsewhere(tmp_path: Path) -> None:
         open_workspace(root)
     made = workspaces.create(root)
     made.objects.put("models/a", b"weights")
-    close(made)
+    made.close()
     assert (tmp_path / "data" / "models" / "a").is_file()
     assert (tmp_path / "data" / "lake" / "main").is_dir()
     assert (root / "c" / "x.sqlite").is_file()
@@ -129,7 +124,8 @@ def test_two_machines_work_on_one_store(tmp_path: Path, postgres: Any, s3_server
     assert there.lake.snapshot() == here.lake.snapshot()
     assert [each.invariant for each in fsck(there)] == []
     assert sorted(path.name for path in one.iterdir()) == [FILE_NAME]
-    close(here, there)
+    here.close()
+    there.close()
 
 
 def make_bucket(store: StoreSettings, root: Path) -> None:
