@@ -48,14 +48,31 @@ def each_image(
 def image_workers(most: int) -> Iterator[ImageWorkers]:
     """At most `most` threads, each computing on one core; torch's own threads rest meanwhile.
 
-    What waits when they are left is not done any more.
+    Numbers below 1e-38 are 0 there (`one_on_all_cores`). What waits when they are left is not done
+    any more.
     """
     before = torch.get_num_threads()
     count = max(1, min(most, len(os.sched_getaffinity(0))))
-    threads = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    threads = ThreadPoolExecutor(count, initializer=_compute_alone)
     torch.set_num_threads(1)
     try:
         yield ImageWorkers(threads, count)
     finally:
         threads.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_on_all_cores() -> Iterator[Executor]:
+    """A thread that computes on all cores; like image workers it takes tiny numbers for 0.
+
+    A processor takes many times as long for numbers below 1e-38, of which gradients of what a model
+    is sure of are full. torch says so to the thread that asks and to those which it starts then.
+    """
+    with ThreadPoolExecutor(1, initializer=torch.set_flush_denormal, initargs=(True,)) as thread:
+        yield thread
+
+
+def _compute_alone() -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)

@@ -25,8 +25,15 @@ from engine.model import weights
 from engine.model.card_fields import TrainingData
 from engine.model.device import device_named
 from engine.model.predictor import Predictor
+from engine.model.sam import PromptableSam
 from engine.model.text.prompted import TextPrompted
-from engine.model.text.weights import shipped_text, text_card, text_to_bytes, write_text
+from engine.model.text.weights import (
+    load_prompted,
+    shipped_text,
+    text_card,
+    text_to_bytes,
+    write_text,
+)
 from engine.training.captioned import SceneFolder, SceneSet
 from engine.training.checkpoint import FileCheckpointer
 from engine.training.text import TextReport, train_text
@@ -41,12 +48,17 @@ _SHOWN_EVERY = 10
 def main() -> None:
     """Train, and write the weights as float16 with their card."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--start", type=Path, help="text prompts to go on from; else from nothing")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--map-steps", type=int, default=1500, help="the first, of the map alone")
     parser.add_argument("--scenes", type=int, default=3000)
     parser.add_argument("--first-scene", type=int, default=FIRST)
     parser.add_argument("--batch", type=int, default=8, help="scenes a step")
     parser.add_argument("--drawn", type=int, default=4, help="prompts of each for the decoder")
+    parser.add_argument(
+        "--absent", type=int, default=4, help="prompts of each for what is not there"
+    )
+    parser.add_argument("--presence-weight", type=float, default=0.5)
     parser.add_argument("--text-share", type=float, default=0.5)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: as it likes")
@@ -75,18 +87,20 @@ def main() -> None:
         map_steps=options.map_steps,
         batch_images=options.batch,
         drawn_per_image=options.drawn,
+        absent_per_image=options.absent,
+        presence_weight=options.presence_weight,
         text_share=options.text_share,
         learning_rate=options.learning_rate,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        text = TextPrompted(model, clip.dim)
+    text = _started(options.start, model, clip, config.seed)
     text = train_text(
         model,
         text,
         source,
         config,
-        checkpoint=FileCheckpointer(_of_this(options.checkpoint, config, scenes, clip)),
+        checkpoint=FileCheckpointer(
+            _of_this(options.checkpoint, text, config_hash(config), config_hash(scenes), clip)
+        ),
         on_step=_Shown(),
         device=device,
     )
@@ -110,9 +124,19 @@ def main() -> None:
     write_text(options.out, data, card)
 
 
-def _of_this(path: Path, config: TextTrainingConfig, scenes: SceneSet, clip: Clip) -> Path:
+def _started(path: Path | None, model: PromptableSam, clip: Clip, seed: int) -> TextPrompted:
+    """What training begins with."""
+    if path is not None:
+        return load_prompted(path, model, clip)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TextPrompted(model, clip.dim)
+
+
+def _of_this(path: Path, start: TextPrompted, config: str, scenes: str, clip: Clip) -> Path:
     """A checkpoint's path, by all that decides about a training, so that another starts anew."""
-    parts = (config_hash(config), config_hash(scenes), clip.fingerprint)
+    begun = hashlib.sha256(text_to_bytes(start)).hexdigest()
+    parts = (begun, config, scenes, clip.fingerprint)
     key = hashlib.sha256("/".join(parts).encode()).hexdigest()[:8]
     return path.with_stem(f"{path.stem}-{key}")
 

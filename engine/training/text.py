@@ -21,6 +21,7 @@ from engine.model.prompt_encoder import PADDING, POSITIVE, PromptTensors
 from engine.model.sam import PromptableSam
 from engine.model.text.locator import peaks
 from engine.model.text.prompted import TextAnswer, TextPrompted
+from engine.threads import one_on_all_cores
 from engine.training.clicks import random_clicks
 from engine.training.losses import dice_loss, focal_loss, hard_iou
 from engine.training.text_config import TextTrainingConfig
@@ -73,9 +74,9 @@ def train_text(
     state = TextState(text, config, where, of=of)
     if checkpoint is not None and (blob := checkpoint.load()) is not None:
         state.restore(blob)
-    with quick_products(where):
+    with quick_products(where), one_on_all_cores() as thread:
         while state.step < config.steps:
-            record = _advance(model, state, source, config, where)
+            record = thread.submit(_advance, model, state, source, config, where).result()
             on_step(TextReport(num_steps=config.steps, **asdict(record)))
             last = state.step == config.steps
             if checkpoint is not None and (last or state.step % config.checkpoint_every == 0):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from engine.threads import ImageWorkers, image_workers
+from engine.threads import ImageWorkers, image_workers, one_on_all_cores
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,18 @@ def test_what_waits_when_the_workers_are_left_is_not_done() -> None:
         results = workers.in_order(slow, range(30))
         assert next(results) == 0
     assert len(begun) <= 3
+
+
+def tiny_left() -> int:
+    """How many of many numbers below 1e-38 torch's threads do not take for 0."""
+    return int((torch.full((4_000_000,), 1e-40) * 0.5).count_nonzero())
+
+
+def test_tiny_numbers_are_0_where_models_learn() -> None:
+    assert tiny_left() > 0, "this processor takes them for 0 anyhow"
+    with image_workers(2) as workers:
+        assert list(workers.in_order(lambda _: tiny_left(), [0, 1])) == [0, 0]
+    with one_on_all_cores() as thread:
+        assert thread.submit(torch.get_num_threads).result() == torch.get_num_threads()
+        assert thread.submit(tiny_left).result() == 0
+    assert tiny_left() > 0, "the caller's numbers stay as they are"

@@ -35,6 +35,11 @@ def write_text(path: Path, data: bytes, card: TextCard) -> None:
 
 
 def load_text(path: Path, model: PromptableSam, clip: TextEmbedder) -> TextReader:
+    """The add-on in `path`, which answers for `model` and `clip`; raises as `load_prompted`."""
+    return TextReader(load_prompted(path, model, clip), clip, encoder_id=model.encoder_id())
+
+
+def load_prompted(path: Path, model: PromptableSam, clip: TextEmbedder) -> TextPrompted:
     """The add-on in `path` for `model` and `clip`, float32.
 
     Raises WeightsError without the file or its card, or where it was trained for another image
@@ -63,7 +68,7 @@ def load_text(path: Path, model: PromptableSam, clip: TextEmbedder) -> TextReade
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise WeightsError(f"{path}: not an add-on for texts: {reason}; train it anew") from error
-    return TextReader(text, clip, encoder_id=encoder_id)
+    return text
 
 
 def text_card(text: bytes, model: PromptableSam, clip: TextEmbedder, **known: object) -> TextCard:
