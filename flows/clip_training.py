@@ -121,7 +121,8 @@ def train_on_store(
 ) -> ClipTrainOutcome:
     """Train on the named masks of the store; raises as `_train` does."""
     start = _start(request)
-    source = store_pairs(workspace, ViewsConfig(), start.image_size[0])
+    views = ViewsConfig(views=workspace.settings.clip.views).as_pictures()
+    source = store_pairs(workspace, views, start.image_size[0])
     return _train(source, [], start, request, progress)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from engine.clip.classes import PLAIN, ClassPrompts, told
 from engine.clip.mask_encoder import MaskEncoder
 from engine.clip.model import Clip
+from engine.clip.views import ViewsConfig
 from engine.clip.weights import open_clip
 from engine.model.device import device_named
 from engine.model.integrity import UnreachableError, WeightsError
@@ -17,8 +18,17 @@ _SAID_IN = "maskloop.toml: clip"
 
 
 def mask_encoder(workspace: Workspace) -> MaskEncoder:
-    """The workspace's CLIP; raises UsageError for weights that are not what they should be."""
-    return MaskEncoder(load_clip(workspace.settings.clip, workspace.settings.model))
+    """The workspace's CLIP and the views that the settings name.
+
+    Raises UsageError for weights that are not what they should be, and for views that this CLIP
+    cannot be shown.
+    """
+    settings = workspace.settings.clip
+    clip = load_clip(settings, workspace.settings.model)
+    try:
+        return MaskEncoder(clip, ViewsConfig(views=settings.views))
+    except ValueError as error:
+        raise UsageError(f"maskloop.toml: clip.{error}") from error
 
 
 def load_clip(settings: ClipSettings, model: ModelSettings, *, said_in: str = _SAID_IN) -> Clip:

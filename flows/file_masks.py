@@ -4,32 +4,23 @@ Each image's masks are written whole as soon as they are made, and a run that wa
 where it was; what an earlier run made of the same image by the same model and config stays.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from engine import images
 from engine.generation.config import GenerationConfig
 from engine.generation.generator import MaskGenerator
 from engine.generation.masks import GeneratedMask
 from engine.geometry import box_xyxy_to_xywh
-from engine.model.device import device_named
-from engine.model.integrity import WeightsError
 from engine.model.predictor import Predictor
-from engine.model.registry import ARCHITECTURES
-from engine.model.weights import load, read_config
 from engine.threads import each_image
-from flows.errors import StageError, UsageError
+from flows.errors import StageError
 from flows.image_files import unwritable
 from flows.mask_formats import MaskFolder, Masks
 from flows.progress import Progress
-from flows.recipes import NANO, RECIPES
-from flows.settings import ModelSettings
-from flows.start_weights import start_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,65 +32,6 @@ class FileMasksOutcome:
     num_masks: int
     seconds: float
     problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ChosenModel:
-    """A model, the SHA-256 of its weights, and the recipe that suits it."""
-
-    predictor: Predictor
-    sha256: str
-    recipe: str
-
-
-def model_of(
-    checkpoint: str | None,
-    arch: str | None,
-    sha256: str | None,
-    device: str,
-    recipe: str | None,
-    progress: Progress,
-) -> ChosenModel:
-    """The model that `--checkpoint`, `--arch`, `--sha256`, `--device` and `--recipe` name.
-
-    Without any, the one that ships. Raises UsageError for what does not fit together.
-    """
-    if sha256 and not checkpoint:
-        raise UsageError("--sha256: is of a --checkpoint; name that too")
-    settings = ModelSettings(checkpoint=checkpoint or "", sha256=sha256 or "", device=device)
-    start = _architecture(settings, arch, recipe)
-    data, config = start_weights(
-        replace(NANO, name=start, start=start), settings, progress, said_in="--checkpoint"
-    )
-    model, _ = load(data)
-    try:
-        predictor = Predictor(model, version="file", device=device_named(device))
-    except (ValueError, RuntimeError) as error:
-        raise UsageError(f"--device: {error}") from error
-    suits = config.architecture if config.architecture in RECIPES else "reference"
-    return ChosenModel(predictor, hashlib.sha256(data).hexdigest(), recipe or suits)
-
-
-def _architecture(settings: ModelSettings, arch: str | None, recipe: str | None) -> str:
-    checkpoint = settings.checkpoint
-    if arch is not None and arch not in ARCHITECTURES:
-        raise UsageError(f"--arch: must be one of {', '.join(ARCHITECTURES)}, but got {arch!r}")
-    if not checkpoint:
-        return arch or (RECIPES[recipe].start if recipe in RECIPES else NANO.start)
-    if urlsplit(checkpoint).path.endswith(".safetensors"):
-        path = Path(settings.source)
-        return arch or (_architecture_in(path) if path.is_file() else NANO.start)
-    if arch is None or not arch.startswith("vit"):
-        known = ", ".join(name for name in ARCHITECTURES if name.startswith("vit"))
-        raise UsageError(f"--arch: say what {checkpoint} is: one of {known}")
-    return arch
-
-
-def _architecture_in(path: Path) -> str:
-    try:
-        return read_config(path.read_bytes()).architecture
-    except WeightsError as error:
-        raise UsageError(f"--checkpoint: {path}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cronsim import CronSim, CronSimError
 
+from engine.clip.config import View
 from engine.precision import Precision
 from flows.errors import UsageError
 from flows.image_settings import ImageSettings
@@ -133,13 +134,15 @@ class ModelSettings:
 class ClipSettings:
     """The CLIP that names masks, and the classes that it names them by.
 
-    weights: a file or a published tag, empty for what ships; classes, templates: files, below the
-    workspace unless they begin at the root; accept: 0 for suggestions only.
+    weights: a file or a published tag, empty for what ships; views: what it is shown of a mask, as
+    `engine.clip.views` has them; classes, templates: files, below the workspace unless they begin
+    at the root; accept: 0 for suggestions only.
     """
 
     model: str = "nano-clip"
     weights: str = ""
     sha256: str = ""
+    views: tuple[View, ...] = ("tight", "grey")
     classes: str = ""
     templates: str = ""
     accept: float = 0.0
@@ -223,10 +226,8 @@ def _value(hint: Any, value: Any, path: str, name: str) -> Any:
         if not isinstance(value, dict):
             raise UsageError(f"{path}: {name}: must be a table [{name}], but got {value!r}")
         return _build(hint, value, path, f"{name}.")
-    if hint == tuple[str, ...]:
-        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-            raise UsageError(f"{path}: {name}: must be a list of words, but got {value!r}")
-        return tuple(value)
+    if get_origin(hint) is tuple:
+        return _words(get_args(get_args(hint)[0]), value, path, name)
     if choices := get_args(hint):
         if value not in choices:
             raise UsageError(f"{path}: {name}: must be one of {choices}, but got {value!r}")
@@ -235,6 +236,17 @@ def _value(hint: Any, value: Any, path: str, name: str) -> Any:
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{path}: {name}: must be {hint.__name__}, but got {value!r}")
     return hint(value)
+
+
+def _words(choices: tuple[str, ...], value: Any, path: str, name: str) -> tuple[str, ...]:
+    """A list of words, out of `choices` where there are any."""
+    if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        raise UsageError(f"{path}: {name}: must be a list of words, but got {value!r}")
+    if choices and not (value and set(value) <= set(choices) and len(set(value)) == len(value)):
+        raise UsageError(
+            f"{path}: {name}: must be one or more of {choices}, each once, but got {value!r}"
+        )
+    return tuple(value)
 
 
 def _check(settings: Settings, path: str) -> None:

@@ -64,6 +64,7 @@ text = ""                # an add-on that finds masks by text in the annotator; 
 model = "nano-clip"      # or an architecture of open_clip's, such as "ViT-B-32-quickgelu"
 weights = ""             # a file, or a published tag such as "openai"; empty: what ships
 sha256 = ""              # of the file
+views = ["tight", "grey"]  # of each mask: also "context", "blur", "attention" (ViTs)
 classes = ""             # a file, a class a line, which maskloop label chooses from
 templates = ""           # a file, a template a line; empty: "a photo of a {{}}."
 accept = 0.0             # from this probability on a name counts; 0: names are suggestions

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -22,8 +22,8 @@ from engine.model.integrity import WeightsError
 from engine.model.predictor import Prediction, Predictor
 from engine.model.prompts import Prompts
 from engine.model.text.weights import load_text, shipped_text
-from engine.model.weights import load, shipped
 from flows.errors import StageError, UsageError
+from flows.file_model import ChosenModel
 from flows.image_files import unwritable
 from flows.mask_formats import MaskFolder, Masks
 from flows.progress import Progress
@@ -65,20 +65,39 @@ class TextOutcome:
     problems: tuple[str, ...]
 
 
-def reading_predictor(clip: Path | None = None, text: Path | None = None) -> Predictor:
-    """The model that ships, with its add-on for texts; UsageError that says what is missing."""
-    for option, path, made_by in (
-        ("--clip", clip or shipped_clip(), "make pretrain-clip"),
-        ("--text-weights", text or shipped_text(), "python -m engine.training.pretrain_text"),
-    ):
-        if not path.is_file():
-            raise UsageError(f"{option}: {path}: no such file; name one that was made by {made_by}")
-    model, _ = load(shipped())
+@dataclass(frozen=True, kw_only=True)
+class TextFiles:
+    """What reads texts for a model: weights of a `nano-clip`, and of an add-on trained with it."""
+
+    clip: Path
+    text: Path
+
+    @classmethod
+    def named(cls, clip: Path | None, text: Path | None) -> Self:
+        """These, else those that ship; raises UsageError that says what is missing."""
+        files = cls(clip=clip or shipped_clip(), text=text or shipped_text())
+        for option, path, made_by in (
+            ("--clip", files.clip, "make pretrain-clip"),
+            ("--text-weights", files.text, "python -m engine.training.pretrain_text"),
+        ):
+            if not path.is_file():
+                raise UsageError(
+                    f"{option}: {path}: no such file; name one that was made by {made_by}"
+                )
+        return files
+
+
+def reading_text(chosen: ChosenModel, files: TextFiles) -> Predictor:
+    """The model with its add-on for texts; raises UsageError for files that are not its own."""
     try:
-        reader = load_text(text or shipped_text(), model, open_clip(NANO, clip))
+        clip = open_clip(NANO, files.clip).computing(device=chosen.predictor.device)
     except WeightsError as error:
-        raise UsageError(f"--text: {error}") from error
-    return Predictor(model, version="file").reading(reader)
+        raise UsageError(f"--clip: {error}") from error
+    try:
+        reader = load_text(files.text, chosen.model, clip)
+    except WeightsError as error:
+        raise UsageError(f"--text-weights: {error}") from error
+    return chosen.predictor.reading(reader)
 
 
 def segment_files(
@@ -124,9 +143,14 @@ def segment_files(
     )
 
 
-def made_by(predictor: Predictor, job: TextJob) -> dict[str, str]:
-    """What decides about the masks of an image."""
-    return {"encoder_id": predictor.encoder_id, "text": job.text, "config_hash": config_hash(job)}
+def made_by(chosen: ChosenModel, job: TextJob) -> dict[str, str]:
+    """By which weights, and what was asked."""
+    return {
+        "weights_sha256": chosen.sha256,
+        "encoder_id": chosen.predictor.encoder_id,
+        "text": job.text,
+        "config_hash": config_hash(job),
+    }
 
 
 def masks_of_text(

@@ -124,6 +124,31 @@ def dim_of(architecture: str) -> int:
     return int(known["embed_dim"])
 
 
+def check_masked_attention(architecture: str, module: nn.Module) -> None:
+    """Raises ValueError unless its image tower can look at some patches of an image alone.
+
+    It must cut images into patches that know nothing of each other until they attend, and answer by
+    a token that attends to them. `nano-clip`'s stem looks beyond a patch.
+    """
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+
+    own: Any = module
+    tower = own.visual
+    if not (
+        isinstance(tower, VisionTransformer)
+        and isinstance(tower.conv1, nn.Conv2d)
+        and tower.attn_pool is None
+        and tower.pool_type == "tok"
+        and tower.image_size[0] == tower.image_size[1]
+        and all(type(block) is ResidualAttentionBlock for block in tower.transformer.resblocks)
+    ):
+        raise ValueError(
+            "views: attention needs an image tower of separate patches and a class token, as "
+            f"ViT-B-32 has, but {architecture} has another; leave attention out, or choose such a "
+            "CLIP"
+        )
+
+
 @cache
 def byte_pairs() -> Any:
     """open_clip's tokenizer of byte pairs, that of OpenAI's CLIP: `encode`, `__call__`."""

@@ -1,4 +1,4 @@
-"""Which CLIP, and what a training of it does."""
+"""Which CLIP, what it is shown of a mask, and what a training of it does."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from engine.precision import Precision
 NANO = "nano-clip"
 
 Tower = Literal["image", "text"]
+View = Literal["tight", "context", "grey", "blur", "attention"]
 _Rule = Callable[[float], bool]
 _RANGES: tuple[tuple[str, _Rule, tuple[str, ...]], ...] = (
     ("at least 2", lambda value: value >= 2, ("batch_pairs",)),

@@ -6,18 +6,26 @@ from functools import cached_property
 
 import numpy as np
 
+from engine.clip.architectures import check_masked_attention
 from engine.clip.model import Clip, Embeddings
-from engine.clip.views import Pixels, ViewsConfig, crops
+from engine.clip.views import Pixels, Shown, ViewsConfig, shown
 from engine.identity import config_hash
 from engine.rle import Rle
 
 
 @dataclass(frozen=True)
 class MaskEncoder:
-    """A CLIP and the views of a mask that it is shown."""
+    """A CLIP and the views of a mask that it is shown.
+
+    Raises ValueError for `attention` with a CLIP whose architecture does not allow it.
+    """
 
     clip: Clip
     views: ViewsConfig = field(default_factory=ViewsConfig)
+
+    def __post_init__(self) -> None:
+        if "attention" in self.views.views:
+            check_masked_attention(self.clip.config.architecture, self.clip.module)
 
     @cached_property
     def encoder_id(self) -> str:
@@ -34,8 +42,22 @@ class MaskEncoder:
         found = np.empty((len(masks), self.clip.dim), dtype=np.float32)
         for start in range(0, len(masks), at_once):
             few = masks[start : start + at_once]
-            pictures = [view for mask in few for view in crops(image, mask, self.views, side)]
-            views = self.clip.embed_images(pictures).reshape(len(few), -1, self.clip.dim)
-            means = views.mean(axis=1)
+            looks = [view for mask in few for view in shown(image, mask, self.views, side)]
+            means = self._embedded(looks).reshape(len(few), -1, self.clip.dim).mean(axis=1)
             found[start : start + at_once] = means / np.linalg.norm(means, axis=1, keepdims=True)
+        return found
+
+    def _embedded(self, looks: Sequence[Shown]) -> Embeddings:
+        """(N, D), those that are looked at as a whole in batches of their own."""
+        found = np.empty((len(looks), self.clip.dim), dtype=np.float32)
+        whole = [place for place, look in enumerate(looks) if look.inside is None]
+        found[whole] = self.clip.embed_images([looks[place].pixels for place in whole])
+        masked = [
+            (place, look.pixels, look.inside)
+            for place, look in enumerate(looks)
+            if look.inside is not None
+        ]
+        if masked:
+            places, pictures, inside = (list(column) for column in zip(*masked, strict=True))
+            found[places] = self.clip.embed_masked(pictures, inside)
         return found

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from engine.clip import architectures
 from engine.clip.config import NANO, ClipConfig
 from engine.clip.frames import Frame, Pixels
+from engine.clip.masked_attention import masked_features
 from engine.clip.vocabulary import Vocabulary
 from engine.identity import canonical_json
 from engine.model.device import computing_in
@@ -116,6 +117,28 @@ class Clip:
 
         return self._in_batches(embedded, len(images))
 
+    def embed_masked(self, images: Sequence[Pixels], inside: Sequence[Pixels]) -> Embeddings:
+        """N pictures of `image_size`, of which only the patches of a mask are looked at -> (N, D).
+
+        inside: (h, w) uint8 each, 255 in the mask and 0 outside. Raises ValueError for anything
+        else, and for an architecture that cannot.
+        """
+        architectures.check_masked_attention(self.config.architecture, self.module)
+        for place, (image, mask) in enumerate(zip(images, inside, strict=True)):
+            if not image.shape[:2] == mask.shape == self.image_size:
+                raise ValueError(
+                    f"images[{place}], inside[{place}]: must be of {self.image_size}, but got "
+                    f"{image.shape[:2]} and {mask.shape}"
+                )
+
+        def embedded(first: int) -> Tensor:
+            few = slice(first, first + self.batch)
+            fitted = self.frame.fit(images[few]).to(self.device)
+            masks = torch.from_numpy(np.stack(inside[few])).to(self.device)
+            return self.encode_masked(self.frame.normalised(fitted), masks.float() / 255)
+
+        return self._in_batches(embedded, len(images))
+
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """N texts -> (N, D) unit vectors; raises ValueError for one text alone, not in a list."""
         if isinstance(texts, str):
@@ -131,6 +154,12 @@ class Clip:
         """(N, 3, h, w) -> (N, D) unit vectors in float32, with gradients where they are on."""
         with computing_in(self._precision, self.device):
             found = self.module.encode_image(normalised)
+        return F.normalize(found.float(), dim=-1)
+
+    def encode_masked(self, normalised: Tensor, inside: Tensor) -> Tensor:
+        """The same of patches that are `inside`, (N, h, w) in [0, 1], alone."""
+        with computing_in(self._precision, self.device):
+            found = masked_features(self.module.visual, normalised, inside)
         return F.normalize(found.float(), dim=-1)
 
     def encode_texts(self, tokens: Tensor) -> Tensor:

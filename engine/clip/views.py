@@ -1,4 +1,4 @@
-"""What CLIP is shown of a mask: the square around it, with its background or without.
+"""What CLIP is shown of a mask: the square around it, with its background, without, or unseen.
 
 CLIP was trained on whole pictures, where an object has surroundings; a mask says which of what is
 seen is meant. No single crop tells both, so the embeddings of several are averaged.
@@ -6,17 +6,17 @@ seen is meant. No single crop tells both, so the embeddings of several are avera
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from engine import rle
+from engine.clip.config import View
 from engine.rle import Rle
 
 Pixels = npt.NDArray[np.uint8]
-View = Literal["tight", "context", "grey", "blur"]
 
 _GREY = 128
 # Of the side of what is shown: enough to see that there is something, not what it is.
@@ -29,7 +29,7 @@ class ViewsConfig:
 
     `tight` is the square around the mask's box, `margin` of its side wider on each side; `context`
     is `context` times as wide; `grey` and `blur` are `tight` with the background in grey or
-    blurred.
+    blurred; `attention` is `tight` where an image tower looks at the mask's patches alone.
     """
 
     views: tuple[View, ...] = ("tight", "grey")
@@ -47,9 +47,36 @@ class ViewsConfig:
         if not 1 <= self.context <= 10:
             raise ValueError(f"context: must be from 1 to 10, but got {self.context}")
 
+    def as_pictures(self) -> Self:
+        """The same of pictures alone, for who looks at all of each: `tight` for `attention`."""
+        views = ("tight" if view == "attention" else view for view in self.views)
+        return replace(self, views=tuple(dict.fromkeys(views)))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A view: `pixels` (side, side, 3), and where the mask is, if nothing else may be looked at.
+
+    inside: (side, side), 255 in the mask and 0 outside.
+    """
+
+    pixels: Pixels
+    inside: Pixels | None = None
+
 
 def crops(image: Pixels, mask: Rle, config: ViewsConfig, side: int) -> list[Pixels]:
     """A picture (side, side, 3) for each view of one mask of `image` (H, W, 3), in their order.
+
+    Raises ValueError for a mask of another size, or an empty one, and for `attention`, which is
+    more than a picture.
+    """
+    if "attention" in config.views:
+        raise ValueError("views: attention is no picture alone; take tight in its place")
+    return [view.pixels for view in shown(image, mask, config, side)]
+
+
+def shown(image: Pixels, mask: Rle, config: ViewsConfig, side: int) -> list[Shown]:
+    """Each view of one mask of `image` (H, W, 3), in their order.
 
     Raises ValueError for a mask of another size, or an empty one.
     """
@@ -65,13 +92,20 @@ def crops(image: Pixels, mask: Rle, config: ViewsConfig, side: int) -> list[Pixe
     if "context" in config.views:
         wide = _Square.around(x0 + width / 2, y0 + height / 2, longer * config.context)
         pictures["context"] = wide.of(image, side, _GREY)
-    if {"grey", "blur"} & set(config.views):
+    inside = None
+    if {"grey", "blur", "attention"} & set(config.views):
         alpha = near.moved(x0, y0).of(shape.astype(np.uint8) * 255, side, 0)
+        inside = np.asarray(alpha)
+    if {"grey", "blur"} & set(config.views):
         grey = Image.new("RGB", (side, side), (_GREY,) * 3)
         blurred = pictures["tight"].filter(ImageFilter.GaussianBlur(side * _BLUR))
         pictures["grey"] = Image.composite(pictures["tight"], grey, alpha)
         pictures["blur"] = Image.composite(pictures["tight"], blurred, alpha)
-    return [np.asarray(pictures[view]) for view in config.views]
+    pictures["attention"] = pictures["tight"]
+    return [
+        Shown(np.asarray(pictures[view]), inside if view == "attention" else None)
+        for view in config.views
+    ]
 
 
 @dataclass(frozen=True)

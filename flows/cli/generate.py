@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.file_model import (
+    ArchOption,
+    CheckpointOption,
+    DeviceOption,
+    Sha256Option,
+    Weights,
+)
 from flows.cli.stages import JsonOption, RecipeOption, run, show
 from flows.cli.terminal import show_problems, terminal_progress
 from flows.errors import UsageError
@@ -59,19 +66,10 @@ def generate(
     format_: Annotated[
         str | None, _files("--format", help_text="sa1b, coco or parquet; default: by --out.")
     ] = None,
-    checkpoint: Annotated[
-        str | None, _files("--checkpoint", help_text="Weights; default: those that ship.")
-    ] = None,
-    arch: Annotated[
-        str | None,
-        _files("--arch", "--model-type", help_text="Of the checkpoint, such as vit_b."),
-    ] = None,
-    sha256: Annotated[
-        str | None, _files("--sha256", help_text="Of the checkpoint, where it is a URL.")
-    ] = None,
-    device: Annotated[
-        str | None, _files("--device", help_text="auto, cpu, cuda or cuda:1; default: auto.")
-    ] = None,
+    checkpoint: CheckpointOption = None,
+    arch: ArchOption = None,
+    sha256: Sha256Option = None,
+    device: DeviceOption = None,
     redo: Annotated[bool, typer.Option("--redo", help="Make masks again that are there.")] = False,
     ray_address: Annotated[
         str | None,
@@ -168,16 +166,6 @@ def generate(
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Which model, as the options name it."""
-
-    checkpoint: str | None
-    arch: str | None
-    sha256: str | None
-    device: str | None
-
-
-@dataclass(frozen=True)
 class Output:
     """Where masks go, and what to do about what is there or cannot be read."""
 
@@ -249,7 +237,7 @@ def _of_files(
     changes: dict[str, Any],
     as_json: bool,
 ) -> None:
-    from flows.file_masks import FileMasks, model_of
+    from flows.file_masks import FileMasks
     from flows.image_files import named
     from flows.mask_formats import MaskFolder, format_of
     from flows.recipes import generation_named
@@ -261,14 +249,7 @@ def _of_files(
     # What is wrong is said before a checkpoint is downloaded.
     _changed(generation_named(recipe or "reference"), changes)
     with terminal_progress() as progress:
-        chosen = model_of(
-            weights.checkpoint,
-            weights.arch,
-            weights.sha256,
-            weights.device or "auto",
-            recipe,
-            progress,
-        )
+        chosen = weights.chosen(recipe, progress)
         config = _changed(generation_named(chosen.recipe), changes)
         job = FileMasks(chosen.predictor, chosen.sha256, config)
         folder = MaskFolder(output.path, kind, job.made_by, redo=output.redo)

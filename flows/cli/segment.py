@@ -6,6 +6,13 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.file_model import (
+    ArchOption,
+    CheckpointOption,
+    DeviceOption,
+    Sha256Option,
+    Weights,
+)
 from flows.cli.stages import JsonOption, show
 from flows.cli.terminal import show_problems, terminal_progress
 from flows.errors import UsageError
@@ -60,6 +67,10 @@ def segment(
             show_default=False,
         ),
     ] = None,
+    checkpoint: CheckpointOption = None,
+    arch: ArchOption = None,
+    sha256: Sha256Option = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Masks of what a text means, where it is there.
@@ -68,7 +79,7 @@ def segment(
     """
     from flows.image_files import named
     from flows.mask_formats import MaskFolder, format_of
-    from flows.text_masks import TextJob, made_by, reading_predictor, segment_files
+    from flows.text_masks import TextFiles, TextJob, made_by, reading_text, segment_files
 
     job = TextJob(
         text=text,
@@ -81,9 +92,12 @@ def segment(
     if kind == _PNG and (out.is_file() or out.suffix):
         raise UsageError(f"--out: png writes a folder, but got {out}")
     by_name = named(images)
-    predictor = reading_predictor(clip, text_weights)
-    folder = out if kind == _PNG else MaskFolder(out, kind, made_by(predictor, job), redo=True)
+    # What is wrong is said before a checkpoint is downloaded.
+    files = TextFiles.named(clip, text_weights)
     with terminal_progress() as progress:
+        chosen = Weights(checkpoint, arch, sha256, device).chosen(None, progress)
+        predictor = reading_text(chosen, files)
+        folder = out if kind == _PNG else MaskFolder(out, kind, made_by(chosen, job), redo=True)
         outcome = segment_files(predictor, job, by_name, folder, progress)
     show_problems(outcome.problems)
     line = f"{outcome.num_masks} masks on {outcome.num_images} images in {out}"

@@ -1,6 +1,7 @@
 """A CLIP's training: pairs out of folders, tables and the store; goes on; says what is wrong."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,26 @@ def test_the_store_gives_named_masks_without_gold_and_without_clip_s_own_names(
     for saying in seen.sayings:
         assert saying.label is not None
         assert source.prompts.names[saying.label] in saying.text
+
+
+def test_the_store_s_masks_are_learnt_in_the_views_of_the_settings(
+    filled: Workspace, tmp_path: Path
+) -> None:
+    clip = replace(filled.settings.clip, views=("context", "blur", "attention", "tight"))
+    request = ClipTrainRequest(
+        out=tmp_path / "o.safetensors",
+        start=clip,
+        said_in="",
+        fresh=True,
+        steps=1,
+        holdout=0.0,
+    )
+    changed = replace(filled, settings=replace(filled.settings, clip=clip))
+    outcome = train_on_store(changed, request, Silent())
+    masks = filled.lake.rows(
+        "SELECT count(*) AS n FROM current_masks JOIN images USING (image_id) WHERE split <> 'gold'"
+    )
+    assert outcome.num_pairs == 3 * masks[0]["n"]
 
 
 def test_a_store_of_one_name_has_nothing_to_tell_apart(filled: Workspace) -> None:

@@ -95,6 +95,15 @@ WRONG = {
     ),
     "no way to choose": ('[assist]\nchoose = "best"', r"assist\.choose: must be one of .*coverage"),
     "a promise of everything": ("[assist]\npromise = 1.0", r"assist\.promise: must be from 0 to"),
+    "a view of masks that there is not": (
+        '[clip]\nviews = ["tight", "wide"]',
+        r"clip\.views: must be one or more of .*'attention'.*, each once, but got .*'wide'",
+    ),
+    "no view of masks": ("[clip]\nviews = []", r"clip\.views: must be one or more of"),
+    "a view of masks twice": (
+        '[clip]\nviews = ["blur", "blur"]',
+        r"clip\.views: must be .* each once",
+    ),
     "an endpoint with a secret": (
         '[images]\nendpoint = "https://key:secret@s3.example"',
         r"images\.endpoint: must be http",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine import rle
-from engine.clip.views import ViewsConfig, crops
+from engine.clip.views import ViewsConfig, crops, shown
 from engine.rle import Rle
 
 GREY = 128
@@ -87,6 +87,19 @@ def test_what_is_no_mask_of_the_image_is_refused() -> None:
     empty = rle.encode_one(np.zeros((100, 120), bool))
     with pytest.raises(ValueError, match="mask: must not be empty"):
         crops(image, empty, ViewsConfig(), 32)
+
+
+def test_attention_is_the_tight_view_and_where_the_mask_is() -> None:
+    image, mask = scene()
+    views = ViewsConfig(views=("attention", "tight"))
+    attention, tight = shown(image, mask, views, 64)
+    assert attention.inside is not None
+    assert tight.inside is None
+    assert (attention.pixels == tight.pixels).all()
+    assert (is_red(attention.pixels) == (attention.inside > 127)).mean() > 0.98
+    with pytest.raises(ValueError, match=r"^views: attention is no picture"):
+        crops(image, mask, views, 64)
+    assert views.as_pictures() == ViewsConfig(views=("tight",))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,35 @@ def test_a_store_s_training_is_what_label_and_search_use(
     opened.lake.close()
     assert len(hits) == 3
     assert encoder.clip.fingerprint == load(out).fingerprint
+
+
+def with_views(workspace: Workspace, views: str) -> None:
+    settings = workspace.root / "maskloop.toml"
+    usual = 'views = ["tight", "grey"]'
+    assert usual in settings.read_text()
+    settings.write_text(settings.read_text().replace(usual, f"views = {views}"))
+
+
+def test_masks_are_shown_in_the_views_of_the_settings(at_home: Workspace) -> None:
+    usual = mask_encoder(at_home).encoder_id
+    with_views(at_home, '["context", "tight"]')
+    with closing(open_workspace(at_home.root)) as opened:
+        encoder = mask_encoder(opened)
+    assert encoder.views.views == ("context", "tight")
+    assert encoder.encoder_id != usual
+
+
+def test_masked_attention_is_refused_where_the_clip_cannot(
+    at_home: Workspace, cli: Callable[..., Any]
+) -> None:
+    with_views(at_home, '["attention"]')
+    said = cli("search", "a red mug")
+    assert said.code == 2
+    assert said.errors == [
+        "error: maskloop.toml: clip.views: attention needs an image tower of separate patches and "
+        "a class token, as ViT-B-32 has, but nano-clip has another; leave attention out, or choose "
+        "such a CLIP"
+    ]
 
 
 @pytest.mark.parametrize(

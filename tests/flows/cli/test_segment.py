@@ -1,7 +1,10 @@
 """`maskloop segment`: masks of a text in files, without a workspace."""
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from engine.drawing.wording import VOCABULARY_TEXTS
 from engine.model.text.prompted import TextPrompted
 from engine.model.text.weights import text_card, text_to_bytes, write_text
 from engine.model.weights import load, shipped
+from engine.model.weights import to_bytes as model_to_bytes
 from flows.cli.app import app
 from flows.errors import UsageError
 
@@ -69,6 +73,76 @@ def test_what_is_not_there_has_no_mask(scene_folder: Path, tmp_path: Path) -> No
     assert said["num_masks"] == 0
     assert isinstance(said["presence"], dict)
     assert list(said["presence"]) == ["scene.png"]
+
+
+def test_a_checkpoint_of_the_same_encoder_answers_in_place_of_what_ships(
+    scene_folder: Path, tmp_path: Path
+) -> None:
+    model, config = load(shipped())
+    with torch.no_grad():
+        for parameter in model.prompt_encoder.parameters():
+            parameter.neg_()
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(model_to_bytes(model, config))
+    given = [["--checkpoint", str(path)], ["--device", "cpu"]]
+    documents = []
+    for options in given:
+        out = tmp_path / "masks.json"
+        segment(scene_folder, "--out", str(out), "--point", "60,70", *options)
+        documents.append(json.loads(out.read_text()))
+    weights = [document["info"]["made_by"]["weights_sha256"] for document in documents]
+    files = [path, shipped()]
+    assert weights == [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    ours, usual = (document["annotations"] for document in documents)
+    assert [each["segmentation"] for each in ours] != [each["segmentation"] for each in usual]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--checkpoint", "x.pth"), "--arch: say what x.pth is"),
+        (("--checkpoint", "x.pth", "--arch", "vit_b"), "x.pth: no such file"),
+        (("--checkpoint", "no.safetensors"), "no.safetensors: no such file"),
+        (("--checkpoint", "text.safetensors"), "--checkpoint: "),
+        (("--arch", "vit_x"), "--arch: must be one of"),
+        (("--sha256", "00"), "--sha256: is of a --checkpoint"),
+        (("--device", "cuda:99"), "--device: must be a device that is there"),
+    ],
+)
+def test_the_model_is_named_as_for_generate_with_the_same_errors(
+    cli: Callable[..., Any],
+    scene_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    line: str,
+) -> None:
+    monkeypatch.chdir(scene_folder)
+    reading = (
+        "--text",
+        "a star",
+        "--clip",
+        "clip.safetensors",
+        "--text-weights",
+        "text.safetensors",
+    )
+    said = cli("segment", "images", "--out", "m.json", *reading, *options)
+    assert said.code == 2
+    assert len(said.errors) == 1
+    assert line in said.err
+    assert cli("generate", "images", "--out", "m.json", *options) == said
+
+
+def test_text_prompts_of_another_encoder_are_refused(
+    cli: Callable[..., Any], scene_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scene_folder)
+    said = cli(
+        *("segment", "images", "--text", "a star", "--out", "m.json", "--arch", "resnet18"),
+        *("--clip", "clip.safetensors", "--text-weights", "text.safetensors"),
+    )
+    assert said.code == 2
+    assert len(said.errors) == 1
+    assert "--text-weights: text.safetensors: encoder_id must be " in said.err
 
 
 @pytest.mark.parametrize(
