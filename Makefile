@@ -1,6 +1,6 @@
 # maskloop, from an empty clone. Every target sets up .venv by itself when it is missing or stale.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow pretrain pretrain-clip lint format bench clean
+.PHONY: help setup demo test test-slow pretrain pretrain-clip pretrain-text lint format bench clean
 
 # Set-up compiles no module beforehand: each process compiles what it imports, and must keep it for
 # the next, or every start takes several times as long.
@@ -54,6 +54,14 @@ pretrain: $(STAMP) ## the weights that ship, from nothing: an hour on a GPU, day
 
 pretrain-clip: $(STAMP) ## the weights of nano-clip, on captioned scenes: an hour on 2 cores; run again to resume
 	@$(BIN)/python -m engine.clip.pretrain
+
+pretrain-text: $(STAMP) ## text prompts for nano and nano-clip, on captioned scenes: two hours on 2 cores; run again to resume
+	@$(BIN)/python -m engine.training.pretrain_text --first-scene 1000000 --scenes 2800 \
+		--steps 4000 --map-steps 1500 --learning-rate 2e-3 --out build/nano-text-first.safetensors
+	@$(BIN)/python -m engine.training.pretrain_text --start build/nano-text-first.safetensors \
+		--first-scene 1000000 --scenes 2800 --steps 1500 --map-steps 0 --learning-rate 1e-3 \
+		--absent 8 --presence-weight 1 --text-share 0.75
+	@$(BIN)/python benchmarks/text_prompts.py --card
 
 lint: $(STAMP) ## ruff, mypy, the import contracts, and the types of the annotator's page
 	$(BIN)/ruff check .

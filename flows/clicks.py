@@ -11,6 +11,7 @@ from engine.model.interactive import Answer, InteractivePredictor, embed_windows
 from engine.model.predictor import Predictor
 from engine.model.prompts import Prompts
 from flows import serving
+from flows.clips import not_known
 from flows.decoders import Decoders, described
 from flows.embeddings import EmbeddingStore
 from flows.errors import StageError, UsageError
@@ -70,11 +71,13 @@ class ClickServer:
     def find(self, image_id: str, model_version: str, text: str) -> Found:
         """All masks that a text means, by the version that the item has.
 
-        Raises LookupError as `predict` does, ValueError where it reads no texts.
+        Raises LookupError as `predict` does, ValueError where it reads no texts or not these words.
         """
         job = TextJob(text=text, every=True)
         with self._lock:
             predictor = self._texts.reading(self._predictor(model_version))
+            if unknown := predictor.unknown_words(text):
+                raise ValueError(f"text: {not_known(unknown)}")
             embedding = self._whole(image_id, predictor)
             masks, presence = masks_in(predictor, job, embedding)
         return Found(presence=presence, masks=tuple(masks))

@@ -48,6 +48,14 @@ def load_clip(settings: ClipSettings, model: ModelSettings, *, said_in: str = _S
         raise UsageError(f"{said_in}: {error}") from error
 
 
+def not_known(words: Sequence[str]) -> str:
+    """What is wrong with a text that has words which its CLIP never learnt."""
+    return (
+        f"must be of words that the CLIP knows, but it never learnt {', '.join(map(repr, words))}; "
+        "use other words, name a CLIP that knows them, or teach it: maskloop clip train"
+    )
+
+
 def class_prompts(
     workspace: Workspace, classes: Path | None = None, templates: Path | None = None
 ) -> ClassPrompts:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from engine.clip.classes import ClassPrompts
 from engine.clip.mask_encoder import MaskEncoder
 from engine.clip.naming import Calibration
+from flows.clips import not_known
 from flows.errors import UsageError
 from flows.locks import stage_lock
 from flows.mask_vectors import Vectors, fill_vectors, keep, unpacked
@@ -96,6 +97,8 @@ class _Labeller:
         filled = fill_vectors(self._workspace, self._encoder, run_id, progress)
         for problem in filled.unread:
             progress.note(problem)
+        if unknown := self._namer.unknown_words():
+            progress.note(f"names of classes {not_known(unknown)}")
         if redo:
             self._forget()
         calibration = self._namer.calibration(self._workspace)

@@ -38,6 +38,11 @@ class Namer:
         both = canonical_json([self.prompts.hash, self.encoder.encoder_id])
         return hashlib.sha256(both.encode()).hexdigest()[:16]
 
+    def unknown_words(self) -> tuple[str, ...]:
+        """Those of the classes' names that the CLIP never learnt; templates matter less."""
+        names = " ".join(name for synonyms in self.prompts.classes for name in synonyms)
+        return self.encoder.clip.unknown_words(names)
+
     def calibration(self, workspace: Workspace) -> Calibration:
         """By the masks that people and files named, whatever stands of them now."""
         found = workspace.lake.arrow(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from engine.clip.mask_encoder import MaskEncoder
 from engine.clip.nearest import nearest
+from flows.clips import not_known
 from flows.errors import UsageError
 from flows.mask_vectors import Vectors, unpacked
 from flows.workspace import Workspace, placeholders
@@ -103,6 +104,8 @@ def search(
     if not len(index.mask_ids):
         raise UsageError("search: no mask was seen by this CLIP; run: maskloop label")
     if text is not None:
+        if unknown := encoder.clip.unknown_words(text):
+            raise UsageError(f"search: TEXT {not_known(unknown)}")
         query = encoder.clip.embed_texts([text])[0]
     else:
         assert like is not None, "one of the two is there"

@@ -22,6 +22,7 @@ from engine.model.integrity import WeightsError
 from engine.model.predictor import Prediction, Predictor
 from engine.model.prompts import Prompts
 from engine.model.text.weights import load_text, shipped_text
+from flows.clips import not_known
 from flows.errors import StageError, UsageError
 from flows.file_model import ChosenModel
 from flows.image_files import unwritable
@@ -109,8 +110,10 @@ def segment_files(
 ) -> TextOutcome:
     """Write the masks into `folder`, or as pictures NAME.png into a path.
 
-    Raises StageError when no image could be read.
+    Raises StageError when no image could be read, UsageError for words that mean nothing.
     """
+    if unknown := predictor.unknown_words(job.text):
+        raise UsageError(f"--text: {not_known(unknown)}")
     began = time.monotonic()
     problems: list[str] = []
     presence: dict[str, float] = {}

@@ -105,6 +105,10 @@ class Clip:
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         return f"{self.config.architecture}-{digest.hexdigest()[:16]}"
 
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """The words of a text that it never learnt, and cannot tell from others like that."""
+        return self.vocabulary.unknown_words(text)
+
     def embed_images(self, images: Sequence[Pixels]) -> Embeddings:
         """(H, W, 3) uint8 RGB each, of any sizes -> (N, D) unit vectors.
 

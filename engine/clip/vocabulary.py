@@ -1,5 +1,6 @@
 """Texts as the numbers that a text tower takes."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -41,6 +42,13 @@ class Vocabulary:
             known = [self.size - 2, *known[: len(row) - _AFTER], self.size - 1]
             row[: len(known)] = torch.tensor(known)
         return rows
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Those of `text` that are one unknown token here, in their order; open_clip's know all."""
+        if not self._own:
+            return ()
+        words = dict.fromkeys(re.findall(r"[^\W_]+", text.lower()))
+        return tuple(word for word in words if not self._places.keys() >= set(self._encode(word)))
 
     def rows_of(self, tokens: Iterable[int]) -> list[int]:
         """The numbers of `nano-clip`'s texts that stand for `tokens` it knows, in their order.

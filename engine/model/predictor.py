@@ -139,6 +139,10 @@ class Predictor:
         """Whether prompts may have a text."""
         return self._reader is not None
 
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """The words of a text that mean nothing to it; raises ValueError without an add-on."""
+        return self._text_reader().unknown_words(text)
+
     @torch.inference_mode()
     def similarity(self, embedding: ImageEmbedding, texts: Sequence[str]) -> Tensor:
         """(N, h, w) float32 on the CPU, in the frame: logits of where each of N texts may mean.

@@ -180,6 +180,8 @@ def test_a_search_finds_what_is_nearest(
     query = encoder.clip.embed_texts(["a leaf"])[0]
     expected = sorted(vectors, key=lambda name: -float(vectors[name].astype(float) @ query))
     hits = search(filled, encoder, text="a leaf", count=5)
+    with pytest.raises(UsageError, match=r"TEXT must be of words .* it never learnt 'teapot'"):
+        search(filled, encoder, text="a teapot")
     assert [hit.mask_id for hit in hits] == expected[:5]
     assert hits[0].similarity == pytest.approx(float(vectors[expected[0]] @ query), abs=2e-3)
     assert hits[0].category is not None

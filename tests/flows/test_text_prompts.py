@@ -124,6 +124,15 @@ def test_what_is_missing_is_said_in_a_line(
     assert "\n" not in refused.value.problem.message
 
 
+def test_words_that_mean_nothing_are_named(reading: Reading) -> None:
+    with annotator_server(reading()) as url, AnnotatorClient(url, "ada") as client:
+        work = client.claim()
+        assert work is not None
+        with pytest.raises(ApiError, match="it never learnt 'blue', 'mug'") as refused:
+            client.find(work, "a blue mug")
+    assert refused.value.status == 422
+
+
 def test_another_model_s_text_prompts_are_not_asked(reading: Reading, weights: Path) -> None:
     workspace = reading()
     model, _ = load(shipped())

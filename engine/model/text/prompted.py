@@ -38,6 +38,9 @@ class TextEmbedder(Protocol):
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """N texts -> (N, D) unit vectors."""
 
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """The words of a text that it cannot tell from other unknown ones."""
+
 
 class TextAnswer(NamedTuple):
     """Answers to N prompts.

@@ -44,6 +44,10 @@ class TextReader:
         """Answers to N prompts with N texts, as `TextPrompted.decode`."""
         return self._text.decode(model, features, image_index, prompts, self._vectors(texts))
 
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """The words of a text that its CLIP never learnt."""
+        return self.clip.unknown_words(text)
+
     def similarity(self, features: Features, texts: Sequence[str]) -> Tensor:
         """(N, 2h, 2w) logits of where each of N texts may mean, on one image."""
         locator = self._text.locator

@@ -52,6 +52,12 @@ def test_an_embedding_does_not_depend_on_its_batch(clip: Clip, batch: int) -> No
     np.testing.assert_allclose(other.embed_texts(TEXTS), clip.embed_texts(TEXTS), rtol=0, atol=1e-5)
 
 
+def test_words_that_were_never_learnt_are_known_as_such(clip: Clip) -> None:
+    assert clip.unknown_words("Two RED mugs, left-of a kettle!") == ("mugs",)
+    assert clip.unknown_words("a teapot and a teapot's lid") == ("teapot", "and", "s", "lid")
+    assert clip.unknown_words("?! mug") == ()
+
+
 def test_nothing_gives_no_rows(clip: Clip) -> None:
     assert clip.embed_images([]).shape == clip.embed_texts([]).shape == (0, clip.dim)
 

@@ -152,6 +152,7 @@ def test_text_prompts_of_another_encoder_are_refused(
         (["--point", "900,20"], "--point: must lie in the image of 192x160"),
         (["--all", "--point", "9,9"], "--all: is for a text alone"),
         (["--text", " "], "--text: must say something"),
+        (["--text", "a red mug"], "--text: must be of words that .* but it never learnt 'mug'; "),
         (["--clip", "none.safetensors"], "--clip: none.safetensors: no such file"),
     ],
 )
