@@ -1,11 +1,14 @@
 """Pairs for a CLIP's training: each image is read once and kept as the CLIP will see it."""
 
 import hashlib
+import os
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.reduction import DupFd
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -62,10 +65,36 @@ class PairSource(Protocol):
         """An image with its texts, or why it is left out; safe in threads."""
 
 
-class KeptPairs:
-    """`engine.clip.pairs.GroupedPairs` whose pictures (P, h, w, 3) lie in a file."""
+class PictureFile:
+    """Pictures (P, h, w, 3) uint8 in a file without a name, which is gone when nobody reads it.
 
-    def __init__(self, pictures: npt.NDArray[np.uint8], sayings: Sequence[Saying]) -> None:
+    Processes that multiprocessing spawns with it read the same file.
+    """
+
+    def __init__(self, descriptor: int, shape: tuple[int, ...]) -> None:
+        """Takes over the open file `descriptor`."""
+        self._descriptor, self._shape = descriptor, shape
+        weakref.finalize(self, os.close, descriptor)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            self._pixels = np.memmap(file, mode="r", shape=shape, dtype=np.uint8)
+
+    def __getitem__(self, number: int) -> Pixels:
+        """(h, w, 3) of one picture."""
+        found: Pixels = self._pixels[number]
+        return found
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _picture_file, (DupFd(self._descriptor), self._shape)
+
+
+def _picture_file(given: Any, shape: tuple[int, ...]) -> PictureFile:
+    return PictureFile(given.detach(), shape)
+
+
+class KeptPairs:
+    """`engine.clip.pairs.GroupedPairs` whose pictures lie in a file; None where there are none."""
+
+    def __init__(self, pictures: PictureFile | None, sayings: Sequence[Saying]) -> None:
         self._pictures = pictures
         self.sayings = sayings
 
@@ -75,7 +104,8 @@ class KeptPairs:
     def fetch(self, indices: Sequence[int]) -> tuple[list[Pixels], list[str]]:
         """For each index a picture and its text."""
         chosen = [self.sayings[index] for index in indices]
-        return [self._pictures[each.picture] for each in chosen], [each.text for each in chosen]
+        pictures = [] if self._pictures is None else [self._pictures[s.picture] for s in chosen]
+        return pictures, [each.text for each in chosen]
 
     def alike(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
         """(N, 2) numbers of pictures and of what is as right as each other."""
@@ -162,10 +192,9 @@ def gather(
             num_pictures += len(seen.pictures)
             num_images += 1
         kept.flush()
-        shape = (num_pictures, *frame.hw, 3)
-        pictures: npt.NDArray[np.uint8] = np.zeros(shape, dtype=np.uint8)
+        pictures = None
         if num_pictures:
-            pictures = np.memmap(kept, mode="r", shape=shape, dtype=np.uint8)
+            pictures = PictureFile(os.dup(kept.fileno()), (num_pictures, *frame.hw, 3))
     # The same ones are asked about, also when others have come.
     asked.sort(key=lambda pair: pair[0])
     return Gathered(

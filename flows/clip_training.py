@@ -3,7 +3,10 @@
 import hashlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from engine.clip.card import ClipCard, write_card
 from engine.clip.config import NANO, ClipConfig, ClipTrainingConfig, Tower
@@ -13,14 +16,15 @@ from engine.clip.model import Clip
 from engine.clip.trainer import FitReport, FitResult, fit
 from engine.clip.views import ViewsConfig
 from engine.clip.vocabulary import tokens_of
-from engine.clip.weights import to_bytes
+from engine.clip.weights import load, to_bytes
 from engine.identity import config_hash
 from engine.model.device import device_named, is_out_of_memory
 from engine.training.checkpoint import FileCheckpointer
+from engine.training.spawned import HelperError, helped
 from engine.training.trainer import TrainingError
 from flows.clip_marks import learnt, learnt_before, scores, told
 from flows.clip_pairs import file_pairs
-from flows.clip_pictures import Gathered, PairSource, gather
+from flows.clip_pictures import Gathered, KeptPairs, PairSource, gather
 from flows.clip_store_pairs import store_pairs
 from flows.clips import load_clip
 from flows.errors import StageError, UsageError
@@ -62,6 +66,7 @@ class ClipTrainRequest:
     learning_rate: float | None = None
     locked: Tower | None = None
     device: str = "auto"
+    processes: int | None = None
     seed: int = 0
     holdout: float = 0.1
     checkpoint: Path | None = None
@@ -100,6 +105,7 @@ class ClipTrainOutcome:
     num_held_out: int
     num_new_tokens: int
     steps: int
+    processes: int
     resumed_at: int
     loss: float
     before: Marks | None
@@ -164,6 +170,7 @@ def _train(
     )
     problems = [*problems, *gathered.problems]
     config = _config(request, gathered, problems)
+    processes = _processes(request, config)
     clip, num_new = _with_words(start, gathered, request, progress)
     exam = gathered.exam()
     if exam is None and request.holdout:
@@ -172,7 +179,7 @@ def _train(
     before = None if exam is None else exam.marks(clip.computing(device=device), 0)
     if before is not None:
         progress.note(told(f"before, on {len(gathered.asked)} held-out pictures", before))
-    run = _Run(clip, gathered, config, exam, request, progress)
+    run = _Run(clip, gathered, config, processes, exam, request, progress)
     result = run.fitted()
     data = to_bytes(result.clip)
     after = result.marks[-1] if result.marks else None
@@ -196,6 +203,7 @@ def _train(
         num_held_out=len(gathered.asked),
         num_new_tokens=num_new,
         steps=config.steps,
+        processes=processes,
         resumed_at=run.resumed_at,
         loss=result.steps[-1].loss,
         before=before,
@@ -238,6 +246,29 @@ def _config(
         raise UsageError(f"{_OPTIONS.get(field, field)}: {rule}") from error
 
 
+def _processes(request: ClipTrainRequest, config: ClipTrainingConfig) -> int:
+    """How many processes train: those asked for, else one for each GPU; raises UsageError."""
+    device = device_named(request.device)
+    # A device by its number is that one alone.
+    gpus = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+    wanted = request.processes
+    if wanted is None:
+        return min(gpus, config.batch_pairs)
+    most, what = config.batch_pairs, "the pairs of a step"
+    if device.type == "cuda" and gpus < most:
+        most, what = gpus, f"the GPUs of --device {request.device}"
+    if not 1 <= wanted <= most:
+        raise UsageError(f"--processes: must be from 1 to {most}, {what}, but got {wanted}")
+    return wanted
+
+
+def _help(
+    weights: bytes, pairs: KeptPairs, config: ClipTrainingConfig, kept_in: Path, on: torch.device
+) -> None:
+    """The share of a training that is not the first process's."""
+    fit(load(weights), pairs, config, checkpoint=FileCheckpointer(kept_in), device=on)
+
+
 def _with_words(
     start: Clip, gathered: Gathered, request: ClipTrainRequest, progress: Progress
 ) -> tuple[Clip, int]:
@@ -263,12 +294,14 @@ class _Run:
         clip: Clip,
         gathered: Gathered,
         config: ClipTrainingConfig,
+        processes: int,
         exam: Exam | None,
         request: ClipTrainRequest,
         progress: Progress,
     ) -> None:
         self._clip, self._gathered, self._config = clip, gathered, config
         self._exam, self._request, self._progress = exam, request, progress
+        self._processes = processes
         # Named by what is trained on what from where: another training starts anew.
         parts = (config_hash(config), clip.fingerprint, gathered.digest)
         key = hashlib.sha256("/".join(parts).encode()).hexdigest()[:8]
@@ -280,19 +313,23 @@ class _Run:
         self._goes_on = self.path.exists()
 
     def fitted(self) -> FitResult:
-        """The result; raises StageError where it diverges or memory runs out."""
+        """The result; raises StageError where it diverges or a process or memory is lost."""
         if self._goes_on:
             self._progress.note(f"goes on from {self.path}")
+        pairs, device = self._gathered.pairs, device_named(self._request.device)
+        weights = to_bytes(self._clip) if self._processes > 1 else b""
+        share = partial(_help, weights, pairs, self._config, self.path)
         try:
-            return fit(
-                self._clip,
-                self._gathered.pairs,
-                self._config,
-                exam=self._exam,
-                checkpoint=self.checkpoint,
-                on_step=self._on_step,
-                device=device_named(self._request.device),
-            )
+            with helped(self._processes, device, share) as own:
+                return fit(
+                    self._clip,
+                    pairs,
+                    self._config,
+                    exam=self._exam,
+                    checkpoint=self.checkpoint,
+                    on_step=self._on_step,
+                    device=own,
+                )
         except KeyboardInterrupt:
             kept = self._done - self._done % _CHECKPOINT_EVERY
             self._progress.note(
@@ -303,6 +340,11 @@ class _Run:
         except TrainingError as error:
             texts = [self._gathered.pairs.sayings[index].text for index in error.images[:3]]
             raise StageError(f"clip train: {error}: {texts!a}") from error
+        except HelperError as error:
+            raise StageError(
+                f"clip train: {error}; the same command goes on from its checkpoint, also with "
+                "other --processes"
+            ) from error
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

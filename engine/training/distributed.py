@@ -1,14 +1,14 @@
 """Several processes that train one model, each on its share of a step's images.
 
-`torchrun --nproc-per-node N -m MODULE` starts them. All have the same images, configuration and
-checkpoint; what they add up is what one process would have.
+`torchrun --nproc-per-node N -m MODULE` starts them, or `engine.training.spawned`. All have the same
+images, configuration and checkpoint; what they add up is what one process would have.
 """
 
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,15 +26,23 @@ def joined(device: str) -> Iterator[torch.device]:
     if not dist.is_torchelastic_launched():
         yield torch.device(device)
         return
-    own = torch.device(device)
-    if own.type == "cuda":
-        own = torch.device("cuda", dist.get_node_local_rank())
-        torch.cuda.set_device(own)
-    dist.init_process_group("gloo" if own.type == "cpu" else "cpu:gloo,cuda:nccl")
     try:
-        yield own
+        yield meet(torch.device(device).type, dist.get_node_local_rank())
     finally:
         dist.destroy_process_group()
+
+
+def meet(device_type: str, place: int, **where: Any) -> torch.device:
+    """Meet the other processes; gives the device this one computes on, the GPU of number `place`.
+
+    where: as `torch.distributed.init_process_group` takes it; nothing: as `torchrun` says.
+    """
+    own = torch.device(device_type)
+    if own.type == "cuda":
+        own = torch.device("cuda", place)
+        torch.cuda.set_device(own)
+    dist.init_process_group("gloo" if own.type == "cpu" else "cpu:gloo,cuda:nccl", **where)
+    return own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,14 @@ def train(
             help="auto, cpu, cuda or cuda:N; default: maskloop.toml's.", show_default=False
         ),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="That share each step, on a GPU each or on the CPU; default: the GPUs there are, "
+            "else 1.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of the pairs.")] = 0,
     checkpoint: Annotated[
         Path | None,
@@ -120,6 +128,7 @@ def train(
         learning_rate=learning_rate,
         locked=_tower(lock),
         device=device or settings.model.device,
+        processes=processes,
         seed=seed,
         holdout=holdout,
         checkpoint=checkpoint,

@@ -111,6 +111,27 @@ def test_the_weights_have_a_card_with_the_marks_of_their_exam(folder: Path, tmp_
     assert clip.embed_texts(["a red box"]).shape == (1, clip.dim)
 
 
+# A process more, which imports torch.
+def test_two_processes_give_what_one_does_and_one_of_them_writes(
+    folder: Path, tmp_path: Path
+) -> None:
+    outcomes = [
+        train_on_files(
+            folder, READER, request(tmp_path / f"{count}.safetensors", processes=count), Silent()
+        )
+        for count in (1, 2)
+    ]
+    one, two = outcomes
+    assert [outcome.processes for outcome in outcomes] == [1, 2]
+    assert two.loss == pytest.approx(one.loss, rel=1e-5)
+    assert (two.before, two.after) == (one.before, one.after)
+    alone, shared = (load(tmp_path / f"{count}.safetensors") for count in (1, 2))
+    picture = np.full((30, 30, 3), 90, dtype=np.uint8)
+    likeness = alone.embed_images([picture]) @ shared.embed_images([picture]).T
+    assert likeness.item() > 0.999
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
 def test_it_goes_on_from_what_is_trained_and_learns_new_words(folder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     train_on_files(folder, READER, request(first), Silent())

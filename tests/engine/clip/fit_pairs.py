@@ -1,13 +1,16 @@
 """A small training on pairs as a process of its own, which tests start, kill, and start several of.
 
-python fit_pairs.py FOLDER STEPS: the folder gets a checkpoint for each step, and `losses.txt` with
-a line a step.
+python fit_pairs.py FOLDER STEPS [PROCESSES]: the folder gets a checkpoint for each step, and
+`losses.txt` with a line a step. Of so many processes it starts all others itself.
 """
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from engine.clip.config import ClipConfig, ClipTrainingConfig
 from engine.clip.model import Clip
@@ -15,6 +18,7 @@ from engine.clip.pairs import ListedPairs
 from engine.clip.trainer import FitReport, fit
 from engine.clip.vocabulary import tokens_of
 from engine.training.distributed import joined
+from engine.training.spawned import helped
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 210), "grey": (128,) * 3}
 SIDES = ("left", "right", "top", "bottom")
@@ -50,7 +54,25 @@ class Folder:
         return kept[-1].read_bytes() if kept else None
 
 
-def run(folder: Path, steps: int) -> None:
+def run(folder: Path, steps: int, processes: int = 1) -> None:
+    def note(report: FitReport) -> None:
+        with (folder / "losses.txt").open("a") as file:
+            file.write(f"{report.step} {report.loss!r}\n")
+
+    if processes > 1:
+        with helped(processes, torch.device("cpu"), partial(train, folder, steps)) as device:
+            train(folder, steps, device, note)
+    else:
+        with joined("cpu") as device:
+            train(folder, steps, device, note)
+
+
+def train(
+    folder: Path,
+    steps: int,
+    device: torch.device,
+    note: Callable[[FitReport], None] = lambda _: None,
+) -> None:
     pairs = drawn(24)
     clip = Clip.new(ClipConfig(tokens=tokens_of(pairs.texts)), seed=0)
     config = ClipTrainingConfig(
@@ -62,14 +84,8 @@ def run(folder: Path, steps: int) -> None:
         clip_norm=1e9,
         checkpoint_every=1,
     )
-
-    def note(report: FitReport) -> None:
-        with (folder / "losses.txt").open("a") as file:
-            file.write(f"{report.step} {report.loss!r}\n")
-
-    with joined("cpu") as device:
-        fit(clip, pairs, config, checkpoint=Folder(folder), on_step=note, device=device)
+    fit(clip, pairs, config, checkpoint=Folder(folder), on_step=note, device=device)
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), int(sys.argv[2]))
+    run(Path(sys.argv[1]), *(int(number) for number in sys.argv[2:]))

@@ -17,8 +17,8 @@ PROJECT = Path(__file__).parents[3]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def command(*options: str, folder: Path, steps: int) -> list[str]:
-    return [sys.executable, *options, str(SCRIPT), str(folder), str(steps)]
+def command(*options: str, folder: Path, steps: int, processes: int = 1) -> list[str]:
+    return [sys.executable, *options, str(SCRIPT), str(folder), str(steps), str(processes)]
 
 
 def environment() -> dict[str, str]:
@@ -65,16 +65,19 @@ def test_a_training_that_was_killed_goes_on_to_the_same_losses_and_weights(
     assert all(torch.equal(value, wanted[name]) for name, value in found.items())
 
 
-# Two more processes, and torchrun itself.
+# Two more processes each time, and torchrun itself.
+@pytest.mark.parametrize(
+    ("options", "processes"), [(TORCHRUN, 1), ([], 2)], ids=["torchrun", "started by the first"]
+)
 def test_two_processes_have_the_loss_and_every_gradient_of_one(
-    tmp_path: Path, run: Callable[[Path, int], None]
+    tmp_path: Path, run: Callable[[Path, int], None], options: list[str], processes: int
 ) -> None:
     steps, alone, shared = 3, tmp_path / "alone", tmp_path / "shared"
     for folder in (alone, shared):
         folder.mkdir()
     run(alone, steps)
     ran = subprocess.run(
-        command(*TORCHRUN, folder=shared, steps=steps),
+        command(*options, folder=shared, steps=steps, processes=processes),
         env=environment(),
         capture_output=True,
         text=True,
