@@ -1,5 +1,6 @@
 """What every test shares: real data, Chromium, servers of its own, seeds; no hidden gap in CI."""
 
+import gc
 import importlib.util
 import os
 import random
@@ -70,6 +71,13 @@ def _hides_a_gap(item: pytest.Item, report: pytest.TestReport) -> bool:
 def one_torch_thread() -> None:
     """Small tensors gain nothing from threads, and sums keep their order with one."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def imports_are_no_garbage() -> None:
+    """Half a million objects of packages stay to the end: cycles are looked for in what is new."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

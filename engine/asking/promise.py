@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 # Sides of squares whose areas part the classes of size, in pixels; 32 and 96 are COCO's.
 _SIDES = (16, 32, 96)
@@ -150,7 +150,7 @@ def lower_bound(num_accepted: int, num_judged: int, *, spread: float = 1.0) -> f
     if not num_accepted:
         return 0.0
     accepted, rejected = num_accepted / spread, (num_judged - num_accepted) / spread
-    return float(beta.ppf(_RISK, accepted, rejected + 1))
+    return float(betaincinv(accepted, rejected + 1, _RISK))
 
 
 def overdispersion(accepted: npt.NDArray[np.bool_], images: npt.NDArray[np.int64]) -> float:

@@ -13,9 +13,6 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection import FCOS
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.fcos import FCOSHead
 
 from engine.detection.config import DetectorConfig
 from engine.geometry import Boxes
@@ -97,6 +94,11 @@ class Detector(nn.Module):
     """Finds boxes in frames of `model`, on whose encoder it stands; the encoder does not learn."""
 
     def __init__(self, model: PromptableSam, config: DetectorConfig) -> None:
+        # torchvision takes seconds to import, and few look for boxes.
+        from torchvision.models.detection import FCOS
+        from torchvision.models.detection.anchor_utils import AnchorGenerator
+        from torchvision.models.detection.fcos import FCOSHead
+
         super().__init__()
         self.side = model.side
         self.network = FCOS(

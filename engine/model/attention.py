@@ -11,8 +11,9 @@ Rows of tokens by head, (N, heads * T, C), hold the T of the first head, of the 
 import math
 
 import torch
-from segment_anything.modeling.transformer import Attention
 from torch import Tensor
+
+from engine.model.sam_parts import Attention
 
 
 def to_tokens(attention: Attention, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:

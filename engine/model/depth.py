@@ -3,8 +3,9 @@
 from collections import defaultdict
 from typing import Protocol, runtime_checkable
 
-from segment_anything.modeling import ImageEncoderViT
 from torch import nn
+
+from engine.model.sam_parts import ImageEncoderViT
 
 
 @runtime_checkable

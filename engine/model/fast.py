@@ -3,11 +3,10 @@
 from typing import Any
 
 import torch
-from segment_anything.modeling import image_encoder
-from segment_anything.modeling.common import LayerNorm2d
-from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from engine.model.sam_parts import Attention, LayerNorm2d, image_encoder
 
 # 64 MiB in float32.
 _SCORES_AT_ONCE = 1 << 24

@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from segment_anything.modeling import MaskDecoder
 from torch import Tensor
 
 from engine.model.mask_quality import MaskQuality
 from engine.model.prompt_encoder import PromptEmbedding
+from engine.model.sam_parts import MaskDecoder
 from engine.model.strips import OneImage, attended
 from engine.model.upscaling import (
     GatedSkip,

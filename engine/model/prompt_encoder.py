@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
-from segment_anything.modeling import PromptEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from engine.model.sam_parts import PromptEncoder
 
 PADDING, NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
 # In cells of the embedding.

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from segment_anything import sam_model_registry
-from segment_anything.modeling import Sam
 from torch import nn
 
 from engine.model.allocator import keep_freed_memory
@@ -16,6 +14,7 @@ from engine.model.fast import use_fast_layers
 from engine.model.mask_decoder import BatchedMaskDecoder, RefinedMaskDecoder
 from engine.model.prompt_encoder import ClickMapPromptEncoder, MixedPromptEncoder
 from engine.model.sam import PromptableSam
+from engine.model.sam_parts import Sam
 from engine.model.transformer import TokenSideTransformer
 
 _STRIDE = 16
@@ -81,6 +80,8 @@ class _Nano:
 
 def _vit(name: str) -> Callable[[], PromptableSam]:
     def build() -> PromptableSam:
+        from segment_anything import sam_model_registry  # takes seconds to import
+
         return with_batches(sam_model_registry[name]())
 
     return build

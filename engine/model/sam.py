@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
-from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from engine.model.closer_look import CloserLook
 from engine.model.mask_decoder import BatchedMaskDecoder
 from engine.model.prompt_encoder import MixedPromptEncoder, PromptEmbedding, PromptTensors
+from engine.model.sam_parts import Sam
 
 
 class Features(NamedTuple):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +22,7 @@ from engine.model.attention import (
     projected_questions,
     questions,
 )
+from engine.model.sam_parts import Attention, TwoWayAttentionBlock
 from engine.model.transformer import TokenSideTransformer, fed_forward, self_attended
 
 # Numbers in the cells of a strip: half a megabyte, a core's own cache.

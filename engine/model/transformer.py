@@ -1,11 +1,10 @@
 """`TwoWayTransformer` for many prompts on a CPU: the same parameters and function, less work."""
 
 import torch
-from segment_anything.modeling import TwoWayTransformer
-from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor
 
 from engine.model.attention import to_cells, to_tokens
+from engine.model.sam_parts import TwoWayAttentionBlock, TwoWayTransformer
 
 
 class TokenSideTransformer(TwoWayTransformer):

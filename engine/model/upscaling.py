@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from engine.model.sam_parts import LayerNorm2d
 
 # Numbers in the cells of a strip.
 _STRIP = 1 << 16

@@ -22,7 +22,6 @@ from storage.errors import (
     TerminalStorageError,
     TransientStorageError,
 )
-from storage.s3.config import READ_TIMEOUT_S
 
 DATA_FOLDER = "lake"
 # By SQLite itself, which has an index for it.
@@ -30,12 +29,19 @@ _STATE = (
     "FROM sqlite_query('__ducklake_metadata_lake', "
     "'SELECT coalesce(max(snapshot_id), 0) FROM ducklake_snapshot')"
 )
-_EXTENSIONS = ("sqlite_scanner", "postgres_scanner", "httpfs", "ducklake")
+_S3_EXTENSION = "httpfs"
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
+    # Until `fit_threads` knows better: to wake others takes as long as a query on a small lake.
+    "threads": "1",
 }
+_SMALL_BYTES = 16 << 20
+_BYTES = (
+    "SELECT coalesce(sum(file_size_bytes), 0) FROM __ducklake_metadata_lake.ducklake_data_file "
+    "WHERE end_snapshot IS NULL"
+)
 _LOCKED = ("database is locked", "database table is locked")
 _FULL = ("no space left on device", "disk is full", "file too large")
 # SQLite's word where a file beside the catalog can neither be made nor grown.
@@ -63,16 +69,24 @@ def connect(place: Place, *, read_only: bool = False) -> DuckDBPyConnection:
     """A connection with the lake of `place` attached as `lake`; its cursors share that."""
     only = ", READ_ONLY" if read_only else ""
     with translated():
-        connection = _bare(place.s3.read_timeout_s)
+        connection = _bare(place)
         secrets.keep(connection, place)
         connection.execute(f"ATTACH {_catalog(place)} AS lake ({_data_here(place)}{only})")
+        fit_threads(connection)
     return connection
+
+
+def fit_threads(connection: DuckDBPyConnection) -> None:
+    """Let queries use every core, if the lake is large enough by now to gain from it."""
+    [(num_bytes,)] = connection.execute(_BYTES).fetchall()
+    if num_bytes > _SMALL_BYTES:
+        connection.execute("RESET GLOBAL threads")
 
 
 def initialise(place: Place) -> None:
     """Make the catalog of an empty lake, if there is none."""
     with translated():
-        connection = _bare(place.s3.read_timeout_s)
+        connection = _bare(place)
         secrets.keep(connection, place)
         options = (f"DATA_PATH '{DATA_FOLDER}/'", *place.database.options)
         connection.execute(f"ATTACH {_catalog(place)} AS lake ({', '.join(options)})")
@@ -83,7 +97,7 @@ def initialise(place: Place) -> None:
 def catalog_itself(place: Place) -> Iterator[DuckDBPyConnection]:
     """A connection to the tables of DuckLake's own, attached as `catalog`."""
     with translated():
-        connection = _bare(place.s3.read_timeout_s)
+        connection = _bare(place)
         try:
             secrets.keep(connection, place)
             options = ", ".join(place.database.direct)
@@ -119,14 +133,17 @@ def attached_snapshot(cursor: DuckDBPyConnection, place: Place, snapshot: int) -
         cursor.execute(f"DETACH {name}")
 
 
-def _bare(read_timeout_s: float = READ_TIMEOUT_S) -> DuckDBPyConnection:
-    # DuckDB checks a signature over 35 MB at every LOAD: once in a process is enough.
+def _bare(place: Place) -> DuckDBPyConnection:
+    # DuckDB checks a signature over all of a file at every LOAD: once in a process is enough.
     connection = duckdb.connect(config=_CONFIG | {"allow_unsigned_extensions": "true"})
-    for path in _signed_extensions():
-        connection.execute(f"LOAD {quoted(path)}")
+    of_files = (_S3_EXTENSION,) if place.in_s3 else ()
+    for name in (place.database.extension, *of_files, "ducklake"):
+        connection.execute(f"LOAD {quoted(_signed_extension(name))}")
     # GLOBAL: without it DuckDB sets these for the connection alone, and its cursors have their own.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    connection.execute(f"SET GLOBAL http_timeout = {math.ceil(read_timeout_s)}")
+    if place.in_s3:
+        timeout_s = math.ceil(place.s3.read_timeout_s)
+        connection.execute(f"SET GLOBAL http_timeout = {timeout_s}")
     # It answers max() from column statistics, which DuckLake does not keep by snapshot: beside a
     # count() of one snapshot stood the maximum of the next.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
@@ -134,13 +151,12 @@ def _bare(read_timeout_s: float = READ_TIMEOUT_S) -> DuckDBPyConnection:
 
 
 @cache
-def _signed_extensions() -> tuple[Path, ...]:
-    """The extensions' files inside their Python packages: nothing is downloaded."""
-    paths = tuple(_extension(name) for name in _EXTENSIONS)
+def _signed_extension(name: str) -> Path:
+    """The extension's file inside its Python package: nothing is downloaded."""
+    path = _extension(name)
     with duckdb.connect(config=_CONFIG) as connection:
-        for path in paths:
-            connection.execute(f"LOAD {quoted(path)}")
-    return paths
+        connection.execute(f"LOAD {quoted(path)}")
+    return path
 
 
 def _extension(name: str) -> Path:

@@ -17,7 +17,7 @@ import duckdb
 from storage.catalog import seals
 from storage.catalog.connection import DATA_FOLDER
 from storage.catalog.files import lake_files, orphans
-from storage.catalog.fsck_queries import RULES, Rule
+from storage.catalog.fsck_queries import LOOKS, Look, Rule
 from storage.catalog.lake import Lake
 from storage.errors import StorageError
 
@@ -86,7 +86,20 @@ def check(
     Stages may be at work meanwhile.
     """
     subject = _Subject(lake, current, submissions, inspect, quick)
-    return [breach for rule in _RULES for breach in _lasting(rule, subject)]
+    found = [breach for rule in _FIRST for breach in _lasting(rule, subject)]
+    found += [breach for look in LOOKS for breach in _seen(look, subject)]
+    return found + [breach for rule in _LAST for breach in _lasting(rule, subject)]
+
+
+def _seen(look: Look, subject: _Subject) -> list[Breach]:
+    """What its rules find that do not hold at a look, each asked by itself."""
+    try:
+        numbers = {row["number"] for row in subject.lake.rows(look.sql)}
+        broken = [look.rules[number] for number in sorted(numbers)]
+    except (StorageError, duckdb.Error):
+        # One of them cannot be asked, and will say so.
+        broken = list(look.rules)
+    return [breach for rule in broken for breach in _lasting(_asking(rule), subject)]
 
 
 def _lasting(rule: Callable[[_Subject], Iterator[Breach]], subject: _Subject) -> list[Breach]:
@@ -246,11 +259,5 @@ def _asking(rule: Rule) -> Callable[[_Subject], Iterator[Breach]]:
 
 
 _OF_FILES = (_lake_files, _shard_files, _embeddings, _weights)
-_RULES: tuple[Callable[[_Subject], Iterator[Breach]], ...] = (
-    *_OF_FILES,
-    _serving,
-    _merged,
-    *map(_asking, RULES),
-    _masks,
-    _orphans,
-)
+_FIRST = (*_OF_FILES, _serving, _merged)
+_LAST = (_masks, _orphans)

@@ -1,6 +1,12 @@
-"""Invariants that are plain queries: each selects what breaks it, as `where` and words to say."""
+"""Invariants that are plain queries: each selects what breaks it, as `where` and words to say.
 
+A query costs its planning, whatever the store holds, and DuckLake asks the catalog about each table
+that one names. So a sound store is told by a `Look` at many rules at once.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -21,13 +27,67 @@ def _unique(table: str, key: str) -> Rule:
     )
 
 
-def _refers(table: str, column: str, target: str, key: str) -> Rule:
-    return Rule(
-        "I2",
-        f"SELECT DISTINCT '{table}.{column} ' || {column} AS \"where\" FROM {table} "
-        f"WHERE {column} IS NOT NULL AND {column} NOT IN (SELECT {key} FROM {target})",
-        f"refers to a row of {target} that is not there",
+class _Reference(NamedTuple):
+    """Each value of `column` is that of `key` in some row of `target`."""
+
+    table: str
+    column: str
+    target: str
+    key: str
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that this is so."""
+        return Rule(
+            "I2",
+            f"SELECT DISTINCT '{self.table}.{self.column} ' || {self.column} AS \"where\" "
+            f"FROM {self.table} WHERE {self.column} IS NOT NULL "
+            f"AND {self.column} NOT IN (SELECT {self.key} FROM {self.target})",
+            f"refers to a row of {self.target} that is not there",
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """Rules, and a query for those that are broken: the place of each among them, as `number`."""
+
+    rules: tuple[Rule, ...]
+    sql: str
+
+
+def _together(rules: Sequence[Rule]) -> Look:
+    # With its `where`, or DuckDB would not read what that is made of.
+    firsts = (
+        f'(SELECT {number} AS number, "where" FROM ({rule.sql}) LIMIT 1)'
+        for number, rule in enumerate(rules)
     )
+    return Look(tuple(rules), " UNION ALL ".join(firsts))
+
+
+def _all_refer(references: Sequence[_Reference]) -> Look:
+    """Each table is read once for either side."""
+    targets = dict.fromkeys((each.target, each.key) for each in references)
+    there = " UNION ALL ".join(
+        f"SELECT '{target}' AS target, {key} AS key FROM {target}" for target, key in targets
+    )
+    named = " UNION ALL ".join(
+        f"SELECT unnest([{', '.join(pairs)}], recursive := true) FROM {table}"
+        for table, pairs in _pairs(references).items()
+    )
+    sql = (
+        f"WITH there AS ({there}), named AS ({named}) SELECT DISTINCT number FROM named "
+        "ANTI JOIN there USING (target, key) WHERE named.key IS NOT NULL ORDER BY number"
+    )
+    return Look(tuple(each.rule for each in references), sql)
+
+
+def _pairs(references: Sequence[_Reference]) -> dict[str, list[str]]:
+    """What the references of each table name, as structs."""
+    found: dict[str, list[str]] = {}
+    for number, each in enumerate(references):
+        struct = f"{{number: {number}, target: '{each.target}', key: {each.column}}}"
+        found.setdefault(each.table, []).append(struct)
+    return found
 
 
 def _relative(table: str, column: str) -> Rule:
@@ -39,7 +99,7 @@ def _relative(table: str, column: str) -> Rule:
     )
 
 
-RULES = (
+_RULES = (
     Rule(
         "I1",
         """SELECT 'image ' || image_id AS "where", model_version, config_hash, count(*) AS n
@@ -135,29 +195,6 @@ RULES = (
     _unique("agreements", "submission_id"),
     _unique("retractions", "mask_id"),
     _unique("exports", "export_id"),
-    _refers("masks", "image_id", "images", "image_id"),
-    _refers("masks", "model_version", "model_versions", "version"),
-    _refers("masks", "detector_version", "detectors", "version"),
-    _refers("detectors", "model_version", "model_versions", "version"),
-    _refers("masks", "supersedes", "masks", "mask_id"),
-    _refers("masks", "run_id", "runs", "run_id"),
-    _refers("mask_labels", "mask_id", "masks", "mask_id"),
-    _refers("mask_labels", "run_id", "runs", "run_id"),
-    _refers("mask_vectors", "mask_id", "masks", "mask_id"),
-    _refers("mask_vectors", "run_id", "runs", "run_id"),
-    _refers("image_sets", "model_version", "model_versions", "version"),
-    _refers("training_sets", "image_id", "images", "image_id"),
-    _refers("training_steps", "run_id", "runs", "run_id"),
-    _refers("decisions", "mask_id", "masks", "mask_id"),
-    _refers("agreements", "submission_id", "reviews", "submission_id"),
-    _refers("agreements", "reference_submission_id", "reviews", "submission_id"),
-    _refers("retractions", "submission_id", "reviews", "submission_id"),
-    _refers("retractions", "mask_id", "masks", "mask_id"),
-    _refers("retractions", "run_id", "runs", "run_id"),
-    _refers("exports", "run_id", "runs", "run_id"),
-    _refers("evaluations", "model_version", "model_versions", "version"),
-    _refers("suppressions", "mask_id", "masks", "mask_id"),
-    _refers("suppressions", "by_mask_id", "masks", "mask_id"),
     _relative("images", "uri"),
     _relative("model_versions", "weights_uri"),
     _relative("detectors", "weights_uri"),
@@ -166,3 +203,29 @@ RULES = (
     _relative("shards", "set_uri"),
     _relative("shards", "candidate_uri"),
 )
+_REFERENCES = (
+    _Reference("masks", "image_id", "images", "image_id"),
+    _Reference("masks", "model_version", "model_versions", "version"),
+    _Reference("masks", "detector_version", "detectors", "version"),
+    _Reference("masks", "supersedes", "masks", "mask_id"),
+    _Reference("masks", "run_id", "runs", "run_id"),
+    _Reference("detectors", "model_version", "model_versions", "version"),
+    _Reference("mask_labels", "mask_id", "masks", "mask_id"),
+    _Reference("mask_labels", "run_id", "runs", "run_id"),
+    _Reference("mask_vectors", "mask_id", "masks", "mask_id"),
+    _Reference("mask_vectors", "run_id", "runs", "run_id"),
+    _Reference("image_sets", "model_version", "model_versions", "version"),
+    _Reference("training_sets", "image_id", "images", "image_id"),
+    _Reference("training_steps", "run_id", "runs", "run_id"),
+    _Reference("decisions", "mask_id", "masks", "mask_id"),
+    _Reference("agreements", "submission_id", "reviews", "submission_id"),
+    _Reference("agreements", "reference_submission_id", "reviews", "submission_id"),
+    _Reference("retractions", "submission_id", "reviews", "submission_id"),
+    _Reference("retractions", "mask_id", "masks", "mask_id"),
+    _Reference("retractions", "run_id", "runs", "run_id"),
+    _Reference("exports", "run_id", "runs", "run_id"),
+    _Reference("evaluations", "model_version", "model_versions", "version"),
+    _Reference("suppressions", "mask_id", "masks", "mask_id"),
+    _Reference("suppressions", "by_mask_id", "masks", "mask_id"),
+)
+LOOKS = (_together(_RULES), _all_refer(_REFERENCES))

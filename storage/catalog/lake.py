@@ -68,6 +68,7 @@ class Lake:
         self._guard = threading.Lock()
         self._connection: DuckDBPyConnection | None = None
         self._secrets: tuple[str, ...] = ()
+        self._may_have_grown = False
         self._idle: list[DuckDBPyConnection] = []
 
     @classmethod
@@ -160,6 +161,7 @@ class Lake:
         """
         with self.lock() as still_held:
             result = self._commit(body, message, author, still_held)
+            self._may_have_grown = True
             seals.seal_newest(self, connection.DATA_FOLDER)
         return result
 
@@ -289,6 +291,9 @@ class Lake:
     def _connected(self) -> DuckDBPyConnection:
         if self._connection is None:
             self._connection = connection.connect(self.place)
+        elif self._may_have_grown:
+            connection.fit_threads(self._connection)
+        self._may_have_grown = False
         self._secrets = secrets.keep(self._connection, self.place, self._secrets)
         return self._connection
 

@@ -34,6 +34,10 @@ class Catalog(Protocol):
         """How DuckDB attaches it without DuckLake."""
 
     @property
+    def extension(self) -> str:
+        """DuckDB's extension that knows it."""
+
+    @property
     def reads_one_state(self) -> bool:
         """Whether DuckLake reads all it asks for as of one moment, whoever commits meanwhile."""
 

@@ -58,6 +58,7 @@ class PostgresCatalog:
         f"META_SECRET '{SECRET}'",
     )
     direct = ("TYPE postgres", f"SCHEMA '{SCHEMA}'", f"SECRET {SECRET}")
+    extension = "postgres_scanner"
     reads_one_state = True
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ class SqliteCatalog:
     # Write-ahead logging, once and for all: a long read then never keeps a commit waiting.
     options = ("META_JOURNAL_MODE 'WAL'",)
     direct = ("TYPE sqlite",)
+    extension = "sqlite_scanner"
     # DuckDB opens the file once more for each table that it reads. What DuckLake replaces in place,
     # such as a list of deleted rows, may then be missed both as it was and as it is.
     reads_one_state = False

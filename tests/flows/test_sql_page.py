@@ -192,7 +192,7 @@ def run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_line_of_duckdb(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(filled.root)
     text = next(sql for kind, sql in BLOCK.findall(PAGE) if kind == "sql" and "ATTACH" in sql)
-    with connection._bare() as bare:  # with the extensions that the page installs
+    with connection._bare(filled.lake.place) as bare:  # with the extensions that the page installs
         for statement in text.split(";")[:-1]:
             if not statement.strip().startswith(("INSTALL", "LOAD")):
                 answer = bare.execute(statement).fetchall()

@@ -9,10 +9,10 @@ import math
 from typing import Any
 
 import torch
-from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor
 
 from engine.model.graph.nodes import Nodes, Value
+from engine.model.sam_parts import Attention, TwoWayAttentionBlock
 from engine.model.transformer import TokenSideTransformer
 
 

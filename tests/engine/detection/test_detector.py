@@ -27,7 +27,7 @@ from engine.training.samples import LabelledImage
 CPU = torch.device("cpu")
 STYLE = SceneStyle(subject="shapes", hw=(96, 128), num_objects=(3, 5), radius=(8.0, 14.0))
 CONFIG = DetectorConfig(
-    steps=60, batch_images=2, crop_scale=(0.9, 1.1), warmup_steps=4, ema=0.8, learning_rate=3e-3
+    steps=30, batch_images=2, crop_scale=(0.9, 1.1), warmup_steps=4, ema=0.8, learning_rate=3e-3
 )
 
 

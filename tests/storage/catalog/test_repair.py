@@ -254,7 +254,8 @@ def test_flipped_bits_in_200_objects_are_all_caught(
     for number in range(200):
         if number == len(paths):
             # Each was flipped once under all rules, most of which have nothing to do with files.
-            monkeypatch.setattr(fsck, "_RULES", fsck._OF_FILES)
+            for name, rules in (("_FIRST", fsck._OF_FILES), ("LOOKS", ()), ("_LAST", ())):
+                monkeypatch.setattr(fsck, name, rules)
         path = paths[number % len(paths)]
         good = path.read_bytes()
         flip(path, rng)

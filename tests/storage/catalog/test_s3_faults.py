@@ -121,7 +121,7 @@ def test_a_commit_that_may_not_write_says_so_and_leaves_nothing(
 
 def test_bytes_that_came_damaged_are_no_error_of_duckdb(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.parquet"
-    with connection.translated(), connection._bare() as bare:
+    with connection.translated(), connection._bare(Place.folder(tmp_path)) as bare:
         bare.execute(f"COPY (SELECT range AS a FROM range(100)) TO '{damaged}'")
         whole = damaged.read_bytes()
         for kept, flipped in ((len(whole) // 2, 0), (len(whole), 8), (len(whole), len(whole) - 20)):
