@@ -74,10 +74,23 @@ def test_masks_are_found_decided_on_and_sent_with_their_text(reading: Any, visit
     assert 0 <= added["predicted_iou"] <= 1
 
 
-def test_without_such_a_model_there_is_no_field(url: str, visitor: Any) -> None:
-    with visitor() as ada:
+def test_without_such_a_model_there_is_no_field(place: Any, visitor: Any) -> None:
+    settings = replace(place.workspace.settings, model=ModelSettings(text="none.safetensors"))
+    without = replace(place, workspace=replace(place.workspace, settings=settings))
+    with without.serve() as url, visitor() as ada:
         ada.open(url)
         expect(ada.page.locator("#find")).to_be_hidden()
         ada.press("/")
         expect(ada.page.locator("#said")).to_contain_text("No model finds masks by a text here")
+        assert ada.troubles == []
+
+
+def test_what_ships_says_which_words_it_never_learnt(url: str, visitor: Any) -> None:
+    with visitor() as ada:
+        first = ada.open(url)
+        ada.press("/")
+        ada.page.keyboard.type("a red nucleus")
+        ada.press("Enter")
+        expect(ada.page.locator("#said")).to_contain_text("it never learnt 'nucleus'")
+        ada.wait("nothing is found", lambda view: len(view["masks"]) == len(first["masks"]))
         assert ada.troubles == []
