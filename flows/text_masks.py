@@ -101,6 +101,12 @@ def reading_text(chosen: ChosenModel, files: TextFiles) -> Predictor:
     return chosen.predictor.reading(reader)
 
 
+def check_words(predictor: Predictor, job: TextJob) -> None:
+    """Raises UsageError for words that mean nothing to `predictor`."""
+    if unknown := predictor.unknown_words(job.text):
+        raise UsageError(f"--text: {not_known(unknown)}")
+
+
 def segment_files(
     predictor: Predictor,
     job: TextJob,
@@ -110,10 +116,8 @@ def segment_files(
 ) -> TextOutcome:
     """Write the masks into `folder`, or as pictures NAME.png into a path.
 
-    Raises StageError when no image could be read, UsageError for words that mean nothing.
+    Raises StageError when no image could be read.
     """
-    if unknown := predictor.unknown_words(job.text):
-        raise UsageError(f"--text: {not_known(unknown)}")
     began = time.monotonic()
     problems: list[str] = []
     presence: dict[str, float] = {}

@@ -33,7 +33,7 @@ def _load() -> None:
 if _NAME not in sys.modules:
     _load()
 
-from segment_anything.modeling import (  # noqa: E402
+from segment_anything.modeling import (  # noqa: E402 (loaded above)
     ImageEncoderViT,
     MaskDecoder,
     PromptEncoder,
@@ -41,8 +41,8 @@ from segment_anything.modeling import (  # noqa: E402
     TwoWayTransformer,
     image_encoder,
 )
-from segment_anything.modeling.common import LayerNorm2d  # noqa: E402
-from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock  # noqa: E402
+from segment_anything.modeling.common import LayerNorm2d  # noqa: E402 (loaded above)
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock  # noqa: E402 (loaded above)
 
 __all__ = [
     "Attention",

@@ -98,9 +98,7 @@ def main() -> None:
         text,
         source,
         config,
-        checkpoint=FileCheckpointer(
-            _of_this(options.checkpoint, text, config_hash(config), config_hash(scenes), clip)
-        ),
+        checkpoint=FileCheckpointer(_of_this(options.checkpoint, text, config, scenes, clip)),
         on_step=_Shown(),
         device=device,
     )
@@ -133,10 +131,12 @@ def _started(path: Path | None, model: PromptableSam, clip: Clip, seed: int) -> 
         return TextPrompted(model, clip.dim)
 
 
-def _of_this(path: Path, start: TextPrompted, config: str, scenes: str, clip: Clip) -> Path:
+def _of_this(
+    path: Path, start: TextPrompted, config: TextTrainingConfig, scenes: SceneSet, clip: Clip
+) -> Path:
     """A checkpoint's path, by all that decides about a training, so that another starts anew."""
     begun = hashlib.sha256(text_to_bytes(start)).hexdigest()
-    parts = (begun, config, scenes, clip.fingerprint)
+    parts = (begun, config_hash(config), config_hash(scenes), clip.fingerprint)
     key = hashlib.sha256("/".join(parts).encode()).hexdigest()[:8]
     return path.with_stem(f"{path.stem}-{key}")
 

@@ -79,7 +79,14 @@ def segment(
     """
     from flows.image_files import named
     from flows.mask_formats import MaskFolder, format_of
-    from flows.text_masks import TextFiles, TextJob, made_by, reading_text, segment_files
+    from flows.text_masks import (
+        TextFiles,
+        TextJob,
+        check_words,
+        made_by,
+        reading_text,
+        segment_files,
+    )
 
     job = TextJob(
         text=text,
@@ -97,6 +104,7 @@ def segment(
     with terminal_progress() as progress:
         chosen = Weights(checkpoint, arch, sha256, device).chosen(None, progress)
         predictor = reading_text(chosen, files)
+        check_words(predictor, job)
         folder = out if kind == _PNG else MaskFolder(out, kind, made_by(chosen, job), redo=True)
         outcome = segment_files(predictor, job, by_name, folder, progress)
     show_problems(outcome.problems)
