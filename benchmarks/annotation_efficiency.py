@@ -39,8 +39,8 @@ from engine.model import weights
 from engine.model.sam import PromptableSam
 from engine.training.samples import LabelledImage
 from flows.cli.terminal import terminal_progress
-from flows.labels import TruthFile
 from flows.progress import Progress
+from flows.training.labels import TruthFile
 
 HALVES = 10
 IOUS = (0.75, 0.85)

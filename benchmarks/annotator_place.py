@@ -15,11 +15,11 @@ from annotator.item import ItemPayload, Proposal
 from engine import images, rle
 from engine.rle import Rle, segments_of
 from flows import workspace as workspaces
-from flows.image_adding import add_images
-from flows.people import annotator_server
+from flows.annotating.people import annotator_server
+from flows.intake.adding import add_images
+from flows.models.serving import ensure_base
 from flows.progress import Silent
 from flows.recipes import NANO
-from flows.serving import ensure_base
 from storage.queue.items import NewItem
 
 _CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")

@@ -26,9 +26,9 @@ from engine.model.sam import PromptableSam
 from engine.training.samples import LabelledImage
 from engine.training.trainer import StepReport, train
 from flows.cli.terminal import terminal_progress
-from flows.labels import TruthFile, truth_file
 from flows.progress import Progress
 from flows.recipes import NANO
+from flows.training.labels import TruthFile, truth_file
 
 # Steps to tell the pace by, after some in which images are read for the first time.
 PACE_STEPS, FIRST_STEPS = 24, 8

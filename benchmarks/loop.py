@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from flows import demonstration
 from flows.cli.terminal import terminal_progress
+from flows.turns import demonstration
 from flows.workspace import open_workspace
 
 SCORES = """

@@ -26,7 +26,7 @@ from engine.model import weights
 from engine.model.predictor import Predictor
 from engine.threads import each_image
 from flows import workspace as workspaces
-from flows.image_adding import add_images
+from flows.intake.adding import add_images
 from flows.recipes import NANO
 from flows.settings import FILE_NAME
 

@@ -40,10 +40,10 @@ from annotator.submission import AddedMask, Click, Decision, Submission
 from engine import rle
 from engine.rle import Rle
 from flows import workspace as workspaces
-from flows.people import annotator_server
+from flows.annotating.people import annotator_server
+from flows.models.serving import ensure_base
 from flows.progress import Silent
 from flows.recipes import NANO
-from flows.serving import ensure_base
 from flows.settings import FILE_NAME
 from flows.workspace import open_workspace
 from storage.queue.check import check

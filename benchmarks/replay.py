@@ -18,11 +18,11 @@ from real_data import data_folder, require
 
 from flows import workspace as workspaces
 from flows.cli.terminal import terminal_progress
-from flows.generation import generate_stage
-from flows.image_adding import add_images
+from flows.generation.generate import generate_stage
+from flows.generation.replaying import replay_stage
+from flows.intake.adding import add_images
 from flows.progress import Progress
 from flows.recipes import NANO, Recipe
-from flows.replaying import replay_stage
 from flows.settings import WorkerSettings
 from flows.workspace import Workspace, open_workspace
 

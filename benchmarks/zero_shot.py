@@ -32,8 +32,8 @@ from engine.model.predictor import Predictor
 from engine.training.clicks import next_click
 from engine.training.samples import LabelledImage
 from flows.cli.terminal import terminal_progress
-from flows.labels import TruthFile, truth_file
 from flows.progress import Progress
+from flows.training.labels import TruthFile, truth_file
 
 SCALES = (200, 50, 800)
 NUM_CLICKS = 5

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from engine.images import ImageLimits
 from flows import settings as settings_module
 from flows.errors import StageError, UsageError
-from flows.remote_images import RemoteImages, remote_images
+from flows.images.remote import RemoteImages, remote_images
+from flows.images.sources import ImageReader, Sources, read_sources, write_sources
 from flows.settings import Settings
 from flows.settings_template import TEMPLATE
-from flows.sources import ImageReader, Sources, read_sources, write_sources
 from storage.catalog.lake import Lake
 from storage.objects import Objects
 from storage.queue.database import Database

@@ -134,7 +134,7 @@ def _nobody(command: str, error: Exception) -> UsageError:
 
 
 def _show_token(opened: "Workspace", what: str, token: str) -> None:
-    from flows.doors import public_url
+    from flows.annotating.doors import public_url
 
     out.print(f"{what}. The token is shown once, here; only its hash is kept:")
     out.print(f"  {token}")

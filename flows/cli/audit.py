@@ -10,7 +10,7 @@ from flows.cli.terminal import out, print_json, print_table
 from flows.errors import UsageError
 
 if TYPE_CHECKING:
-    from flows.auditing import AuditReport
+    from flows.asking.auditing import AuditReport
 
 _IMAGES = 50
 
@@ -44,7 +44,7 @@ def audit(
     Example: maskloop audit --images 50
     """
     from flows import workspace
-    from flows.auditing import audit_report, audit_stage
+    from flows.asking.auditing import audit_report, audit_stage
 
     if report and (images is not None or seed is not None):
         raise UsageError("--report: takes no --images or --seed; all answers to the audit count")

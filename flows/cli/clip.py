@@ -13,8 +13,8 @@ from flows.errors import UsageError
 
 if TYPE_CHECKING:
     from engine.clip.config import Tower
+    from flows.images.sources import ImageReader
     from flows.settings import ClipSettings, Settings
-    from flows.sources import ImageReader
 
 _STORE = "store"
 
@@ -111,7 +111,7 @@ def train(
     Example: maskloop clip train store --out ours.safetensors --steps 500
     """
     from flows import workspace
-    from flows.clip_training import ClipTrainRequest, train_on_files, train_on_store
+    from flows.clip.training import ClipTrainRequest, train_on_files, train_on_store
 
     if clip is not None and fresh:
         raise UsageError("--fresh: begins with random weights; leave --clip out")
@@ -176,8 +176,8 @@ def _start(settings: "Settings", clip: str | None, architecture: str | None) -> 
 def _reader(settings: "Settings") -> "ImageReader":
     """Reads images at any place, as the settings say."""
     from engine.images import ImageLimits
-    from flows.remote_images import remote_images
-    from flows.sources import ImageReader, Sources
+    from flows.images.remote import remote_images
+    from flows.images.sources import ImageReader, Sources
 
     limits = ImageLimits(max_pixels=settings.images.max_pixels, intensity=settings.images.intensity)
     return ImageReader(

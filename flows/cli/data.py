@@ -8,7 +8,7 @@ import typer
 from flows.cli.terminal import out, print_json, show_problems, terminal_progress
 
 if TYPE_CHECKING:
-    from flows.image_rows import IntakeReport
+    from flows.intake.rows import IntakeReport
 
 StrictOption = Annotated[
     bool,
@@ -74,9 +74,10 @@ def import_coco(
 
     Example: maskloop import coco annotations.json --images images --labelled 0.1 --gold 0.2
     """
-    from flows import coco_import, workspace
-    from flows.coco_import import ImportOptions
-    from flows.remote_images import is_remote
+    from flows import workspace
+    from flows.images.remote import is_remote
+    from flows.intake import coco_import
+    from flows.intake.coco_import import ImportOptions
 
     options = ImportOptions(
         labelled=labelled, gold=gold, seed=seed, gold_list=gold_list, strict=strict
@@ -112,11 +113,12 @@ def add(
 
     Example: maskloop add photos "scans/**/*.tif"
     """
-    from flows import image_adding, workspace
+    from flows import workspace
+    from flows.intake import adding
 
     opened = workspace.open_workspace()
     with terminal_progress() as progress:
-        report = image_adding.add_images(
+        report = adding.add_images(
             opened,
             paths,
             strict=strict,

@@ -25,7 +25,7 @@ def demo(
 
     Example: maskloop demo my-demo
     """
-    from flows import demonstration
+    from flows.turns import demonstration
 
     with terminal_progress() as progress:
         outcome = demonstration.run(folder.resolve(), quick=quick, progress=progress)

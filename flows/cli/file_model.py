@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from flows.file_model import ChosenModel
+    from flows.files.file_model import ChosenModel
     from flows.progress import Progress
 
 _PANEL = "Which model (of IMAGES)"
@@ -61,6 +61,6 @@ class Weights:
 
     def chosen(self, recipe: str | None, progress: "Progress") -> "ChosenModel":
         """That model; raises UsageError for what does not fit together."""
-        from flows.file_model import model_of
+        from flows.files.file_model import model_of
 
         return model_of(self.checkpoint, self.arch, self.sha256, self.device, recipe, progress)

@@ -16,8 +16,10 @@ def follow(recipe: RecipeOption = None) -> None:
 
     Example: maskloop follow
     """
-    from flows import following, launch, workspace
+    from flows import workspace
+    from flows.processes import launch
     from flows.recipes import recipe_named
+    from flows.turns import following
 
     opened = workspace.open_workspace()
     name = recipe_named(recipe or opened.settings.recipe).name

@@ -23,7 +23,8 @@ def forget(
 
     Models that learnt from it keep what they learnt. Example: maskloop forget cells/17.png
     """
-    from flows import forgetting, workspace
+    from flows import workspace
+    from flows.upkeep import forgetting
     from storage.catalog import forgetting as lake_forgetting
     from storage.errors import NotFoundError
 

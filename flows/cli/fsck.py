@@ -25,7 +25,8 @@ def fsck(
 
     Example: maskloop fsck --repair
     """
-    from flows import checking, workspace
+    from flows import workspace
+    from flows.upkeep import checking
 
     opened = workspace.open_workspace()
     done = [each.to_dict() for each in checking.repair(opened)] if repair else []

@@ -237,9 +237,9 @@ def _of_files(
     changes: dict[str, Any],
     as_json: bool,
 ) -> None:
-    from flows.file_masks import FileMasks
-    from flows.image_files import named
-    from flows.mask_formats import MaskFolder, format_of
+    from flows.files.file_masks import FileMasks
+    from flows.files.mask_formats import MaskFolder, format_of
+    from flows.intake.files import named
     from flows.recipes import generation_named
 
     kind = format_of(output.path, output.kind)

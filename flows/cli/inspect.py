@@ -21,7 +21,7 @@ def status(as_json: JsonOption = False) -> None:
     Example: maskloop status
     """
     from flows import workspace
-    from flows.status import status as status_of
+    from flows.turns.status import status as status_of
 
     facts = status_of(workspace.open_workspace())
     if as_json:
@@ -47,7 +47,8 @@ def report(
 
     Example: maskloop report report.html
     """
-    from flows import reporting, workspace
+    from flows import workspace
+    from flows.report import reporting
 
     path = reporting.write_report(workspace.open_workspace(), output)
     out.print(str(path))

@@ -11,9 +11,9 @@ from flows.cli.terminal import out, print_json, print_table, print_tree
 from flows.errors import UsageError
 
 if TYPE_CHECKING:
-    from flows.descent import Target
-    from flows.lineage import Node
-    from flows.revoking import Blast, RevokeOutcome
+    from flows.lineage.descent import Target
+    from flows.lineage.revoking import Blast, RevokeOutcome
+    from flows.lineage.tree import Node
 
 _DEPTH = 6
 TimeOption = Annotated[
@@ -46,13 +46,14 @@ def lineage(
 
     Example: maskloop lineage v3 --depth 4
     """
-    from flows import lineage as lineages
-    from flows import named, workspace
+    from flows import workspace
+    from flows.lineage import named
+    from flows.lineage.tree import tree
 
     if depth < 0:
         raise UsageError(f"--depth: must be at least 0, but got {depth}")
     opened = workspace.open_workspace()
-    root = lineages.tree(opened.lake, named.find(opened.lake, name), depth)
+    root = tree(opened.lake, named.find(opened.lake, name), depth)
     print_json(root.to_dict()) if as_json else print_tree(_drawn(root))
 
 
@@ -66,7 +67,8 @@ def diff(
 
     Example: maskloop diff 12 40 --by model
     """
-    from flows import diffing, workspace
+    from flows import workspace
+    from flows.lineage import diffing
 
     choices: tuple[diffing.By, ...] = get_args(diffing.By)
     chosen = next((choice for choice in choices if choice == by), None)
@@ -93,7 +95,8 @@ def revoke(
 
     Example: maskloop revoke --annotator ada --since 2026-03-01 --apply
     """
-    from flows import revoking, workspace
+    from flows import workspace
+    from flows.lineage import revoking
 
     target = _target(annotator, model, run, since, until)
     opened = workspace.open_workspace()
@@ -113,7 +116,7 @@ def _target(
     since: datetime | None,
     until: datetime | None,
 ) -> "Target":
-    from flows.descent import Target
+    from flows.lineage.descent import Target
 
     given = {"annotator": annotator, "model": model, "run": run}
     named = [(kind, name) for kind, name in given.items() if name is not None]

@@ -78,7 +78,8 @@ def show(version: VersionArgument, as_json: JsonOption = False) -> None:
 
     Example: maskloop models show v2
     """
-    from flows import serving, workspace
+    from flows import workspace
+    from flows.models import serving
     from storage.catalog import evaluations
 
     opened = workspace.open_workspace()
@@ -99,8 +100,9 @@ def promote(version: VersionArgument, even_revoked: EvenRevokedOption = False) -
 
     Example: maskloop models promote v2
     """
-    from flows import serving, workspace
-    from flows.soundness import check_sound
+    from flows import workspace
+    from flows.models import serving
+    from flows.models.soundness import check_sound
 
     opened = workspace.open_workspace()
     row = serving.model_row(opened, version)
@@ -121,7 +123,8 @@ def rollback(even_revoked: EvenRevokedOption = False) -> None:
 
     Example: maskloop models rollback
     """
-    from flows import serving, workspace
+    from flows import workspace
+    from flows.models import serving
 
     opened = workspace.open_workspace()
     out.print(f"{serving.rollback(opened, even_revoked=even_revoked)} serves")
@@ -151,9 +154,9 @@ def evaluate(
     """
     from engine.images import DEFAULT_LIMITS
     from flows import workspace
-    from flows.evaluation import measure
-    from flows.labels import gold_labels, truth_file
     from flows.recipes import recipe_named
+    from flows.training.evaluation import measure
+    from flows.training.labels import gold_labels, truth_file
 
     if (truth is None) != (images is None):
         raise UsageError("--truth and --images: give both, or neither for the gold set")
@@ -184,7 +187,7 @@ def evaluate(
 def _of_version(
     opened: "Workspace | None", version: str | None, recipe: "Recipe", progress: "Progress"
 ) -> "Predictor":
-    from flows import serving
+    from flows.models import serving
 
     assert opened is not None, "only --weights does without a workspace"
     return serving.load_predictor(opened, version or serving.ensure_base(opened, recipe, progress))

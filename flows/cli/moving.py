@@ -45,7 +45,7 @@ def move(
     Example: maskloop store move --data s3://masks/team --catalog postgresql://me@db/masks
     """
     from flows import workspace
-    from flows.moving import move_store
+    from flows.upkeep.moving import move_store
 
     given = {"data": data, "catalog": catalog, "endpoint": endpoint}
     given |= {"region": region, "profile": profile}

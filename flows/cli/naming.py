@@ -70,8 +70,8 @@ def search(
     Example: maskloop search "a red mug" --count 10
     """
     from flows import workspace
-    from flows.clips import mask_encoder
-    from flows.searching import search as find
+    from flows.clip.clips import mask_encoder
+    from flows.clip.searching import search as find
 
     opened = workspace.open_workspace()
     hits = find(opened, mask_encoder(opened), text=text, like=like, count=count)

@@ -11,7 +11,7 @@ from flows.cli.terminal import out, print_json, print_table
 from flows.errors import UsageError
 
 if TYPE_CHECKING:
-    from flows.pins import PinOutcome
+    from flows.asking.pins import PinOutcome
 
 ImagesArgument = Annotated[
     list[str] | None,
@@ -44,7 +44,8 @@ def pin(
 
     Example: maskloop pin plate-07.png plate-09.png
     """
-    from flows import pins, workspace
+    from flows import workspace
+    from flows.asking import pins
 
     if list_all:
         if images or by:
@@ -62,7 +63,8 @@ def unpin(images: ImagesArgument = None, as_json: JsonOption = False) -> None:
 
     Example: maskloop unpin plate-07.png
     """
-    from flows import pins, workspace
+    from flows import workspace
+    from flows.asking import pins
 
     wanted = _named(images, "unpin", "")
     outcome = pins.unpin_images(workspace.open_workspace(), wanted)

@@ -77,9 +77,8 @@ def segment(
 
     Example: maskloop segment photos/ --text "a red star" --out masks.json
     """
-    from flows.image_files import named
-    from flows.mask_formats import MaskFolder, format_of
-    from flows.text_masks import (
+    from flows.files.mask_formats import MaskFolder, format_of
+    from flows.files.text_masks import (
         TextFiles,
         TextJob,
         check_words,
@@ -87,6 +86,7 @@ def segment(
         reading_text,
         segment_files,
     )
+    from flows.intake.files import named
 
     job = TextJob(
         text=text,

@@ -15,7 +15,8 @@ def serve() -> None:
 
     Example: maskloop serve
     """
-    from flows import supervisor, workspace
+    from flows import workspace
+    from flows.processes import supervisor
 
     opened = workspace.open_workspace()
     supervisor.serve(opened, tell=err.print)

@@ -119,9 +119,9 @@ def loop(
     Example: maskloop loop --iterations 2 --annotate simulated --truth annotations.json
     """
     from flows import workspace
-    from flows.labels import check_truth
-    from flows.loop import LoopConfig
     from flows.recipes import recipe_named
+    from flows.training.labels import check_truth
+    from flows.turns.loop import LoopConfig
 
     if annotate not in ("people", "simulated"):
         raise UsageError(f"--annotate: must be people or simulated, but got {annotate!r}")
@@ -194,7 +194,7 @@ def annotate(
     from annotator.simulated import SignatureError, run_simulated
     from annotator.truth import TruthError
     from flows import workspace
-    from flows.doors import local_url
+    from flows.annotating.doors import local_url
 
     if not simulate:
         raise UsageError("--simulate: people annotate in the browser; run: maskloop serve")
@@ -261,7 +261,7 @@ def run(stage: str, recipe: str | None, **parameters: Any) -> dict[str, Any]:
 
 def as_flow_run(opened: "Workspace", call: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     """What `call` gives, given the module of the flows, with progress shown."""
-    from flows import launch
+    from flows.processes import launch
 
     with terminal_progress() as progress:
         where = launch.prepare(opened)

@@ -142,7 +142,8 @@ def backup(
 
     Example: maskloop store backup /backups/cells
     """
-    from flows import backups, workspace
+    from flows import workspace
+    from flows.upkeep import backups
 
     made = backups.back_up(workspace.open_workspace(), folder)
     told = {"snapshot": made.snapshot, "files": len(made.files), "bytes": made.bytes}
@@ -164,7 +165,7 @@ def restore(
 
     Example: maskloop store restore /backups/cells cells
     """
-    from flows import backups
+    from flows.upkeep import backups
 
     restored = backups.restore(folder, to)
     made = restored.backup

@@ -16,9 +16,9 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.advice import advice
 from flows.progress import Progress
-from flows.reporting import sample_picture, training_curves, write_report
+from flows.report.advice import advice
+from flows.report.reporting import sample_picture, training_curves, write_report
 from flows.workspace import Workspace
 from storage.catalog import evaluations, models
 

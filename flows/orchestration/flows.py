@@ -17,23 +17,23 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
-from flows.assist import AssistOutcome, assist_stage
-from flows.clips import class_prompts, mask_encoder
-from flows.generation import GenerateOutcome, generate_stage
-from flows.labelling import LabelOutcome, label_stage
-from flows.loop import LoopConfig, Stages, review_stage, run_loop
-from flows.merge import MergeOutcome, merge_stage
+from flows.annotating.people import PeopleOutcome
+from flows.asking.assist import AssistOutcome, assist_stage
+from flows.asking.refreshing import RefreshOutcome, is_being_refreshed, refresh_stage
+from flows.clip.clips import class_prompts, mask_encoder
+from flows.clip.labelling import LabelOutcome, label_stage
+from flows.generation.generate import GenerateOutcome, generate_stage
+from flows.generation.replaying import replay_stage
+from flows.merging.merge import MergeOutcome, merge_stage
 from flows.orchestration import artifacts, events
 from flows.orchestration.limits import training_slot
 from flows.orchestration.names import TAG
-from flows.people import PeopleOutcome
 from flows.progress import Progress, listener
 from flows.recipes import Recipe, recipe_named
-from flows.refreshing import RefreshOutcome, is_being_refreshed, refresh_stage
-from flows.replaying import replay_stage
 from flows.runs import ALONE, Turn
-from flows.training import TrainOutcome, TrainRequest, train_stage
-from flows.turning import Steps, run_turn
+from flows.training.train import TrainOutcome, TrainRequest, train_stage
+from flows.turns.loop import LoopConfig, Stages, review_stage, run_loop
+from flows.turns.turning import Steps, run_turn
 from flows.workspace import Workspace, open_workspace
 from storage.errors import TransientStorageError
 
@@ -285,7 +285,7 @@ def turn_flow(root: str, recipe: str) -> Result:
 
 
 def works() -> dict[str, Flow[[str, str], Result]]:
-    """What can be due, by its name in `flows.due`."""
+    """What can be due, by its name in `flows.turns.due`."""
     return {"turn": turn_flow, "refresh": refresh_flow}
 
 

@@ -8,7 +8,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from flows import serving
+from flows.models import serving
 from flows.orchestration.names import training_limit
 from flows.progress import Progress
 from flows.workspace import Workspace

@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from flows.due import Due, due
+from flows.turns.due import Due, due
 from flows.workspace import Workspace
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from annotator.signature import SIMULATED, is_simulated
-from flows.advice import Advice, advice
+from flows.report.advice import Advice, advice
 from flows.report.courses import Course, read_courses
 from flows.report.quality import Annotator, Checks, Quality, read_checks
 from flows.report.reading import Reading

@@ -237,7 +237,8 @@ def server() -> Iterator[Server]:
     config = uvicorn.Config(shared, port=0, ws="none", lifespan="off", log_config=None)
     running = uvicorn.Server(config)
     listening = config.bind_socket()
-    # As `flows.people.listen` does: else each answer waits 40 ms for its headers' acknowledgement.
+    # As `flows.annotating.people.listen` does: else each answer waits 40 ms for the
+    # acknowledgement of its headers.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     shared.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     thread = threading.Thread(target=running.run, args=([listening],), daemon=True)

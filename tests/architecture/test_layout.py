@@ -28,7 +28,7 @@ HOMES = {
     "psycopg": ("storage/queue/postgres.py", "storage/catalog/postgres_catalog.py"),
     "boto3": "storage/s3/",
     "botocore": "storage/s3/",
-    "ray": "flows/ray_pools.py",
+    "ray": "flows/generation/ray_pools.py",
     "prefect": "flows/orchestration/",
     "fastapi": "annotator/",
     "typer": "flows/cli/",
@@ -86,6 +86,14 @@ def test_every_package_file_is_empty() -> None:
         name for name, path in packages.items() if path.read_text() and name not in before_torch
     ]
     assert not full, f"import from the module itself, keep these empty: {full}"
+
+
+def test_the_page_of_the_house_names_every_room_of_flows() -> None:
+    page = (PROJECT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = [path.parent.name for path in (PROJECT / "flows").glob("*/__init__.py")]
+    missing = [room for room in rooms if f"| `{room}/` |" not in page]
+    assert len(rooms) > 10
+    assert not missing, f"say in docs/architecture.md what these are for: {missing}"
 
 
 def test_every_folder_of_code_is_a_package() -> None:

@@ -17,11 +17,11 @@ from annotator.routers.pages import BUILT
 from engine import rle
 from engine.rle import Rle
 from flows import workspace as workspaces
-from flows.coco_import import ImportOptions, import_coco
-from flows.people import annotator_server
+from flows.annotating.people import annotator_server
+from flows.intake.coco_import import ImportOptions, import_coco
+from flows.models.serving import ensure_base
 from flows.progress import Silent
 from flows.recipes import recipe_named
-from flows.serving import ensure_base
 from flows.workspace import Workspace
 from storage.queue.items import NewItem
 

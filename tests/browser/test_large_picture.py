@@ -12,11 +12,11 @@ from PIL import Image
 
 from annotator.item import ItemPayload
 from flows import workspace as workspaces
-from flows.image_adding import add_images
-from flows.people import annotator_server
+from flows.annotating.people import annotator_server
+from flows.intake.adding import add_images
+from flows.models.serving import ensure_base
 from flows.progress import Silent
 from flows.recipes import recipe_named
-from flows.serving import ensure_base
 from storage.queue.items import NewItem
 
 pytestmark = [pytest.mark.browser, pytest.mark.data]

@@ -16,8 +16,8 @@ from engine.threads import ImageWorkers, image_workers, one_on_all_cores
     ("module", "told", "found"),
     [
         ("engine.model.sam", None, "PASSIVE"),
-        ("flows.serving", None, "PASSIVE"),
-        ("flows.serving", "active", "ACTIVE"),
+        ("flows.models.serving", None, "PASSIVE"),
+        ("flows.models.serving", "active", "ACTIVE"),
     ],
 )
 def test_threads_wait_without_spinning_unless_told_otherwise(

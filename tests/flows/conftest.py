@@ -20,8 +20,8 @@ from engine.generation.config import GenerationConfig
 from engine.metrics.config import EvaluationConfig
 from engine.training.config import TrainingConfig
 from flows import workspace as workspaces
-from flows.coco_import import ImportOptions, import_coco
-from flows.image_rows import IntakeReport
+from flows.intake.coco_import import ImportOptions, import_coco
+from flows.intake.rows import IntakeReport
 from flows.recipes import AssistConfig, Recipe, recipe_named
 from flows.settings import FILE_NAME, WORKSPACE_VERSION
 from flows.settings_template import TEMPLATE

@@ -15,10 +15,10 @@ from pycocotools.coco import COCO
 from engine import coco, rle
 from engine.rle import Rle
 from flows import workspace as workspaces
-from flows.coco_import import ImportOptions, import_coco
 from flows.errors import UsageError
 from flows.exporting import export_coco
-from flows.image_adding import add_images
+from flows.intake.adding import add_images
+from flows.intake.coco_import import ImportOptions, import_coco
 from flows.workspace import Workspace
 from storage.rows import MaskLabelRow, MaskRow, utcnow
 

@@ -8,8 +8,8 @@ import pytest
 from flows import settings
 from flows import workspace as workspaces
 from flows.errors import UsageError
+from flows.images.remote import remote_images
 from flows.recipes import RECIPES
-from flows.remote_images import remote_images
 from flows.settings import WORKSPACE_VERSION, Settings, find_root, read_settings
 from flows.settings_template import TEMPLATE
 from storage.s3.config import S3Config

@@ -8,7 +8,7 @@ import sys
 HEAVY = ("torchvision", "torch._dynamo", "sympy", "scipy.stats", "timm", "prefect", "ray")
 CODE = f"""
 import json, sys
-import annotator.app, flows.loop, flows.shard_work
+import annotator.app, flows.turns.loop, flows.generation.shard_work
 from engine.model import sam_parts
 heavy = [name for name in {HEAVY} if name in sys.modules]
 from segment_anything import sam_model_registry

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from flows import workspace as workspaces
-from flows.checking import fsck
 from flows.errors import UsageError
 from flows.settings import FILE_NAME, read_settings
 from flows.store_settings import StoreSettings
+from flows.upkeep.checking import fsck
 from flows.workspace import open_workspace, queue_url
 from storage.errors import NotFoundError, TerminalStorageError
 from storage.rows import WatermarkRow, utcnow

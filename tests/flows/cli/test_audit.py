@@ -8,8 +8,8 @@ import pytest
 
 from annotator.submission import AddedMask, Decision, Submission
 from engine import rle
-from flows import serving
-from flows.merge import merge_stage
+from flows.merging.merge import merge_stage
+from flows.models import serving
 from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.suppression import as_rle

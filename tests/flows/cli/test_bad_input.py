@@ -14,8 +14,8 @@ import pytest
 
 from engine.images import encode_png
 from flows import workspace as workspaces
-from flows.assist import assist_stage
-from flows.people import annotator_server
+from flows.annotating.people import annotator_server
+from flows.asking.assist import assist_stage
 from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.workspace import Workspace

@@ -10,10 +10,10 @@ import pytest
 
 from engine.clip.classes import ClassPrompts
 from engine.clip.weights import load
-from flows.clips import mask_encoder
-from flows.labelling import label_stage
+from flows.clip.clips import mask_encoder
+from flows.clip.labelling import label_stage
+from flows.clip.searching import search
 from flows.progress import Silent
-from flows.searching import search
 from flows.workspace import Workspace, open_workspace
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from engine.model import weights
 from engine.model.registry import ModelConfig, build_model
-from flows import evaluation, recipes
+from flows import recipes
 from flows.recipes import Recipe
+from flows.training import evaluation
 from flows.workspace import Workspace
 
 Cli = Callable[..., Any]

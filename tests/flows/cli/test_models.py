@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows import serving
+from flows.models import serving
 from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.workspace import Workspace

@@ -11,7 +11,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.state import list_actors
 
-from flows.checking import fsck
+from flows.upkeep.checking import fsck
 from flows.workspace import Workspace
 
 PROJECT = Path(__file__).parents[3]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from engine.images import image_id
-from flows.checking import fsck
 from flows.errors import StageError
-from flows.generation import generate_stage
-from flows.image_adding import add_images
+from flows.generation.generate import generate_stage
+from flows.intake.adding import add_images
 from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.settings import WorkerSettings
-from flows.training import train_stage
+from flows.training.train import train_stage
+from flows.upkeep.checking import fsck
 from flows.workspace import Workspace, open_workspace
 from storage.s3.client import client
 from storage.s3.config import S3Config

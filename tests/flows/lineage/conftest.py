@@ -10,11 +10,11 @@ import pytest
 
 from engine import rle
 from engine.rle import Rle
-from flows import serving
 from flows.exporting import export_coco
-from flows.labels import training_labels
-from flows.model_line import training_sets
+from flows.models import serving
 from flows.runs import new_run
+from flows.training.labels import training_labels
+from flows.training.model_line import training_sets
 from flows.workspace import Workspace, open_workspace
 from storage.rows import (
     ImageRow,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from flows.diffing import Change, diff
 from flows.errors import UsageError
+from flows.lineage.diffing import Change, diff
 from storage.rows import RetractionRow, mask_id, utcnow
 
 

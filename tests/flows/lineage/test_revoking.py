@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows import serving
-from flows.checking import fsck
 from flows.cli.app import app
-from flows.descent import Target, descendants
 from flows.errors import UsageError
-from flows.labels import training_labels
-from flows.revoking import blast_radius, revoke
+from flows.lineage.descent import Target, descendants
+from flows.lineage.revoking import blast_radius, revoke
+from flows.models import serving
+from flows.training.labels import training_labels
+from flows.upkeep.checking import fsck
 from flows.workspace import Workspace, open_workspace
 from storage.rows import TrainingSetRow, mask_id
 

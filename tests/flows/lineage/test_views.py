@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from flows import training
 from flows.errors import StageError
-from flows.labels import training_labels
-from flows.model_line import check_joins, check_no_gold
 from flows.recipes import Recipe
-from flows.training import TrainRequest
+from flows.training import train
+from flows.training.labels import training_labels
+from flows.training.model_line import check_joins, check_no_gold
+from flows.training.train import TrainRequest
 from flows.workspace import Workspace
 from storage.catalog.sqlgate import run_user_sql
 from storage.rows import RetractionRow, TrainingSetRow, mask_id, utcnow
@@ -230,7 +230,7 @@ def test_masks_with_too_many_models_behind_them_are_not_learnt(
 
 def test_a_recipe_caps_by_depth_and_refuses_nonsense(looked_at: Any, recipe: Recipe) -> None:
     workspace = looked_at.workspace
-    found = training._labels(
+    found = train._labels(
         workspace, replace(recipe, max_depth=2), workspace.lake.snapshot(), TrainRequest()
     )
     assert max(depth for depths in found.depths for depth in depths) == 2

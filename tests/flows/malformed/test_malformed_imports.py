@@ -19,9 +19,9 @@ import pytest
 
 from engine import coco, rle
 from engine.rle import Rle
-from flows.coco_import import ImportOptions, import_coco
 from flows.errors import UsageError
-from flows.image_rows import IntakeReport
+from flows.intake.coco_import import ImportOptions, import_coco
+from flows.intake.rows import IntakeReport
 from flows.workspace import Workspace
 
 FEW, MANY = 30, 65

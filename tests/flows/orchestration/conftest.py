@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from prefect.client.base import PrefectHttpxSyncClient
 
-from flows import tether
-from flows.prefect_server import Answer, ask, free_port
+from flows.processes import tether
+from flows.processes.prefect_server import Answer, ask, free_port
 
 START_S = 180
 
@@ -84,7 +84,7 @@ class Command:
             found[:] = [
                 (pid, f"http://127.0.0.1:{words[words.index('--port') + 1]}/api")
                 for pid, words in self.children.items()
-                if "flows.tether" in words
+                if "flows.processes.tether" in words
             ]
             return bool(found) and ask(found[0][1]) is Answer.PREFECT
 

@@ -11,11 +11,11 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.models.serving import device
 from flows.orchestration.automations import CRASHED, keep_automations
 from flows.orchestration.limits import make_training_limit, training_slot
 from flows.orchestration.names import training_limit
 from flows.progress import Silent
-from flows.serving import device
 from flows.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -20,8 +20,8 @@ import httpx
 import pytest
 import yaml
 
-from flows.checking import fsck
-from flows.prefect_server import Answer, ask, free_port
+from flows.processes.prefect_server import Answer, ask, free_port
+from flows.upkeep.checking import fsck
 from flows.workspace import Workspace, open_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres, pytest.mark.s3, pytest.mark.timeout(900)]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from flows.orchestration.names import deployment_name
-from flows.prefect_server import Answer, ask
+from flows.processes.prefect_server import Answer, ask
 from flows.workspace import Workspace
 
 Set = Callable[[Path, str, str], None]

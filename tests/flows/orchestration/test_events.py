@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.checking import fsck
-from flows.coco_import import ImportOptions, import_coco
+from flows.intake.coco_import import ImportOptions, import_coco
 from flows.orchestration.automations import CRASHED
 from flows.orchestration.events import BATCH_DONE, MODEL_PROMOTED
-from flows.status import status
-from flows.turns import TurnFacts, last_turns
+from flows.turns.history import TurnFacts, last_turns
+from flows.turns.status import status
+from flows.upkeep.checking import fsck
 from flows.waiting import outdated
 from flows.workspace import Workspace
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.turns import last_turns
+from flows.turns.history import last_turns
 from flows.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

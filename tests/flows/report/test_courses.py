@@ -9,7 +9,7 @@ import pytest
 
 from flows.report.courses import PARTS, Course, alone, course_chart, read_courses
 from flows.report.reading import Reading
-from flows.reporting import training_curves
+from flows.report.reporting import training_curves
 from flows.workspace import Workspace
 from storage.catalog.lake import Transaction
 from storage.rows import ModelVersionRow, TrainingStepRow

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from flows.gate import Paired, judge
 from flows.recipes import GateConfig
 from flows.report.reasons import Reason, parted
-from flows.reporting import write_report
+from flows.report.reporting import write_report
+from flows.training.gate import Paired, judge
 from flows.workspace import Workspace
 from storage.catalog.lake import Transaction
 from storage.rows import (
