@@ -41,8 +41,8 @@ LINEAGE = """SELECT m.mask_id, m.prompt, r.stage, r.started_at, v.version, v.par
         v.training_snapshot, v.num_training_masks
     FROM masks m JOIN runs r USING (run_id) JOIN model_versions v ON m.model_version = v.version
     WHERE m.mask_id = ?"""
-CHANGED = """SELECT model_version, count(*) FROM masks AS new AT (VERSION => {after})
-    ANTI JOIN masks AS old AT (VERSION => {before}) USING (mask_id) GROUP BY 1"""
+CHANGED = """SELECT model_version, count(*) FROM masks AT (VERSION => {after})
+    WHERE snapshot_id > {before} GROUP BY 1"""
 STANDING = "SELECT mask_id, segmentation FROM current_masks WHERE image_id = ?"
 
 

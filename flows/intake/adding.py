@@ -20,6 +20,7 @@ from flows.intake.rows import (
     stop_without_images,
     stored_images,
 )
+from flows.intake.sightings import Sightings, sightings
 from flows.runs import finish_run, new_run
 from flows.workspace import Workspace, to_json
 from storage.catalog.lake import Transaction
@@ -51,7 +52,10 @@ def add_images(
         def step(done: int, _total: int, before: int = start) -> None:
             progress(before + done, len(places))
 
-        part, found = _add(workspace, patterns, places[start : start + size], strict, step)
+        with sightings(workspace, *patterns) as seen:
+            part, found = _add(
+                workspace, patterns, places[start : start + size], strict, step, seen
+            )
         num_found += found
         total = IntakeReport(
             num_new=total.num_new + part.num_new,
@@ -69,10 +73,11 @@ def _add(
     places: Sequence[Place],
     strict: bool,
     progress: Progress,
+    seen: Sightings,
 ) -> tuple[IntakeReport, int]:
     """Bring the images at these places in, in one commit; also, how many could be read."""
-    stored = stored_images(workspace, places)
-    found, problems = read_images(places, workspace.reader, progress, stored=stored)
+    stored = seen.before() | stored_images(workspace, places)
+    found, problems = read_images(places, workspace.reader, progress, stored=stored, note=seen.note)
     known = known_images(workspace)
     fresh = list({item.image_id: item for item in found if item.image_id not in known}.values())
     groups = groups_of(known, [(None, item) for item in fresh])

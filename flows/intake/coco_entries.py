@@ -8,6 +8,7 @@ from flows.images.sources import Place
 from flows.intake.files import FoundImage, Progress, read_images
 from flows.intake.places import place_in
 from flows.intake.rows import stored_images
+from flows.intake.sightings import Sightings
 from flows.workspace import Workspace
 
 Entry = tuple[coco.CocoImage, FoundImage]
@@ -20,11 +21,12 @@ def readable(
     dataset: coco.CocoDataset,
     problems: list[str],
     progress: Progress,
+    seen: Sightings,
 ) -> list[Entry]:
     """The entries whose file can be read and has the stated size; a problem for each other one."""
     places = [place_in(folder, image.file_name) for image in dataset.images]
-    stored = stored_images(workspace, places)
-    found, unread = read_images(places, workspace.reader, progress, stored=stored)
+    stored = seen.before() | stored_images(workspace, places)
+    found, unread = read_images(places, workspace.reader, progress, stored=stored, note=seen.note)
     problems += unread
     by_place = {item.place: item for item in found}
     entries = []

@@ -28,6 +28,7 @@ from flows.intake.rows import (
     stop_if_strict,
     stop_without_images,
 )
+from flows.intake.sightings import sightings
 from flows.runs import finish_run, new_run
 from flows.suppression import suppressions
 from flows.workspace import Workspace, placeholders, to_json
@@ -100,19 +101,20 @@ def import_coco(
     before = _imported_before(workspace, fingerprint := _fingerprint(annotations))
     if before == "all":
         return IntakeReport(num_known=len(dataset.images), repeated=True)
-    entries = readable(workspace, annotations, folder, dataset, problems, progress)
-    detail = fingerprint if len(entries) == len(dataset.images) else f"{fingerprint} in part"
-    unique = unique_entries(entries, annotations, problems)
-    known = known_images(workspace)
-    if before == "in part":
-        # What came in the first time stays where it is; only what could not be read then is new.
-        unique = [(entry, item) for entry, item in unique if item.image_id not in known]
-    plan = _Plan(known, unique, dataset.masks, options)
-    problems += [f"{annotations}: {line}" for line in plan.problems]
-    stop_if_strict(problems, options.strict)
-    stop_without_images(len(entries), problems, str(annotations))
-    if plan.changes:
-        _commit(workspace, annotations, folder, plan, options, detail)
+    with sightings(workspace, folder) as seen:
+        entries = readable(workspace, annotations, folder, dataset, problems, progress, seen)
+        detail = fingerprint if len(entries) == len(dataset.images) else f"{fingerprint} in part"
+        unique = unique_entries(entries, annotations, problems)
+        known = known_images(workspace)
+        if before == "in part":
+            # What came in the first time stays where it is; what could not be read then is new.
+            unique = [(entry, item) for entry, item in unique if item.image_id not in known]
+        plan = _Plan(known, unique, dataset.masks, options)
+        problems += [f"{annotations}: {line}" for line in plan.problems]
+        stop_if_strict(problems, options.strict)
+        stop_without_images(len(entries), problems, str(annotations))
+        if plan.changes:
+            _commit(workspace, annotations, folder, plan, options, detail)
     return IntakeReport(
         num_new=len(plan.new),
         num_known=len(entries) - len(plan.new),

@@ -49,10 +49,12 @@ def read_images(
     progress: Progress,
     *,
     stored: Mapping[Place, FoundImage] | None = None,
+    note: Callable[[FoundImage], None] = lambda _image: None,
 ) -> tuple[list[FoundImage], list[str]]:
     """The readable ones of `places`, in their order, and a line for each of the others.
 
-    `stored` ones are not read again. Raises StageError when a server stays away.
+    `stored` ones are not read again; the others are given to `note`, by several threads, as soon
+    as they are read. Raises StageError when a server stays away.
     """
     stored = stored or {}
     remote = any(isinstance(place, str) for place in places)
@@ -65,7 +67,7 @@ def read_images(
     pool = ThreadPoolExecutor(num_threads)
     try:
         results = pool.map(
-            lambda place: stored.get(place) or _look(place, reader, decoding), places
+            lambda place: stored.get(place) or _look(place, reader, decoding, note), places
         )
         for done, result in enumerate(results, start=1):
             if isinstance(result, FoundImage):
@@ -81,15 +83,22 @@ def read_images(
     return found, problems
 
 
-def _look(place: Place, reader: ImageReader, decoding: Semaphore) -> FoundImage | Unread:
+def _look(
+    place: Place,
+    reader: ImageReader,
+    decoding: Semaphore,
+    note: Callable[[FoundImage], None],
+) -> FoundImage | Unread:
     data = read_place(place, reader)
     if isinstance(data, Unread):
         return data
     try:
         with decoding:
-            return _found(place, data, reader)
+            found = _found(place, data, reader)
     except images.ImageError as error:
         return Unread(f"{place}: {error}")
+    note(found)
+    return found
 
 
 def read_place(place: Place, reader: ImageReader) -> bytes | Unread:

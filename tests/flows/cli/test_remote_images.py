@@ -13,6 +13,9 @@ from engine.images import image_id
 from flows.errors import StageError
 from flows.generation.generate import generate_stage
 from flows.intake.adding import add_images
+from flows.intake.coco_import import ImportOptions, import_coco
+from flows.intake.files import Progress
+from flows.intake.rows import IntakeReport
 from flows.progress import Silent
 from flows.recipes import Recipe
 from flows.settings import WorkerSettings
@@ -252,6 +255,56 @@ class TestHttps:
             site.files[f"/scans/{name}"] = (drawn.folder / name).read_bytes()
         said = cli("import", "coco", drawn.truth, "--images", site.url("/scans"), "--json")
         assert (said.code, json.loads(said.out)["num_new"]) == (0, 12), said.err
+
+    def test_an_import_that_was_stopped_reads_the_others_only(
+        self, home: Workspace, site: Any, drawn: Any
+    ) -> None:
+        for name in drawn.names:
+            site.files[f"/scans/{name}"] = (drawn.folder / name).read_bytes()
+
+        class StoppedError(Exception):
+            pass
+
+        def stop(done: int, _total: int) -> None:
+            if done == 5:
+                raise StoppedError
+
+        def bring(opened: Workspace, progress: Progress) -> IntakeReport:
+            return import_coco(opened, drawn.truth, site.url("/scans"), ImportOptions(), progress)
+
+        set_images(home, fetch_threads=1)
+        for opened in reopened(home):
+            with pytest.raises(StoppedError):
+                bring(opened, stop)
+            assert opened.lake.rows("SELECT * FROM images") == []
+            (left,) = (home.root / "cache" / "sightings").iterdir()
+            whole = left.read_text()
+            # As if it had been killed while it wrote down the last one.
+            left.write_text(whole[:-30])
+            num_before = len(whole.splitlines()) - 1
+            assert 5 <= num_before == len(site.asked) < 12
+            report = bring(opened, lambda _done, _total: None)
+            assert (report.num_new, report.problems) == (12, ())
+            assert len(site.asked) == 12 + 1
+            assert list(left.parent.iterdir()) == []
+            assert fsck(opened) == []
+            labels = opened.lake.rows("SELECT count(*) AS n FROM masks")
+
+        for opened in reopened(home):
+            assert bring(opened, lambda _done, _total: None).repeated
+            assert opened.lake.rows("SELECT count(*) AS n FROM masks") == labels
+        assert len(site.asked) == 12 + 1
+
+    def test_a_list_that_is_refused_is_not_read_twice(
+        self, cli: Cli, home: Workspace, site: Any, addresses: Path
+    ) -> None:
+        site.files["/scans/scene-02.png"] = b"no image"
+        assert cli("add", addresses, "--strict").code == 2
+        assert len(site.asked) == 3
+        set_images(home, cache_gb=0.0)
+        said = json.loads(cli("add", addresses, "--json").out)
+        assert said["num_new"] == 2
+        assert len(site.asked) == 3 + 1, "what is no image is looked at again"
 
     def test_it_is_off_unless_it_was_allowed(
         self, cli: Cli, home: Workspace, site: Any, addresses: Path, drawn: Any

@@ -18,6 +18,7 @@ from storage.errors import NotFoundError
 
 DRIVER = Path(__file__).with_name("driver.py")
 COUNT = "SELECT count(*) AS n, count(DISTINCT image_id) AS images, sum(area) AS area FROM masks"
+CAME = "SELECT snapshot_id, count(*) AS n FROM masks GROUP BY ALL ORDER BY ALL"
 
 
 class Inspector:
@@ -50,10 +51,13 @@ def fill(lake: Lake, make: Any, put: Callable[..., int]) -> list[int]:
 def test_merged_files_keep_every_snapshot_readable(lake: Lake, make: Any, put: Any) -> None:
     snapshots = fill(lake, make, put)
     before = {number: lake.rows(COUNT, snapshot=number) for number in snapshots}
+    came = lake.rows(CAME)
+    assert len(came) == 12
     assert breaches(lake) == []
     files = {each.table: each for each in compaction.survey(lake)}
     assert files["masks"].num_files == 12
     compaction.compact(lake)
+    assert lake.rows(CAME) == came, "each row knows with which snapshot it came"
     now = {each.table: each for each in compaction.survey(lake)}
     assert now["masks"].num_files == 1
     assert now["image_sets"].num_files == 1
