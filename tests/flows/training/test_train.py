@@ -28,6 +28,7 @@ from flows.training.train import TrainRequest, train_stage
 from flows.upkeep.checking import fsck
 from flows.workspace import Workspace
 from storage.durable import file_sha256
+from storage.rows import TrainingSetRow
 
 # The tiny recipe learns nothing: here the gate lets everything pass that is not broken.
 LENIENT = GateConfig(margin=0.99)
@@ -108,6 +109,34 @@ def test_a_destroyed_model_is_measured_and_rejected(
     assert serving.current_version(filled) == "v1"
     assert serving.model_row(filled, "v2").status == "rejected"
     assert serving.model_row(filled, "v2").reason == outcome.reason
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_gold_image_that_a_model_has_learnt_from_stops_a_training(
+    filled: Workspace, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    serving.ensure_base(filled, recipe, Silent())
+    gold = filled.lake.rows("SELECT image_id FROM images WHERE split = 'gold'")[0]["image_id"]
+    footprint = TrainingSetRow(version="v1", image_id=gold, num_masks=1, mask_ids=[])
+
+    def spoil() -> None:
+        filled.lake.commit(lambda tx: tx.insert([footprint]), message="spoilt")
+
+    def trained(*args: Any, **more: Any) -> TrainResult:
+        assert when == "meanwhile"
+        spoil()
+        return train_model(*args, **more)
+
+    monkeypatch.setattr(stage, "train", trained)
+    if when == "before":
+        spoil()
+    with pytest.raises(StageError, match=rf"^gold image {gold} has a footprint .* v1 was trained"):
+        train_stage(filled, recipe, Silent())
+    assert filled.lake.rows("SELECT version FROM model_versions") == [{"version": "v1"}]
+    assert serving.current_version(filled) == "v1"
+    runs = filled.lake.rows("SELECT status FROM runs WHERE stage = 'train'")
+    assert runs == ([] if when == "before" else [{"status": "failed"}])
+    assert any(gold in breach.where for breach in fsck(filled))
 
 
 def shipped(*, noise: float = 0.0) -> PromptableSam:
