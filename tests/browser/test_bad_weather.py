@@ -54,6 +54,11 @@ def test_a_closed_page_loses_nothing(place: Any, url: str, visitor: Any) -> None
         assert again["lease_token"] == first["lease_token"]
         assert again["masks"] == before["masks"]
         assert again["making"] == before["making"]
+        # Undo and redo go back and forth over what was done before the page was closed.
+        ada.press("Control+z", "Control+z", "Control+z")
+        ada.wait("all is undone", lambda view: view["answer"]["added"] == [])
+        ada.press("Control+y", "Control+y", "Control+y")
+        assert ada.made()["masks"] == before["masks"]
         ada.press("Enter", "Shift+A", "Control+Enter")
         ada.ready(after=first["item_id"])
         # The draft is gone once the server has the answer.

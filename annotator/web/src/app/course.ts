@@ -3,7 +3,7 @@
 import { submissionOf } from "./answer";
 import { isPassing, isStatus, Unreachable, type Api } from "./api";
 import { banner, clearBanner } from "./banners";
-import { restored, type Draft, type Drafts } from "./drafts";
+import { keptOf, type Draft, type Drafts } from "./drafts";
 import { saveAsFile } from "./files";
 import { keepAlive } from "./heart";
 import type { Counts, Lease, WorkItem } from "./messages";
@@ -93,7 +93,7 @@ export class Course {
       file_name: visit.item.file_name,
       annotator: this.annotator,
       idempotency_key: visit.key,
-      answer: visit.answer,
+      ...keptOf(visit.history),
       seconds: visit.worked.seconds,
       opened_at: visit.openedAt,
       saved_at: Date.now(),
@@ -157,10 +157,9 @@ export class Course {
       (draft) => draft.item_id === item_id,
     );
     const draft = kept.at(-1) ?? null;
-    const mine = draft === null ? null : { ...draft, answer: restored(draft.answer) };
     this.#stop.abort();
     this.#stop = new AbortController();
-    await this.hall.open(lease, mine);
+    await this.hall.open(lease, draft);
     for (const old of kept) await this.#rebound(old, lease.lease_token);
     if (draft !== null) this.hall.say("Your draft of this picture is back.");
     this.#beat(lease, this.#stop.signal);

@@ -1,7 +1,7 @@
 /** Answers kept in this browser until the server has them. */
 
 import type { Submission } from "./messages";
-import type { Answer } from "./state";
+import { begin, recent, type Answer, type History } from "./state";
 
 /** An answer to an item under one lease. */
 export interface Draft {
@@ -12,6 +12,9 @@ export interface Draft {
   /** Made when work starts, so that every try to send it is the same request. */
   readonly idempotency_key: string;
   readonly answer: Answer;
+  /** What undo and redo give after a reload; an older page kept none. */
+  readonly past?: readonly Answer[];
+  readonly future?: readonly Answer[];
   readonly seconds: number;
   /** When the item was opened, in milliseconds since 1970. */
   readonly opened_at: number;
@@ -57,8 +60,24 @@ export class Drafts {
   }
 }
 
-/** What a restored answer starts from: logits live no longer than the page that made them. */
-export function restored(answer: Answer): Answer {
+/** What a draft keeps of a history. */
+export function keptOf(history: History): Required<Pick<Draft, "answer" | "past" | "future">> {
+  const { past, present, future } = recent(history);
+  return { past, answer: present, future };
+}
+
+/** The history that a draft goes on with, if there is one. */
+export function restored(draft: Draft | null): History {
+  if (draft === null) return begin();
+  return {
+    past: (draft.past ?? []).map(withoutLogits),
+    present: withoutLogits(draft.answer),
+    future: (draft.future ?? []).map(withoutLogits),
+  };
+}
+
+/** Logits live no longer than the page that made them. */
+function withoutLogits(answer: Answer): Answer {
   const making = answer.making;
   if (making === null) return answer;
   return {

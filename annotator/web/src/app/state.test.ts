@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 
 import type { Rle } from "../core/types";
+import { keptOf, restored, type Draft } from "./drafts";
 import type { LoggedClick } from "./messages";
-import { act, begin, NOTHING, redo, shown, undo, type Action, type Making } from "./state";
+import { act, begin, NOTHING, recent, redo, shown, undo, type Action, type Making } from "./state";
 
 const mask = (number: number): Rle => ({ size: [4, 6], counts: `${number}` });
 
@@ -33,6 +34,20 @@ function making(target: string | null, ...xs: number[]): Making {
     begun_s: 0,
   };
 }
+
+const DRAFT: Draft = {
+  item_id: "item",
+  lease_token: 1,
+  file_name: "a.png",
+  annotator: "ada",
+  idempotency_key: "0123456789",
+  answer: NOTHING,
+  seconds: 1,
+  opened_at: 0,
+  saved_at: 0,
+  submission: null,
+  lost: false,
+};
 
 /** The same numbers for the same seed (mulberry32). */
 function random(seed: number): () => number {
@@ -87,6 +102,40 @@ describe("history", () => {
       expect(redo(history)).toBe(history);
     },
   );
+
+  it("is kept for as many steps as there is room for", () => {
+    let history = begin();
+    for (let step = 0; step < 150; step++) {
+      history = act(history, { kind: "name", id: "p0", category: `kind ${step}` });
+    }
+    for (let step = 0; step < 120; step++) history = undo(history);
+    let kept = recent(history);
+    expect(kept).toEqual({ ...history, future: history.future.slice(0, 100) });
+    expect(kept.past).toHaveLength(30);
+    expect(redo(undo(kept)).present).toBe(history.present);
+
+    const ids = Array.from({ length: 1999 }, (_, index) => `p${index}`);
+    history = act(history, { kind: "decide", ids, action: "accepted" });
+    kept = recent(history);
+    expect(kept.past).toHaveLength(10);
+    expect(kept.past).toEqual(history.past.slice(-10));
+  });
+
+  it("comes back from a draft, without the logits of a page that is gone", () => {
+    let history = begin();
+    for (const seed of [1, 2, 3]) history = act(history, { kind: "make", making: making("p1", seed) });
+    history = undo(act(history, { kind: "finish", category: null }));
+    const back = restored({ ...DRAFT, ...keptOf(history) });
+    expect([back.past.length, back.future.length]).toEqual([3, 1]);
+    const tokens = [...back.past, back.present, ...back.future].flatMap(
+      ({ making }) => making?.choices.map(({ token }) => token) ?? [],
+    );
+    expect(tokens.length).toBeGreaterThan(0);
+    expect(new Set(tokens)).toEqual(new Set([null]));
+    expect(redo(back).present.decisions).toEqual(redo(history).present.decisions);
+    expect(restored({ ...DRAFT, answer: history.present })).toMatchObject({ past: [], future: [] });
+    expect(restored(null)).toEqual(begin());
+  });
 
   it("forgets what was undone once something else is done", () => {
     let history = act(begin(), { kind: "complete", complete: true });

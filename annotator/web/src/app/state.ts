@@ -109,6 +109,10 @@ export const NOTHING: Answer = {
   named: 0,
 };
 
+/** A kept history has so many steps to either side, and fewer where each holds many masks. */
+const KEPT_STEPS = 100;
+const KEPT_MASKS = 20_000;
+
 /** A history that begins with `present`. */
 export function begin(present: Answer = NOTHING): History {
   return { past: [], present, future: [] };
@@ -133,6 +137,15 @@ export function redo(history: History): History {
   const [present, ...future] = history.future;
   if (present === undefined) return history;
   return { past: [...history.past, history.present], present, future };
+}
+
+/** The steps next to the present, few enough to be kept after each change. */
+export function recent(history: History): History {
+  const { decisions, added } = history.present;
+  const size = 1 + Object.keys(decisions).length + added.length;
+  const steps = Math.min(KEPT_STEPS, Math.floor(KEPT_MASKS / size));
+  const first = Math.max(0, history.past.length - steps);
+  return { ...history, past: history.past.slice(first), future: history.future.slice(0, steps) };
 }
 
 /** The mask that is shown for the one in the making; null while there is none. */

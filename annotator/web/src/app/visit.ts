@@ -5,7 +5,7 @@ import type { Answered, Box, Click, Rle, Runs } from "../core/types";
 import type { FindAnswer } from "../core/wire";
 import type { Predictor } from "../worker/predictor";
 import { brushed } from "./brush";
-import type { Draft } from "./drafts";
+import { restored, type Draft } from "./drafts";
 import { best, Maker } from "./maker";
 import type { Lease, Proposal, WorkItem } from "./messages";
 import type { Shown } from "./masklayer";
@@ -67,7 +67,7 @@ export class Visit {
       draft?.seconds,
       document.visibilityState === "visible",
     );
-    this.#history = state.begin(draft?.answer);
+    this.#history = restored(draft);
     this.ordered = rows.byCertainty(lease.item);
     this.maker = new Maker({
       predictor,
@@ -83,6 +83,10 @@ export class Visit {
 
   get answer(): Answer {
     return this.#history.present;
+  }
+
+  get history(): History {
+    return this.#history;
   }
 
   get making(): Making | null {
