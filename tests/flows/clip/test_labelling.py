@@ -97,6 +97,24 @@ def test_asked_again_it_has_nothing_to_do_and_new_classes_need_no_image(
     assert others.classes_hash != first.classes_hash
 
 
+def test_words_that_were_never_learnt_are_said(filled: Workspace, encoder: MaskEncoder) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    def said(*names: str) -> list[str]:
+        heard = Heard()
+        label_stage(filled, encoder, ClassPrompts.parse(names), heard)
+        return [note for note in heard.notes if note.startswith("names of classes")]
+
+    assert said(*NAMES) == []
+    [note] = said("ball", "saxophone")
+    assert "it never learnt 'saxophone'; use other words" in note
+
+
 class _Unread:
     """A reader of images that nobody may ask."""
 
