@@ -67,7 +67,7 @@ def search(
 ) -> None:
     """Find masks by a text, or those that look like another one.
 
-    Example: maskloop search "a red mug" --count 10
+    Example: maskloop search "a red star" --count 10
     """
     from flows import workspace
     from flows.clip.clips import mask_encoder
