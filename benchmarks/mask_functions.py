@@ -4,7 +4,8 @@
 own gets images of SA-1B's size (1500 x 2250) with masks whose sizes spread as SA-1B's do, most of
 them small. `mask_iou`: all pairs of masks of an image, a million; the answer has each number, and
 each must be the loop's to the last bit. `mask_area`: every mask, 20 times. Times of SQL are those
-of the whole query: the rows copied to the process that answers, its start, and the answer. The loop
+of the whole query: as `maskloop sql` asks it (`sql`), with the rows copied to the process that
+answers, its start, and the answer; and on a notebook's open connection (`notebook`). The loop
 has the codes in memory, as pycocotools takes them. `list`: pycocotools given many codes in one
 call (200: for areas of more it fails with numpy 2). `start`: `SELECT 1`, which imports no function
 on masks.
@@ -21,10 +22,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from duckdb import DuckDBPyConnection
 from pycocotools import mask as coco_mask
 
 from engine import mask_functions, rle
 from engine.rle import Rle
+from storage.catalog import notebook
 from storage.catalog.lake import Lake
 from storage.catalog.sqlgate import SqlLimits, run_user_sql
 from storage.rows import MaskRow, utcnow
@@ -101,6 +104,10 @@ def in_sql(lake: Lake, sql: str) -> npt.NDArray[Any]:
     return np.asarray(table.column(0).to_numpy())
 
 
+def in_notebook(opened: DuckDBPyConnection, sql: str) -> npt.NDArray[Any]:
+    return np.asarray(opened.execute(sql).to_arrow_table().column(0).to_numpy())
+
+
 def loop_of_ious(images: list[list[dict[str, Any]]]) -> list[float]:
     return [
         float(coco_mask.iou([a], [b], [0])[0, 0])
@@ -124,9 +131,13 @@ def measure(lake: Lake, num_images: int, num_masks: int, rounds: int) -> dict[st
     flat = [mask for masks in images for mask in masks]
     often = [mask for mask in flat for _ in range(REPEATS)]
     start_s, _ = timed(lambda: in_sql(lake, "SELECT 1"), rounds)
+    often_areas = AREAS.format(REPEATS)
     iou_s, ious = timed(lambda: in_sql(lake, PAIRS), rounds)
     iou_loop_s, expected_ious = timed(lambda: loop_of_ious(images), 1)
-    area_s, areas = timed(lambda: in_sql(lake, AREAS.format(REPEATS)), rounds)
+    area_s, areas = timed(lambda: in_sql(lake, often_areas), rounds)
+    with notebook.connect(lake.place, functions=mask_functions) as opened:
+        iou_here_s, ious_here = timed(lambda: in_notebook(opened, PAIRS), rounds)
+        area_here_s, areas_here = timed(lambda: in_notebook(opened, often_areas), rounds)
     area_loop_s, expected_areas = timed(lambda: [int(coco_mask.area(m)) for m in often], rounds)
     area_list_s, _ = timed(lambda: lists_of_areas(often), rounds)
     return {
@@ -136,17 +147,21 @@ def measure(lake: Lake, num_images: int, num_masks: int, rounds: int) -> dict[st
         "start_s": start_s,
         "iou": {
             "sql_s": iou_s,
+            "notebook_s": iou_here_s,
             "loop_s": iou_loop_s,
             "times_the_loop": iou_loop_s / iou_s,
-            "same_numbers": bool(np.array_equal(ious, expected_ious)),
+            "notebook_times_the_loop": iou_loop_s / iou_here_s,
+            "same_numbers": all(np.array_equal(f, expected_ious) for f in (ious, ious_here)),
             "overlapping": float(np.mean(ious > 0)),
         },
         "area": {
             "sql_s": area_s,
+            "notebook_s": area_here_s,
             "loop_s": area_loop_s,
             "list_s": area_list_s,
             "times_the_loop": area_loop_s / area_s,
-            "same_numbers": areas.tolist() == expected_areas,
+            "notebook_times_the_loop": area_loop_s / area_here_s,
+            "same_numbers": all(f.tolist() == expected_areas for f in (areas, areas_here)),
         },
     }
 
@@ -175,7 +190,8 @@ def main() -> None:
         shown = {key: value for key, value in result[name].items() if key.endswith("_s")}
         print(f"  mask_{name}: " + ", ".join(f"{key[:-2]} {s:.2f}" for key, s in shown.items()))
         same = "the same numbers" if result[name]["same_numbers"] else "OTHER NUMBERS"
-        print(f"    {result[name]['times_the_loop']:.1f} times as fast as the loop, {same}")
+        times = result[name]["times_the_loop"], result[name]["notebook_times_the_loop"]
+        print(f"    {times[0]:.1f} and {times[1]:.1f} times as fast as the loop, {same}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from engine.geometry import Boxes, Mask
+from engine.rle_columns import Codes
 from engine.run_codes import MAX_PIXELS, check_size, check_sum, read_runs, write_runs
 
 # A comparison of two masks takes about as long for a letter of their codes as, in a product of
@@ -195,21 +196,6 @@ def box(mask: Rle) -> Boxes:
     return _box(*_shown(_runs(mask)), mask.size[0])
 
 
-def is_plain(mask: Rle) -> bool:
-    """Whether the mask has one run in each of its columns, beside that of the column before.
-
-    Such a mask has no hole and, if pixels also touch by their corners, one island at most. Raises
-    ValueError for a malformed code.
-    """
-    starts, ends = _shown(_runs(mask))
-    height = mask.size[0]
-    columns, tops = np.divmod(starts, height)
-    bottoms = ends - columns * height
-    in_one_column = bottoms <= height
-    beside = (np.diff(columns) == 1) & (tops[1:] <= bottoms[:-1]) & (tops[:-1] <= bottoms[1:])
-    return bool(in_one_column.all() and beside.all())
-
-
 def union(masks: Sequence[Rle], hw: tuple[int, ...]) -> Mask:
     """(H, W) bool, where any of N masks is.
 
@@ -260,6 +246,14 @@ def covers(
     borders = np.cumsum(_runs(mask))
     places = columns * mask.size[0] + rows
     return np.asarray(np.searchsorted(borders, places, side="right") % 2 == 1)
+
+
+def codes_of(masks: Sequence[Rle]) -> Codes:
+    """N codes as a column; raises ValueError for one with letters beyond ASCII."""
+    letters = [mask.counts.encode("ascii") for mask in masks]
+    offsets = np.cumsum([0, *map(len, letters)], dtype=np.int64)
+    sizes = np.array([mask.size for mask in masks], dtype=np.int64).reshape(-1, 2)
+    return Codes(np.frombuffer(b"".join(letters), dtype=np.uint8), offsets, sizes)
 
 
 def iou_matrix(a: Sequence[Rle], b: Sequence[Rle]) -> npt.NDArray[np.float64]:

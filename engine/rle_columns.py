@@ -84,6 +84,14 @@ def boxes(codes: Codes) -> Ints:
     return np.concatenate([np.zeros((0, 4), np.int64), *(_boxes(_read(c)) for c in _pieces(codes))])
 
 
+def segments(codes: Codes) -> tuple[Ints, Ints, Ints]:
+    """(R,) of each run of a mask's own pixels: whose, where it starts, and ends, half-open.
+
+    Counted down the columns of its own image. Raises ValueError for a malformed code.
+    """
+    return _segments(_read(codes))
+
+
 def comparable(codes: Codes) -> Comparable:
     """The same masks, to be compared with each other; raises ValueError for a malformed code."""
     pixels = codes.sizes[:, 0] * codes.sizes[:, 1]

@@ -59,6 +59,8 @@ def is_cut_by_crop(box: Boxes, crop: CropBox, hw: tuple[int, int], atol: float) 
 
     Near an edge of the image nothing is cut off. From SAM's `is_box_near_crop_edge`.
     """
+    if crop.xyxy == (0, 0, hw[1], hw[0]):
+        return False
     image = np.array([0, 0, hw[1], hw[0]], dtype=np.float32)
     ends = index_box(box)
     near_crop = np.abs(ends - np.array(crop.xyxy, dtype=np.float32)) <= atol

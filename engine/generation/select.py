@@ -18,6 +18,7 @@ from engine.generation.hierarchy import nested
 from engine.generation.masks import GeneratedMask, Rejections
 from engine.generation.nms import box_nms, by_score, mask_nms
 from engine.generation.overlaps import without_overlaps
+from engine.generation.regions import has_small_regions
 from engine.geometry import Boxes, box_area, box_iou, intersection_area
 
 
@@ -167,18 +168,20 @@ def _cleaned(
     """Without small islands and holes; of masks that became alike one that needed it less stays."""
     if config.min_mask_region_area <= 1:
         return list(masks)
-    cleaned = [_without_small_regions(mask, config.min_mask_region_area) for mask in masks]
+    min_area = config.min_mask_region_area
+    dirty = has_small_regions([mask.rle for mask in masks], min_area).tolist()
+    cleaned = [
+        _without_small_regions(mask, min_area) if is_dirty else mask
+        for mask, is_dirty in zip(masks, dirty, strict=True)
+    ]
     unchanged = [float(new is old) for new, old in zip(cleaned, masks, strict=True)]
     threshold = max(config.box_nms_thresh, config.crop_nms_thresh)
     return _apart(cleaned, unchanged, threshold, rejections)
 
 
 def _without_small_regions(mask: GeneratedMask, min_area: int) -> GeneratedMask:
-    if rle.is_plain(mask.rle):
-        return mask
     before, x0, y0 = rle.decode_box(mask.rle)
-    after = remove_small_regions(before, min_area)
-    return mask if np.array_equal(before, after) else mask.redrawn(after, x0, y0)
+    return mask.redrawn(remove_small_regions(before, min_area), x0, y0)
 
 
 def _not_inside(

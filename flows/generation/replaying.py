@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from engine.generation.config import GenerationConfig
 from engine.generation.grid import CropBox
@@ -171,7 +172,7 @@ class _Source:
             row["image_id"]: (row["num_proposed"], []) for row in proposed
         }
         # Those that would go by themselves need not be read; they decide about no other.
-        for row in self._workspace.lake.rows(
+        table = self._workspace.lake.arrow(
             f"""SELECT {_COLUMNS} FROM candidates WHERE model_version = ? AND config_hash = ?
                AND image_id IN (SELECT unnest(?)) AND (predicted_iou > ? OR ? = 0)
                AND stability_score >= ? ORDER BY image_id, number""",
@@ -182,21 +183,26 @@ class _Source:
                 config.pred_iou_thresh,
                 config.stability_score_thresh,
             ),
-        ):
-            found[row["image_id"]][1].append(_mask(row))
+        )
+        for image_id, mask in zip(table["image_id"].to_pylist(), _masks(table), strict=True):
+            found[image_id][1].append(mask)
         return found
 
 
-def _mask(row: Mapping[str, Any]) -> GeneratedMask:
-    x, y, crop_width, crop_height = (int(row[f"crop_{name}"]) for name in _BOX)
-    left, top, width, height = (row[f"box_{name}"] for name in _BOX)
-    return GeneratedMask(
-        number=row["number"],
-        rle=Rle((row["height"], row["width"]), row["counts"]),
-        box_xyxy=np.array([left, top, left + width, top + height], dtype=np.float32),
-        crop=CropBox(row["crop_layer"], (x, y, x + crop_width, y + crop_height)),
-        area=row["area"],
-        predicted_iou=row["predicted_iou"],
-        stability_score=row["stability_score"],
-        point_xy=(row["point_x"], row["point_y"]),
-    )
+def _masks(table: pa.Table) -> Iterator[GeneratedMask]:
+    """That of each row of _COLUMNS."""
+    of = {name: table[name].to_pylist() for name in table.column_names}
+    boxes = np.stack([table[f"box_{name}"].to_numpy() for name in _BOX], axis=1)
+    boxes[:, 2:] += boxes[:, :2]
+    for row, box in enumerate(boxes.astype(np.float32)):
+        x, y, crop_width, crop_height = (int(of[f"crop_{name}"][row]) for name in _BOX)
+        yield GeneratedMask(
+            number=of["number"][row],
+            rle=Rle((of["height"][row], of["width"][row]), of["counts"][row]),
+            box_xyxy=box,
+            crop=CropBox(of["crop_layer"][row], (x, y, x + crop_width, y + crop_height)),
+            area=of["area"][row],
+            predicted_iou=of["predicted_iou"][row],
+            stability_score=of["stability_score"][row],
+            point_xy=(of["point_x"][row], of["point_y"][row]),
+        )

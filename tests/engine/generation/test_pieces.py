@@ -6,7 +6,7 @@ import torch
 from torchvision.ops import nms as torchvision_nms
 
 from engine import rle
-from engine.generation import nms
+from engine.generation import nms, regions
 from engine.generation.clean import remove_small_regions
 from engine.generation.config import GenerationConfig
 from engine.generation.extents import Extents
@@ -18,6 +18,7 @@ from engine.generation.filters import (
 )
 from engine.generation.grid import CropBox, crop_boxes, point_grid, points_in
 from engine.generation.nms import box_nms, by_score, mask_nms
+from engine.generation.regions import has_small_regions
 from engine.generation.windows import Window, WindowUpscaler, cut_one_by_one, cut_together
 from engine.geometry import Frame, Mask, box_iou, mask_to_box, masks_to_boxes
 from engine.model.predictor import upscale_logits
@@ -183,15 +184,29 @@ def test_small_regions_go(before: str, after: str) -> None:
     assert remove_small_regions(mask, 0) is mask
 
 
-def test_a_plain_mask_has_no_small_regions() -> None:
+@pytest.mark.parametrize("hw", [(4, 4), (7, 5), (12, 17), (1, 9), (9, 1)])
+@pytest.mark.parametrize("min_area", [0, 1, 2, 3, 6])
+def test_what_has_small_regions_is_what_cleaning_changes(
+    hw: tuple[int, int], min_area: int
+) -> None:
     generator = np.random.default_rng(3)
-    plain = 0
-    for _ in range(400):
-        mask = generator.random((4, 4)) < 0.5
-        if rle.is_plain(rle.encode_one(mask)):
-            plain += 1
-            np.testing.assert_array_equal(remove_small_regions(mask, 3), mask)
-    assert plain > 20
+    masks = generator.random((400, *hw)) < generator.random((400, 1, 1))
+    changes = [not np.array_equal(remove_small_regions(mask, min_area), mask) for mask in masks]
+    found = has_small_regions(rle.encode(masks), min_area)
+    assert found.tolist() == changes
+    assert min_area < 2 or any(changes)
+
+
+def test_masks_of_many_sizes_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(4)
+    sizes = [(3, 40), (40, 3), (11, 13), (1, 1)] * 20
+    masks = [generator.random(hw) < 0.7 for hw in sizes]
+    codes = [rle.encode_one(mask) for mask in masks]
+    changes = [not np.array_equal(remove_small_regions(mask, 4), mask) for mask in masks]
+    assert has_small_regions(codes, 4).tolist() == changes
+    monkeypatch.setattr(regions, "_AT_ONCE", 300)
+    assert has_small_regions(codes, 4).tolist() == changes
+    assert has_small_regions([], 4).tolist() == []
 
 
 @pytest.mark.parametrize("hw", [(300, 480), (481, 321), (40, 64), (1, 30), (1040, 1388)])
