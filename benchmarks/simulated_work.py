@@ -93,6 +93,7 @@ def annotate(
         proposals=list(proposals),
         picture=Picture(levels=1, tile=512),
         decoder=None,
+        reads_text=False,
     )
     work = Work(item=item, lease_token=1, heartbeat_s=1e9, idempotency_key="benchmark")
     desk = Desk(predictor, image, predictor.embed(image.image))

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from flows.workspace import Workspace
 from storage.catalog import models
 from storage.queue.items import ItemHead
+from storage.queue.schema import KINDS
 
 Row = Mapping[str, object]
 
 WATERMARK = "submissions"
-# What a model proposes. Disputes and audits are about masks that are there.
+# What the model in service proposes.
 PROPOSED = ("assist", "gold", "second")
+# Where it answers the clicks. An audit is about the masks of the model that it names.
+SERVED = (*PROPOSED, "dispute")
 
 
 def refs(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -52,18 +55,21 @@ def free_and_known(workspace: Workspace) -> tuple[list[Row], list[Row]]:
 
 
 def outdated(workspace: Workspace) -> list[ItemHead]:
-    """Ready items whose proposals are of a model older than the one in service."""
+    """Ready items of another model than the one in service, and all of one that was revoked."""
     serving = workspace.pointer.current()
     if serving is None:
         return []
     current = serving[0]
-    heads = [
-        item for item in workspace.queue.ready_items(PROPOSED) if item.model_version != current
-    ]
+    queue = workspace.queue
+    heads = [item for item in queue.ready_items(KINDS) if item.model_version != current]
     if not heads:
         return []
-    versions = [row.version for row in models.all_versions(workspace.lake)]
-    older = set(versions[: versions.index(current)])
-    # Where the model in service was asked before, its answer stands, or was skipped for good.
-    asked = workspace.queue.asked_images(current)
-    return [item for item in heads if item.model_version in older and item.image_id not in asked]
+    gone = models.revoked(workspace.lake)
+    # Where the model in service was asked the same, its answer stands, or was skipped for good.
+    asked = {kind: queue.asked_images(current, (kind,)) for kind in SERVED}
+    return [
+        item
+        for item in heads
+        if item.model_version in gone
+        or (item.stage in SERVED and item.image_id not in asked[item.stage])
+    ]

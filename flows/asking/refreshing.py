@@ -1,4 +1,4 @@
-"""After a promotion: what still waits for people gets proposals of the model in service.
+"""After a promotion or a way back: what waits for people gets proposals of the model in service.
 
 An item that somebody holds keeps its model, so that nobody's masks change under their hands.
 """
@@ -14,8 +14,9 @@ from flows.models.embeddings import EmbeddingStore
 from flows.progress import Progress, Silent
 from flows.recipes import Recipe
 from flows.runs import ALONE, Turn, failing_run, finish_run, new_run, reconcile_runs, start_run
-from flows.waiting import Row, outdated
+from flows.waiting import PROPOSED, Row, outdated
 from flows.workspace import Workspace, placeholders, to_json
+from storage.catalog import models
 from storage.queue.items import ItemHead, NewItem
 
 # Few enough that an image is not looked at long before its item is replaced.
@@ -24,11 +25,15 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class RefreshOutcome:
-    """How many items have new proposals; without a run there was nothing to do."""
+    """How many items have another model now; without a run there was nothing to do.
+
+    `num_withdrawn` are those of a revoked model that had to go: audits of its masks.
+    """
 
     run_id: str | None
     version: str | None
     num_items: int
+    num_withdrawn: int = 0
 
 
 def is_being_refreshed(workspace: Workspace) -> bool:
@@ -41,6 +46,7 @@ def refresh_stage(
 ) -> RefreshOutcome:
     """Replace the outdated items, each in one step of the queue; safe to repeat.
 
+    What a revoked model made and none can take over is withdrawn.
     Raises StageError when an image cannot be read.
     """
     with stage_lock(workspace, "refresh"):
@@ -61,11 +67,14 @@ def refresh_stage(
         with failing_run(workspace, run_id):
             looker = Looker.of(workspace, recipe, version, run_id, progress)
             num_items = _refresh(looker, heads, progress)
+            num_withdrawn = _withdraw_revoked(workspace)
             workspace.lake.commit(
                 lambda tx: finish_run(tx, run_id, num_images=num_items),
                 message=f"refresh: {num_items} items have proposals of {version}",
             )
-    return RefreshOutcome(run_id=run_id, version=version, num_items=num_items)
+    return RefreshOutcome(
+        run_id=run_id, version=version, num_items=num_items, num_withdrawn=num_withdrawn
+    )
 
 
 def _refresh(looker: Looker, heads: Sequence[ItemHead], progress: Progress) -> int:
@@ -77,17 +86,25 @@ def _refresh(looker: Looker, heads: Sequence[ItemHead], progress: Progress) -> i
     return num_items
 
 
+def _withdraw_revoked(workspace: Workspace) -> int:
+    """What is left of revoked models."""
+    gone = models.revoked(workspace.lake)
+    return workspace.queue.withdraw_items(
+        [head.item_id for head in outdated(workspace) if head.model_version in gone]
+    )
+
+
 def _replace(looker: Looker, heads: Sequence[ItemHead]) -> int:
     workspace = looker.workspace
-    rows = _image_rows(workspace, sorted({item.image_id for item in heads}))
+    proposed = [head for head in heads if head.stage in PROPOSED]
+    rows = _image_rows(workspace, sorted({head.image_id for head in proposed}))
     # The caller tells how far it is, over all items.
     seen = {item.image_id: item for item in looker.look(rows, Silent())}
     EmbeddingStore(workspace).keep([(name, item.embedding) for name, item in seen.items()])
-    num_items = 0
-    for head in heads:
-        new = _successor(looker, head, seen[head.image_id])
-        num_items += workspace.queue.replace(head.item_id, new)
-    return num_items
+    successors = [(head, _successor(looker, head, seen[head.image_id])) for head in proposed] + [
+        (head, _helped_by(looker, head)) for head in heads if head.stage == "dispute"
+    ]
+    return sum(workspace.queue.replace(head.item_id, new) for head, new in successors)
 
 
 def _image_rows(workspace: Workspace, image_ids: Sequence[str]) -> list[Row]:
@@ -97,6 +114,25 @@ def _image_rows(workspace: Workspace, image_ids: Sequence[str]) -> list[Row]:
             f"WHERE image_id IN ({placeholders(image_ids)}) ORDER BY image_id",
             image_ids,
         )
+    )
+
+
+def _helped_by(looker: Looker, old: ItemHead) -> NewItem:
+    """The same masks to decide on, with another model to answer the clicks."""
+    item = looker.workspace.queue.item(old.item_id)
+    return NewItem(
+        image_id=item.image_id,
+        file_name=item.file_name,
+        height=item.height,
+        width=item.width,
+        model_version=looker.predictor.version,
+        run_id=old.run_id,
+        iteration=old.iteration,
+        priority=old.priority,
+        payload=item.payload,
+        stage=old.stage,
+        not_for=old.not_for,
+        for_role=old.for_role,
     )
 
 

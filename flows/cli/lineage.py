@@ -152,7 +152,7 @@ def _show(blast: "Blast", outcome: "RevokeOutcome | None") -> None:
         out.print("nothing is changed; --apply retires the masks and these models")
     else:
         out.print(
-            f"{outcome.num_masks} masks and {len(outcome.models)} models retired, "
+            f"{outcome.num_masks} masks retired, {len(outcome.models)} models marked, "
             f"{outcome.num_images} images in the queue again"
         )
     if blast.serving is not None:

@@ -24,11 +24,12 @@ from flows.lineage.descent import (
 from flows.locks import stage_lock
 from flows.merging.disputes import of_people, standing_of
 from flows.models import serving
-from flows.models.soundness import REVOKED, newest_sound
+from flows.models.soundness import newest_sound
 from flows.runs import finish_run, new_run
 from flows.waiting import watermark
 from flows.workspace import Workspace, placeholders, to_json
 from storage.catalog.lake import Transaction
+from storage.catalog.models import REVOKED
 from storage.failpoints import failpoint
 from storage.queue.items import NewItem
 from storage.rows import RunRow, utcnow
@@ -61,7 +62,7 @@ class Blast:
 
 @dataclass(frozen=True, kw_only=True)
 class RevokeOutcome:
-    """What was done: masks retired, models retired, images put before people again.
+    """What was done: masks retired, models marked, images put before people again.
 
     The images are also those of an earlier revocation that was cut short; without a run there was
     nothing else to do.
@@ -163,8 +164,8 @@ def _retire_masks(tx: Transaction, target: Target, run_id: str, snapshot: int) -
 
 
 def _retire_models(tx: Transaction, target: Target, current: str | None) -> list[str]:
-    """Those that could be promoted or gone back to; the one in service is people's to replace."""
-    found = [row["version"] for row in descendants(tx, target) if row["version"] != current]
+    """Mark what descends; all are retired but the one in service, which is people's to replace."""
+    found = [row["version"] for row in descendants(tx, target)]
     rows = tx.rows(
         f"""SELECT version FROM model_versions
             WHERE version IN ({placeholders(found)}) AND NOT starts_with(coalesce(reason, ''), ?)
@@ -174,10 +175,11 @@ def _retire_models(tx: Transaction, target: Target, current: str | None) -> list
     versions = [row["version"] for row in rows]
     if versions:
         tx.execute(
-            f"""UPDATE model_versions SET status = 'retired',
-                       reason = ? || coalesce('; before: ' || reason, '')
+            f"""UPDATE model_versions
+                SET status = CASE WHEN version = ? THEN status ELSE 'retired' END,
+                    reason = ? || coalesce('; before: ' || reason, '')
                 WHERE version IN ({placeholders(versions)})""",
-            [f"{REVOKED}has {target.cause} in its line", *versions],
+            [current, f"{REVOKED}has {target.cause} in its line", *versions],
         )
     return versions
 

@@ -13,6 +13,7 @@ from engine.training.trainer import StepReport, TrainingError, TrainResult, trai
 from flows.errors import StageError, UsageError
 from flows.locks import stage_lock
 from flows.models import serving
+from flows.models.soundness import is_sound
 from flows.models.start_weights import are_random
 from flows.progress import Progress
 from flows.recipes import Recipe
@@ -288,14 +289,17 @@ def _decide(
     ]
     paired = Paired(candidate=found[0], current=found[1])
     verdict = judge(scores, baseline.scores, recipe.gate, paired=paired)
+    reason = verdict.reason
     if verdict.passed:
+        if not is_sound(workspace, version):
+            reason += f"; but something in its line was revoked: maskloop lineage {version}"
         serving.promote(
             workspace,
             version,
-            reason=verdict.reason,
+            reason=reason,
             metrics=scores,
             seen_generation=baseline.generation,
         )
     else:
-        serving.reject(workspace, version, verdict.reason, scores)
-    return verdict.passed, verdict.reason
+        serving.reject(workspace, version, reason, scores)
+    return verdict.passed, reason

@@ -67,7 +67,9 @@ def _due_refresh(workspace: Workspace) -> Due | None:
     items = outdated(workspace)
     if not items:
         return None
-    return Due(work="refresh", why=f"{len(items)} items wait with proposals of an older model")
+    return Due(
+        work="refresh", why=f"{len(items)} items wait with another model than the one in service"
+    )
 
 
 def is_unfinished(workspace: Workspace) -> bool:

@@ -7,6 +7,8 @@ from storage.errors import NotFoundError
 from storage.rows import ModelVersionRow, Row
 
 STATUSES = ("candidate", "promoted", "rejected", "retired")
+# A revocation puts this before what else is said of a model.
+REVOKED = "revoked: "
 
 
 def get(lake: Lake, version: str) -> ModelVersionRow | None:
@@ -19,6 +21,12 @@ def all_versions(lake: Lake) -> list[ModelVersionRow]:
     """All versions, oldest first."""
     rows = lake.rows("SELECT * FROM model_versions ORDER BY length(version), version")
     return [ModelVersionRow(**row) for row in rows]
+
+
+def revoked(lake: Lake) -> set[str]:
+    """The versions that a revocation took back, also where one of them serves still."""
+    rows = lake.rows("SELECT version FROM model_versions WHERE starts_with(reason, ?)", (REVOKED,))
+    return {row["version"] for row in rows}
 
 
 def register(

@@ -90,7 +90,7 @@ class Item:
     skips: int
     dead_reason: str | None
     not_for: str | None
-    for_role: str | None
+    for_role: Literal["lead"] | None
 
     @cached_property
     def payload(self) -> dict[str, Any]:
@@ -113,12 +113,12 @@ def item_of(row: Sequence[Any]) -> Item:
     return Item(**dict(zip(_FIELDS, row, strict=False)))
 
 
-def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
+def enqueue(connection: Connection, new: Sequence[NewItem], *, same_run: bool = False) -> int:
     """Insert the items that are not there; returns how many became ready.
 
     An item is there when its image, model version and stage are, whatever its state. One that was
-    withdrawn from another run comes back, as an item of this run. Raises ValueError when an
-    explicit `item_id` already names another image.
+    withdrawn from another run comes back, as an item of this run; one of the `same_run` where that
+    is asked for. Raises ValueError when an explicit `item_id` already names another image.
     """
     # Backwards, so that of two with one key the first counts, as it does in two calls.
     offered = {_key(item): item for item in reversed(new)}
@@ -126,7 +126,7 @@ def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
     # By key, so that of two processes with the same items none waits for the other in a circle.
     values = [_values(offered[key]) for key in sorted(offered)]
     try:
-        rows = connection.execute(_insert_missing(connection), values).all()
+        rows = connection.execute(_insert_missing(connection, same_run), values).all()
     except IntegrityError as error:
         raise ValueError(f"item_id: must not name another image, got: {error.orig}") from error
     if rows:
@@ -138,13 +138,14 @@ def enqueue(connection: Connection, new: Sequence[NewItem]) -> int:
 def replace(connection: Connection, old_item_id: str, new: NewItem) -> bool:
     """Withdraw an item that is ready and enqueue another with its skips; False if neither is done.
 
-    That is when it is not ready, or the new one is there already. Raises what `enqueue` raises.
+    That is when it is not ready, or the new one is there already and was not withdrawn. Raises what
+    `enqueue` raises.
     """
     old = update(items).where(items.c.item_id == old_item_id, IS_READY)
     withdrawn = old.values(state="dead", dead_reason=WITHDRAWN).returning(items.c.skips)
     with connection.begin_nested() as attempt:
         skips = connection.execute(withdrawn).scalar_one_or_none()
-        if skips is None or not enqueue(connection, [new]):
+        if skips is None or not enqueue(connection, [new], same_run=True):
             attempt.rollback()
             return False
         of_new = (items.c[name] == getattr(new, name) for name in _KEY)
@@ -164,7 +165,7 @@ class ItemHead:
     priority: float
     stage: str
     not_for: str | None
-    for_role: str | None
+    for_role: Literal["lead"] | None
 
 
 def ready(connection: Connection, kinds: Collection[str]) -> list[ItemHead]:
@@ -191,16 +192,19 @@ def _values(item: NewItem) -> dict[str, Any]:
 _REVIVED = ("run_id", "iteration", "priority", "not_for", "for_role")
 
 
-def _insert_missing(connection: Connection) -> ReturningInsert[Any]:
+def _insert_missing(connection: Connection, same_run: bool) -> ReturningInsert[Any]:
     statement = insert_into(connection, items)
     offered = statement.excluded
     revived: dict[str, Any] = {name: offered[name] for name in _REVIVED}
     revived |= {"state": "ready", "attempts": 0, "skips": 0, "dead_reason": None}
     revived["base_priority"] = None
+    came_back = items.c.dead_reason == WITHDRAWN
+    if not same_run:
+        came_back = and_(came_back, items.c.run_id != offered.run_id)
     return statement.on_conflict_do_update(
         index_elements=_KEY,
         set_=revived,
-        where=and_(items.c.dead_reason == WITHDRAWN, items.c.run_id != offered.run_id),
+        where=came_back,
     ).returning(items.c.item_id, *(items.c[name] for name in _KEY))
 
 

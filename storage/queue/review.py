@@ -266,6 +266,13 @@ class ReviewQueue:
             values = {"state": "dead", "dead_reason": WITHDRAWN}
             return connection.execute(statement.values(**values)).rowcount
 
+    def withdraw_items(self, item_ids: Collection[str]) -> int:
+        """`withdraw` these items, of whatever run, as far as they are ready; returns how many."""
+        statement = update(items).where(items.c.item_id.in_(item_ids), IS_READY)
+        with self.database.write() as connection:
+            values = {"state": "dead", "dead_reason": WITHDRAWN}
+            return connection.execute(statement.values(**values)).rowcount
+
     def counts(self) -> dict[str, int]:
         """The number of items in each state."""
         with self.database.read() as connection:

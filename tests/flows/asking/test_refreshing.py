@@ -12,6 +12,8 @@ from annotator.item import ItemPayload
 from flows.asking.assist import assist_stage
 from flows.asking.looking import Candidate, Looker
 from flows.asking.refreshing import RefreshOutcome, refresh_stage
+from flows.lineage.descent import Target
+from flows.lineage.revoking import revoke
 from flows.models import serving
 from flows.progress import Silent
 from flows.recipes import Recipe
@@ -19,6 +21,7 @@ from flows.upkeep.checking import fsck
 from flows.waiting import outdated
 from flows.workspace import Workspace
 from storage.queue.items import NewItem
+from storage.queue.schema import KINDS
 from storage.queue.work import Lease
 
 Copied = Callable[[Path, Path], AbstractContextManager[Workspace]]
@@ -31,6 +34,21 @@ def promoted_anew(workspace: Workspace, version: str) -> None:
     new = replace(row, version=version, status="candidate", parent="v1")
     workspace.lake.commit(lambda tx: tx.insert([new]), message="test")
     serving.promote(workspace, version, reason="test")
+
+
+def made(kind: str, version: str, image: dict[str, Any]) -> NewItem:
+    """An item of that kind for anybody but ada."""
+    return NewItem(
+        image_id=image["image_id"],
+        file_name=image["file_name"],
+        height=image["height"],
+        width=image["width"],
+        model_version=version,
+        run_id="assisted",
+        iteration=3,
+        stage=kind,
+        not_for="ada",
+    )
 
 
 def payloads(workspace: Workspace) -> dict[str, ItemPayload]:
@@ -108,18 +126,7 @@ def test_again_there_is_nothing_to_do(refreshed: Refreshed, recipe: Recipe) -> N
 def test_what_an_item_is_for_stays(filled: Workspace, recipe: Recipe) -> None:
     serving.ensure_base(filled, recipe, Silent())
     [image, *_] = filled.lake.rows("SELECT * FROM images WHERE split = 'unlabelled'")
-    second = NewItem(
-        image_id=image["image_id"],
-        file_name=image["file_name"],
-        height=image["height"],
-        width=image["width"],
-        model_version="v1",
-        run_id="assisted",
-        iteration=3,
-        stage="second",
-        not_for="ada",
-    )
-    filled.queue.enqueue([second])
+    filled.queue.enqueue([made("second", "v1", image)])
     promoted_anew(filled, "v2")
     assert refresh_stage(filled, recipe, Silent()).num_items == 1
     [head] = filled.queue.ready_items(("second",))
@@ -141,3 +148,40 @@ def test_an_item_that_is_claimed_meanwhile_is_left_alone(
     assert refresh_stage(filled, recipe, Silent()).num_items == 1
     assert filled.queue.counts()["leased"] == 1
     assert outdated(filled) == []
+
+
+def test_the_way_back_brings_the_former_model_s_proposals(
+    filled: Workspace, recipe: Recipe
+) -> None:
+    run_id = assist_stage(filled, recipe, Silent()).run_id
+    first = {head.item_id for head in filled.queue.ready_items(("assist",))}
+    promoted_anew(filled, "v2")
+    num_items = refresh_stage(filled, recipe, Silent()).num_items
+    serving.rollback(filled)
+    assert len(outdated(filled)) == num_items == len(first)
+    assert refresh_stage(filled, recipe, Silent()).num_items == num_items
+    heads = filled.queue.ready_items(("assist",))
+    assert {head.item_id for head in heads} == first, "those that had given way"
+    assert {(head.model_version, head.run_id) for head in heads} == {("v1", run_id)}
+    assert outdated(filled) == []
+
+
+def test_nothing_of_a_revoked_model_waits_once_another_serves(
+    filled: Workspace, recipe: Recipe
+) -> None:
+    assist_stage(filled, recipe, Silent())
+    promoted_anew(filled, "v2")
+    refresh_stage(filled, recipe, Silent())
+    [image, other, *_] = filled.lake.rows("SELECT * FROM images WHERE split = 'unlabelled'")
+    filled.queue.enqueue([made("dispute", "v2", image), made("audit", "v2", other)])
+    revoke(filled, Target(kind="model", name="v2"))
+    assert outdated(filled) == [], "it serves"
+    serving.rollback(filled)
+    outcome = refresh_stage(filled, recipe, Silent())
+    assert outcome.num_withdrawn == 1, "nobody need look at its masks"
+    waiting = filled.queue.ready_items(KINDS)
+    assert {head.model_version for head in waiting} == {"v1"}
+    [dispute] = [head for head in waiting if head.stage == "dispute"]
+    assert (dispute.image_id, dispute.not_for) == (image["image_id"], "ada")
+    assert outdated(filled) == []
+    assert fsck(filled) == []

@@ -113,7 +113,7 @@ def test_masks_and_models_are_retired_in_one_commit(turned: Any, names: dict[str
     workspace = turned.workspace
     before, standing = workspace.lake.snapshot(), current(workspace, names)
     outcome = revoke(workspace, ADA)
-    assert (outcome.num_masks, outcome.models, outcome.num_images) == (3, ("v2", "v3"), 2)
+    assert (outcome.num_masks, outcome.models, outcome.num_images) == (3, ("v2", "v3", "v4"), 2)
     # One commit retires, one closes the run.
     assert workspace.lake.snapshot() == before + 2
     [between] = workspace.lake.rows(
@@ -186,7 +186,7 @@ def test_again_it_changes_nothing_until_there_is_more(turned: Any) -> None:
     assert (again.run_id, again.num_masks, again.models, again.num_images) == (None, 0, (), 0)
     assert rows(workspace, "SELECT * FROM retractions ORDER BY mask_id") == before
     serving.promote(workspace, "v1", reason="sound")
-    assert revoke(workspace, ADA).models == ("v4",)
+    assert revoke(workspace, ADA).models == (), "v4 was marked while it served"
     assert blast_radius(workspace, ADA).serving is None
 
 
@@ -217,7 +217,8 @@ def test_what_was_revoked_serves_again_only_when_told(
 def test_automatic_masks_go_with_their_model(turned: Any, names: dict[str, str]) -> None:
     workspace = turned.workspace
     outcome = revoke(workspace, Target(kind="model", name="v4"))
-    assert (outcome.num_masks, outcome.models, outcome.num_images) == (1, (), 0)
+    assert (outcome.num_masks, outcome.models, outcome.num_images) == (1, ("v4",), 0)
+    assert serving.current_version(workspace) == "v4", "until people put another in its place"
     assert "auto3" not in current(workspace, names)
     assert "ada3" in current(workspace, names)
 

@@ -212,7 +212,7 @@ def another_version(workspace: Workspace, *, serves: bool) -> None:
         serving.promote(workspace, "v2", reason="test")
 
 
-def test_what_waits_with_proposals_of_an_older_model_is_refreshed(served: Workspace) -> None:
+def test_what_waits_with_another_model_is_refreshed(served: Workspace) -> None:
     ask(served)
     another_version(served, serves=False)
     assert due(served) is None
@@ -220,23 +220,24 @@ def test_what_waits_with_proposals_of_an_older_model_is_refreshed(served: Worksp
     found = due(served)
     assert found is not None
     assert found.work == "refresh"
-    assert found.why == "4 items wait with proposals of an older model"
+    assert found.why == "4 items wait with another model than the one in service"
     serving.rollback(served)
     assert due(served) is None
 
 
-def test_what_a_newer_model_proposed_stays_after_a_rollback(served: Workspace) -> None:
+def test_what_a_newer_model_proposed_is_refreshed_after_a_rollback(served: Workspace) -> None:
     another_version(served, serves=True)
     ask(served, model="v2")
-    serving.rollback(served)
     assert due(served) is None
+    serving.rollback(served)
+    assert work(served) == "refresh"
 
 
 @pytest.mark.parametrize(
     ("stage", "expected"),
-    [("gold", "refresh"), ("second", "refresh"), ("dispute", None), ("audit", None)],
+    [("gold", "refresh"), ("second", "refresh"), ("dispute", "refresh"), ("audit", None)],
 )
-def test_only_what_a_model_proposes_is_refreshed(
+def test_an_audit_alone_keeps_its_model(
     served: Workspace, stage: str, expected: str | None
 ) -> None:
     ask(served, stage=stage, num=99)

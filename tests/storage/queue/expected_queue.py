@@ -72,10 +72,12 @@ class Model:
     outbox: list[str] = field(default_factory=list)
     pins: set[str] = field(default_factory=set)
 
-    def enqueue(self, new: NewItem) -> int:
+    def enqueue(self, new: NewItem, *, same_run: bool = False) -> int:
         known = self.items.get(new.item_id)
-        if known is not None and (not known.withdrawn or known.run == new.run_id):
-            return 0
+        if known is not None:
+            stays = known.run == new.run_id and not same_run
+            if stays or not known.withdrawn:
+                return 0
         # A name stands for an image, a model and a kind.
         fresh = Expected(
             image=new.image_id,
@@ -95,7 +97,7 @@ class Model:
             return False
         skips = old.skips
         self._withdraw(old)
-        if not self.enqueue(new):
+        if not self.enqueue(new, same_run=True):
             old.state, old.withdrawn = "ready", False
             return False
         self.items[new.item_id].skips = skips

@@ -47,7 +47,6 @@ def test_nothing_changes_where_the_new_one_is_there_already(
     before = queue.item("a"), queue.item("new")
     assert before[1].state == "done"
     assert queue.replace("a", newer(make, payload={"n": 2})) is False
-    assert queue.replace("a", make("a")) is False, "itself"
     assert (queue.item("a"), queue.item("new")) == before
 
 
@@ -57,6 +56,25 @@ def test_an_item_may_be_renewed_in_place(queue: ReviewQueue, people: Any, make: 
     assert queue.replace("a", make("a", run_id="run-2", payload={"n": 2})) is True
     item = queue.item("a")
     assert (item.state, item.run_id, item.skips, item.payload) == ("ready", "run-2", 1, {"n": 2})
+
+
+def test_what_gave_way_comes_back(queue: ReviewQueue, people: Any, make: Any) -> None:
+    """As when the model before the present one serves again: also within one run."""
+    people.enqueue("a")
+    assert queue.replace("a", newer(make, run_id=queue.item("a").run_id)) is True
+    assert queue.replace("new", make("a", payload={"n": 3})) is True
+    assert (queue.item("a").state, queue.item("a").payload) == ("ready", {"n": 3})
+    assert queue.item("new").dead_reason == "withdrawn"
+    assert queue.enqueue([newer(make, run_id=queue.item("a").run_id)]) == 0, "a run goes on"
+    assert check(queue.database) == []
+
+
+def test_items_are_withdrawn_by_name(queue: ReviewQueue, people: Any) -> None:
+    people.enqueue("a", "b", "c")
+    held = people.claim().item.item_id
+    assert queue.withdraw_items([held, "b", "nothing"]) == 1
+    assert (queue.item(held).state, queue.item("b").dead_reason) == ("leased", "withdrawn")
+    assert queue.withdraw_items([]) == 0
 
 
 def test_a_name_of_another_image_is_refused(queue: ReviewQueue, people: Any, make: Any) -> None:
