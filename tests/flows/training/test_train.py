@@ -28,7 +28,7 @@ from flows.training.train import TrainRequest, train_stage
 from flows.upkeep.checking import fsck
 from flows.workspace import Workspace
 from storage.durable import file_sha256
-from storage.rows import TrainingSetRow
+from storage.rows import RetractionRow, TrainingSetRow, utcnow
 
 # The tiny recipe learns nothing: here the gate lets everything pass that is not broken.
 LENIENT = GateConfig(margin=0.99)
@@ -179,6 +179,32 @@ def test_without_gold_images_a_candidate_is_promoted_unmeasured(
     assert outcome.promoted
     assert "unmeasured" in outcome.reason
     assert outcome.scores == {}
+
+
+def test_what_was_revoked_in_its_line_is_said_of_what_is_promoted(
+    labelled: Workspace, recipe: Recipe
+) -> None:
+    first = train_stage(labelled, recipe, Silent())
+    [run] = labelled.lake.rows("SELECT DISTINCT run_id FROM masks")
+    [taught, *_] = labelled.lake.rows("SELECT mask_id FROM training_masks ORDER BY mask_id")
+    labelled.lake.commit(
+        lambda tx: tx.insert(
+            [
+                RetractionRow(
+                    mask_id=taught["mask_id"],
+                    run_id=run["run_id"],
+                    created_at=utcnow(),
+                    cause="annotator ada",
+                )
+            ]
+        ),
+        message="test",
+    )
+    outcome = train_stage(labelled, recipe, Silent())
+    assert (outcome.promoted, first.promoted) == (True, True)
+    said = f"but something in its line was revoked: maskloop lineage {outcome.version}"
+    assert outcome.reason.endswith(said)
+    assert "revoked" not in first.reason
 
 
 def test_without_labels_nothing_is_recorded(workspace: Workspace, recipe: Recipe) -> None:
