@@ -111,7 +111,7 @@ def _print(result: Any, form: str) -> None:
     if form == "json":
         print_json(rows)
     elif form == "csv":
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
         writer.writerows(row.values() for row in rows)
     else:

@@ -14,8 +14,10 @@ from engine.metrics.bootstrap import ImageMeans, Interval, interval, paired_diff
 METRICS = ("iou_1_click", "iou_3_clicks", "iou_5_clicks")
 # Of the mean IoU, for a hundred actions. Who gains less will not see it in the masks.
 WORTH = 0.002
+# Fewer actions say nothing of a hundred.
+FEW = 20
 
-Verdict = Literal["train", "ask", "automatic", "unclear"]
+Verdict = Literal["train", "ask", "automatic", "worse", "few", "unclear"]
 
 _LAST = """
     SELECT r.model_version AS version, v.parent, r.started_at
@@ -69,15 +71,19 @@ class Advice:
         return f"{self._bought} {_NEXT[self.verdict]}"
 
     @property
+    def _actions(self) -> str:
+        return "1 action" if self.num_actions == 1 else f"{self.num_actions} actions"
+
+    @property
     def _bought(self) -> str:
         if self.gain is None or self.noise is None:
-            return f"What the last {self.num_actions} actions bought is not known: no gold image."
+            return f"What the last {self._actions} bought is not known: no gold image."
         said = (
-            f"{self.num_actions} actions of people went into {self.version}, whose mean IoU on the "
+            f"{self._actions} of people went into {self.version}, whose mean IoU on the "
             f"gold set changed by {self.gain:+.3f} (95%: {self.noise.low:+.3f} to "
             f"{self.noise.high:+.3f})"
         )
-        if not self.num_actions:
+        if self.num_actions < FEW:
             return f"{said}."
         each = 100 / self.num_actions
         return (
@@ -91,6 +97,9 @@ _NEXT: dict[Verdict, str] = {
     "ask": "People's work still tells: ask for more (maskloop assist).",
     "automatic": "More of it would hardly tell: generate the rest (maskloop generate), and measure "
     "it (maskloop audit).",
+    "worse": "It fell by more than luck: before people do more, look at what was learnt (maskloop "
+    "lineage) and at the hidden checks.",
+    "few": "So few say nothing: ask for more before you decide.",
     "unclear": "That may be luck: ask for more before you decide, or add gold images.",
 }
 
@@ -152,10 +161,14 @@ def _mean(images: list[ImageMeans]) -> float:
 def _verdict(
     num_actions: int, num_waiting: int, gain: float | None, noise: Interval | None
 ) -> Verdict:
-    if num_waiting and num_waiting >= num_actions:
+    if num_waiting >= max(num_actions, FEW):
         return "train"
-    if gain is None or noise is None or not num_actions:
+    if gain is None or noise is None:
         return "unclear"
+    if num_actions < FEW:
+        return "few"
+    if noise.high < 0:
+        return "worse"
     if noise.high * 100 / num_actions < WORTH:
         return "automatic"
     return "ask" if noise.low > 0 else "unclear"

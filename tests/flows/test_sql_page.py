@@ -43,7 +43,7 @@ ANSWERS: dict[str, list[tuple[Any, ...]]] = {
     "6": [(0.7, 3), (0.8, 2), (0.9, 1)],
     "7": [("v1", 1, 0.0), ("v2", 2, 0.5)],
     "8": [("ann", "clicks", 1), ("imported", "import", 2), ("v2", "grid", 2)],
-    "9": [("one", "other", 0.9)],
+    "9": [(*sorted((mask_id("one"), mask_id("other"))), 0.9)],
     "10": [("ann", 10.0), ("bob", 30.0)],
 }
 
@@ -63,7 +63,7 @@ def mask(name: str, image_id: str, stage: str, rows: int, columns: int, **more: 
     return MaskRow(
         mask_id=mask_id(name), image_id=image_id, stage=stage, run_id="run",
         segmentation={"size": [30, 40], "counts": code.counts}, area=rows * columns,
-        bbox=[3.0, 2.0, float(columns), float(rows)], source_annotation_id=name, created_at=NOW,
+        bbox=[3.0, 2.0, float(columns), float(rows)], created_at=NOW,
         **more,
     )  # fmt: skip
 

@@ -118,6 +118,31 @@ def test_work_that_tells_asks_for_more(story: Story) -> None:
     assert "maskloop assist" in found.words
 
 
+@pytest.mark.parametrize("actions", [0, 1, 19])
+def test_a_few_actions_say_nothing(story: Story, actions: int) -> None:
+    story.work(1, actions)
+    story.train(3, "v2", "v1")
+    story.score("v1", scores(0.6))
+    story.score("v2", scores(0.62))
+    story.work(4, actions)
+    found = advice(story.workspace.lake)
+    assert found is not None
+    assert found.verdict == "few", "nor is it time to train for so few that wait"
+    assert "hundred" not in found.words
+    assert ("1 action of people" in found.words) is (actions == 1)
+
+
+def test_what_got_worse_is_not_ended_by_generation(story: Story) -> None:
+    story.work(1, 200)
+    story.train(3, "v2", "v1")
+    story.score("v1", scores(0.6))
+    story.score("v2", scores(0.55))
+    found = advice(story.workspace.lake)
+    assert found is not None
+    assert found.verdict == "worse"
+    assert "maskloop lineage" in found.words
+
+
 def test_what_may_be_luck_is_called_so(story: Story) -> None:
     story.work(1, 100)
     story.train(3, "v2", "v1")
