@@ -220,7 +220,7 @@ class PinRequest(Wire):
 
 
 class LeadPin(Wire):
-    """An image that somebody wants first; `waits`: people may be given it now."""
+    """An image that somebody wants first; `waits`: it is in the queue or held."""
 
     image_id: str
     file_name: Annotated[

@@ -32,7 +32,10 @@ class TextPrompts:
         except WeightsError as error:
             return f"model.text: {error}"
         if card.encoder_id != predictor.encoder_id:
-            return f"model.text: {path}: is for another model than {predictor.version}; train anew"
+            return (
+                f"text: {predictor.version} reads none, as the text prompts that model.text names "
+                "are for another model; click, or draw a box"
+            )
         return None
 
     def reading(self, predictor: Predictor) -> Predictor:

@@ -23,6 +23,7 @@ def sql(
         str | None,
         typer.Option("--format", help="table, json, csv, parquet or arrow; default: by --out."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As --format json.")] = False,
     target: Annotated[
         Path | None, typer.Option("--out", help="A .parquet or .arrow file for the answer.")
     ] = None,
@@ -52,7 +53,9 @@ def sql(
     from storage.catalog import sqlgate
     from storage.errors import NotFoundError
 
-    form = _form(form, target)
+    if as_json and form not in (None, "json"):
+        raise UsageError(f"--json: is --format json, and not {form}; name one of them")
+    form = _form("json" if as_json else form, target)
     limits = _limits(max_rows, max_mb, max_s, memory_mb)
     opened = workspace.open_workspace()
     batches = sqlgate.stream_user_sql(opened.lake, query, limits, functions=mask_functions)

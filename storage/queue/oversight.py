@@ -43,7 +43,7 @@ class ItemState:
 
 @dataclass(frozen=True, kw_only=True)
 class PinnedImage:
-    """An image that somebody wants first; `waits` says whether people may be given it now.
+    """An image that somebody wants first; `waits`: in the queue, or with somebody.
 
     `file_name` is None while no item of it was ever enqueued.
     """

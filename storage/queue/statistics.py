@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal_column, select
 
 from storage.queue.database import Database, as_utc
 from storage.queue.items import WITHDRAWN
@@ -98,7 +98,7 @@ def overview(database: Database, *, most_set_aside: int = 100) -> Overview:
     with database.read() as connection:
         now = database.now(connection)
         return Overview(
-            counts=_counts(connection),
+            counts=_counts(connection, now),
             people=_people(connection),
             models=_models(connection),
             holders=_holders(connection, now),
@@ -114,8 +114,11 @@ def _total(column: ColumnElement[Any]) -> ColumnElement[Any]:
 _MASKS = annotations.c.num_accepted + annotations.c.num_edited + annotations.c.num_added
 
 
-def _counts(connection: Connection) -> dict[str, int]:
-    statement = select(items.c.state, func.count()).group_by(items.c.state)
+def _counts(connection: Connection, now: float) -> dict[str, int]:
+    """Whoever asks first is given an item whose lease has run out: it counts as ready."""
+    has_run_out = and_(IS_LEASED, items.c.lease_expires <= now)
+    state = case((has_run_out, literal_column("'ready'")), else_=items.c.state).label("state")
+    statement = select(state, func.count()).group_by(state)
     found = {str(row[0]): int(row[1]) for row in connection.execute(statement)}
     return {state: found.get(state, 0) for state in STATES}
 

@@ -147,6 +147,6 @@ def test_another_model_s_text_prompts_are_not_asked(reading: Reading, weights: P
     assert ClickServer(workspace, Pictures(workspace)).reads_text(version)
     server = ClickServer(other, Pictures(other))
     assert not server.reads_text(version)
-    with pytest.raises(ValueError, match=r"model\.text: .*: is for another model than v1"):
+    with pytest.raises(ValueError, match=r"text: v1 reads none, .* click, or draw a box"):
         server.find("any", version, TEXT)
     assert not server.reads_text("nothing"), "a model that is gone"

@@ -39,6 +39,16 @@ def test_an_answer_becomes_a_file(cli: Callable[..., Any], home: Path, form: str
     assert sorted(table["i"].to_pylist()) == list(range(300_000))
 
 
+@pytest.mark.usefixtures("home")
+def test_json_by_either_name_and_lines_that_a_shell_reads(cli: Callable[..., Any]) -> None:
+    sql = "SELECT 'a' AS name, 1 AS n"
+    assert cli("sql", sql, "--json").out == cli("sql", sql, "--format", "json").out
+    assert cli("sql", sql, "--format", "csv").out == "name,n\na,1\n"
+    said = cli("sql", sql, "--json", "--format", "csv")
+    assert said.code == 2
+    assert said.errors[-1].startswith("error: --json: is --format json, and not csv")
+
+
 @pytest.mark.parametrize("form", answers.FORMATS)
 def test_an_empty_answer_keeps_its_columns(cli: Callable[..., Any], home: Path, form: str) -> None:
     path = home / f"answer.{form}"

@@ -129,6 +129,10 @@ def test_who_holds_what_and_who_was_seen_when(people: Any, queue: ReviewQueue, c
     seen = {work.name: work.last_at and work.last_at.timestamp() for work in found.people}
     assert seen == {"ada": taken, "bob": answered}
     assert found.counts == {"ready": 1, "leased": 1, "done": 1, "dead": 0}
+    clock.move(111)
+    late = overview(queue.database)
+    assert late.holders[0].expires_in_s == -1.0
+    assert late.counts == {"ready": 2, "leased": 0, "done": 1, "dead": 0}, "anybody may have it"
 
 
 def test_people_who_were_let_in_are_there_before_their_first_item(

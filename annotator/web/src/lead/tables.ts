@@ -132,7 +132,7 @@ export function pinsTable(pins: readonly Pin[], unpin: Act): HTMLElement {
       name,
       pin.pinned_by,
       moment(pin.pinned_at),
-      pin.waits ? "waits for people" : "not in the queue yet",
+      pin.waits ? "in the queue" : "not in the queue yet",
       button("Unpin", pin.image_id, name, unpin),
     ];
   });
