@@ -39,6 +39,9 @@ def forget(
         f"Remove {found.file_name}, its {found.num_masks} masks and every snapshot that shows them?"
     ):
         raise UsageError("forget: nothing was removed")
+    for holder in opened.queue.holders():
+        if opened.queue.item(holder.item_id).image_id == found.image_id:
+            err.print(f"{holder.annotator} has it open; what they are doing there is lost")
     done = forgetting.forget(opened, found)
     left = [str(path) for path in done.left]
     if as_json:

@@ -11,6 +11,7 @@ from flows.report.advice import Advice, advice
 from flows.report.courses import Course, read_courses
 from flows.report.quality import Annotator, Checks, Quality, read_checks
 from flows.report.reading import Reading
+from storage.catalog.models import REVOKED
 
 STAGES = ("label", "manual", "semi", "auto")
 
@@ -70,6 +71,11 @@ class Model:
     num_training_masks: int
     generation_depth: int
     scores: Mapping[str, float]
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether it, or what it learnt, was taken back."""
+        return (self.reason or "").startswith(REVOKED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,10 +113,12 @@ def _automatic(story: Story) -> str:
     generation = story.generation
     if generation is None or not generation.num_images:
         return ""
+    maker = next((m for m in story.models if m.version == generation.model_version), None)
+    since = "; it was revoked since" if maker and maker.is_revoked else ""
     return (
         f"From a grid of points, {generation.model_version} then labelled "
         f"{count(generation.num_images, 'image')} by itself with "
-        f"{count(generation.num_kept, 'mask')}."
+        f"{count(generation.num_kept, 'mask')}{since}."
     )
 
 

@@ -116,6 +116,9 @@ def test_people_and_the_grid_are_counted() -> None:
     )
     assert "2 people made 20 masks on 4 images in 10 minutes and 30 clicks." in lead
     assert "v1 then labelled 40 images by itself with 1,234 masks." in lead
+    taken_back = [model("v1", reason="revoked: has model v1 in its line")]
+    later = " ".join(words.lead(story(generation=generation, models=taken_back)))
+    assert "with 1,234 masks; it was revoked since." in later
     assert (done.masks_per_image, done.clicks_per_mask, done.seconds_per_mask) == (5, 1.5, 30)
 
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from annotator.item import ItemPayload
 from annotator.submission import AddedMask, Submission
 from engine import rle
+from flows.cli.app import app
 from flows.errors import StageError
 from flows.generation.generate import generate_stage
 from flows.locks import stage_lock
@@ -158,3 +160,16 @@ def test_nothing_is_forgotten_while_a_stage_runs(filled: Workspace) -> None:
     with stage_lock(filled, "merge"), pytest.raises(StageError, match="another process"):
         forgetting.forget(filled, trace)
     assert lake_forgetting.trace(filled.lake, name) == trace
+
+
+def test_whoever_has_it_open_is_named(
+    filled: Workspace, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = live(filled, recipe)
+    [answer] = filled.queue.submissions_after(0, limit=None)
+    filled.queue.reopen(answer.item.item_id)
+    assert filled.queue.claim("ada") is not None
+    monkeypatch.setenv("MASKLOOP_HOME", str(filled.root))
+    result = CliRunner().invoke(app, ["forget", image_id, "--yes"])
+    assert result.exit_code == 0
+    assert "ada has it open; what they are doing there is lost" in result.output
