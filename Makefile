@@ -67,6 +67,7 @@ lint: $(STAMP) ## ruff, mypy, the import contracts, and the types of the annotat
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy benchmarks/*.py
 	$(BIN)/lint-imports
 	@sh infra/web.sh run check
 

@@ -20,7 +20,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -221,7 +221,9 @@ def course(
     known = list(order[: size.batch])
     free = list(order[size.batch : size.batch + size.pool])
     measured = Chosen(gold, tuple(range(min(size.gold, len(gold)))))
-    before, points, spent = None, [], 0
+    before: Proposer | None = None
+    points: list[dict[str, float]] = []
+    spent = 0
     for turn in range(size.turns):
         model = learnt(Chosen(learn, tuple(known)), size.turn_steps, start, progress)
         proposer = Proposer(model, None)
@@ -281,9 +283,9 @@ def on_proposals(
     seeds: range,
     options: argparse.Namespace,
     progress: Progress,
-) -> dict[str, object]:
+) -> dict[str, list[Any]]:
     """The parts that need a detector: it is trained once a seed."""
-    found: dict[str, object] = {"actions": [], "promise": []}
+    found: dict[str, list[Any]] = {"actions": [], "promise": []}
     for seed in seeds:
         order = size.order(learn, seed)
         labelled = Chosen(learn, order[: size.labelled])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 from real_data import data_folder
 
 from annotator.item import ItemPayload, Proposal
@@ -23,7 +23,7 @@ from flows.recipes import NANO
 from storage.queue.items import NewItem
 
 _CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-_VIEWPORT = {"width": 1366, "height": 768}
+_VIEWPORT: ViewportSize = {"width": 1366, "height": 768}
 _PATIENCE_MS = 120_000
 
 

@@ -113,7 +113,7 @@ def answer() -> Submission:
     added = [
         AddedMask(segmentation=disk(800 + number), clicks=clicks) for number in range(NUM_ADDED)
     ]
-    return Submission(decisions=decisions, added=added, seconds=12.0)
+    return Submission(decisions=tuple(decisions), added=tuple(added), seconds=12.0)
 
 
 def fill(root: Path, num_items: int) -> None:
@@ -336,7 +336,7 @@ def main() -> None:
         restarts=options.restarts,
     )
     backends = ["sqlite", "postgres"] if options.backend == "both" else [options.backend]
-    result = {
+    result: dict[str, Any] = {
         "annotators": load.annotators,
         "seconds": load.seconds,
         "think_s": load.think_s,

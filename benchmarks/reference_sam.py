@@ -24,9 +24,11 @@ class PlainTransformer(TwoWayTransformer):  # type: ignore[misc] # segment_anyth
 
     def forward(self, cells: Tensor, places: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         side = round(cells.shape[1] ** 0.5)
-        image = cells.transpose(1, 2).unflatten(2, (side, side)).expand(len(tokens), -1, -1, -1)
-        image_pe = places.T.unflatten(1, (side, side))[None].expand_as(image)
-        return super().forward(image, image_pe, tokens)
+        image = cells.transpose(1, 2).reshape(len(cells), -1, side, side)
+        image = image.expand(len(tokens), -1, -1, -1)
+        image_pe = places.T.reshape(1, -1, side, side).expand_as(image)
+        found: tuple[Tensor, Tensor] = super().forward(image, image_pe, tokens)
+        return found
 
 
 class PlainDrawing(BatchedMaskDecoder):
@@ -47,7 +49,8 @@ class PlainDrawing(BatchedMaskDecoder):
             finest = self.skip_4x(finest, skips[1])
         upscaled = act2(finest)
         weights = self._mask_weights(hidden)
-        return (weights @ upscaled.flatten(2)).reshape(len(weights), -1, *upscaled.shape[2:])
+        drawn: Tensor = weights @ upscaled.flatten(2)
+        return drawn.reshape(len(weights), -1, *upscaled.shape[2:])
 
 
 def plain(model: PromptableSam) -> PromptableSam:
@@ -115,7 +118,7 @@ class _Prompts(nn.Module):
         return embedded.sparse, embedded
 
     def get_dense_pe(self) -> Tensor:
-        return self.prompt_encoder.places(self.cells)
+        return torch.as_tensor(self.prompt_encoder.places(self.cells))
 
 
 class _Decoder(nn.Module):

@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,11 @@ def compared(
     """One change, replayed and generated, each in a copy of the workspace at `root`."""
     wanted = replace(recipe, generation=replace(recipe.generation, **changes))
     found = []
-    for stage in (
+    stages: tuple[Callable[[Workspace], object], ...] = (
         lambda opened: replay_stage(opened, recipe, changes, progress),
         lambda opened: generate_stage(opened, wanted, progress),
-    ):
+    )
+    for stage in stages:
         copy = root.with_name("copy")
         shutil.copytree(root, copy)
         opened = here(copy)

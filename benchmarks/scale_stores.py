@@ -80,7 +80,8 @@ class Ours:
         pass
 
     def ask(self, sql: str, params: Sequence[Any]) -> Sequence[Any]:
-        return self.lake.arrow(sql, params).to_pylist()
+        found: list[Any] = self.lake.arrow(sql, params).to_pylist()
+        return found
 
     def bytes(self) -> int:
         return sum(found.bytes for found in self.lake.objects.below("lake"))
@@ -103,7 +104,8 @@ class Parquet:
         self._connection.execute(f"CREATE VIEW masks AS SELECT * FROM read_parquet('{files}')")
 
     def ask(self, sql: str, params: Sequence[Any]) -> Sequence[Any]:
-        return self._connection.execute(sql, list(params)).to_arrow_table().to_pylist()
+        found: list[Any] = self._connection.execute(sql, list(params)).to_arrow_table().to_pylist()
+        return found
 
     def bytes(self) -> int:
         return sum(path.stat().st_size for path in self._folder.iterdir())

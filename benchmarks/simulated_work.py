@@ -103,9 +103,10 @@ def annotate(
     masks = [each.segmentation or shown[each.proposal_id] for each in decisions if _left(each)]
     masks += [each.segmentation for each in added]
     pairs = match(masks, image.masks, 0.5)
+    parts: list[Decision | AddedMask] = [*decisions, *added]
     return Effort(
-        actions=sum(_actions_of(part, simulation) for part in (*decisions, *added))
-        + any(map(_taken, decisions)),
+        actions=sum(_actions_of(part, simulation) for part in parts)
+        + int(any(map(_taken, decisions))),
         masks=len(masks),
         objects=len(image.masks),
         ious=tuple(iou for _, iou in pairs.values()),

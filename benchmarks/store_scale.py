@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,11 @@ def rows_of(shard: int, masks: DrawnMasks) -> tuple[list[MaskRow], list[ImageSet
     """A shard's rows, as automatic generation makes them."""
     random = np.random.default_rng([1, shard])
     model = MODELS[shard % len(MODELS)]
-    made = {"model_version": model, "run_id": f"run-{model}", "config_hash": "c" * 16}
+    made: dict[str, Any] = {
+        "model_version": model,
+        "run_id": f"run-{model}",
+        "config_hash": "c" * 16,
+    }
     made["shard_key"] = _name(f"shard {shard}")
     num_images = len(masks.counts) // MASKS_PER_IMAGE
     images = [image_id(shard, number) for number in range(num_images)]
@@ -134,7 +139,7 @@ def asked(store: Store, num_masks: int) -> dict[str, float]:
     found = {}
     for name, sql in QUESTIONS.items():
         params = names.get(name, [()] * TIMES)
-        found[name] = _median(lambda given, sql=sql: _some(store.ask(sql, given)), params)
+        found[name] = _median(partial(_answer, store, sql), params)
     return found
 
 
@@ -151,6 +156,14 @@ def _parameters(num_masks: int) -> dict[str, list[tuple[str]]]:
 
 def _some(answer: Sequence[Any]) -> None:
     assert answer, "every question has an answer"
+
+
+def _answer(store: Store, sql: str, given: Sequence[Any]) -> None:
+    _some(store.ask(sql, given))
+
+
+def _open(store: Json, _given: object) -> None:
+    store.open()
 
 
 def _median(ask: Callable[[Any], None], params: Sequence[Any]) -> float:
@@ -257,7 +270,7 @@ def at_size(folder: Path, num_masks: int, outlines: Outlines, progress: Progress
             "bytes_per_mask": store.bytes() / num_masks,
         }
         if isinstance(store, Json):
-            answer["open_s"] = _median(lambda _given, store=store: store.open(), [()])
+            answer["open_s"] = _median(partial(_open, store), [()])
         answer["seconds"] = asked(store, num_masks)
         if isinstance(store, Ours):
             answer["seconds"] |= ours_alone(store, num_masks)
