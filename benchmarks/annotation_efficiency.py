@@ -1,10 +1,10 @@
 """What proposals and the choice of images save a person, and whether the promise is kept.
 
-`python benchmarks/annotation_efficiency.py [--json] [--quick] [--seeds N] [--parts actions promise
-choice]`. A simulated annotator works on nuclei that a model has not seen, with no budget, until
-each object has a mask of a stated IoU. An action is a click, the rejection of a proposal, the key
-that accepts a mask which was clicked, or the one that accepts all proposals that are left; where
-five clicks do not get there, drawing with the brush counts as eight.
+`python benchmarks/annotation_efficiency.py [--json] [--quick] [--seeds N] [--judged N] [--parts
+actions promise choice]`. A simulated annotator works on nuclei that a model has not seen, with no
+budget, until each object has a mask of a stated IoU. An action is a click, the rejection of a
+proposal, the key that accepts a mask which was clicked, or the one that accepts all proposals that
+are left; where five clicks do not get there, drawing with the brush counts as eight.
 
 actions: a model and a detector learn a tenth of the images; actions a mask (a) with clicks only,
 (b) with proposals of the grid, (c) with those of the detector, on the same other images, for each
@@ -55,7 +55,7 @@ class Size:
 
     labelled: int = 40
     asked: int = 20
-    judged: int = 80
+    judged: int = 300
     steps: int = 160
     batch: int = 20
     turns: int = 3
@@ -256,11 +256,14 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--ious", type=float, nargs="*", default=IOUS)
     parser.add_argument("--ways", nargs="*", choices=get_args(Choice), default=get_args(Choice))
+    parser.add_argument("--judged", type=int, default=Size.judged, help="images for the promise")
     parser.add_argument("--promise", type=float, default=0.95)
     parser.add_argument("--parts", nargs="*", default=["actions", "promise", "choice"])
     options = parser.parse_args()
     require("nuclei", quick=options.quick)
-    size, num_seeds = (QUICK, 1) if options.quick else (Size(), options.seeds)
+    size, num_seeds = (Size(judged=options.judged), options.seeds)
+    if options.quick:
+        size, num_seeds = QUICK, 1
     seeds = range(options.first_seed, options.first_seed + num_seeds)
     start, _ = weights.load(weights.shipped())
     learn, _ = nuclei()
