@@ -56,11 +56,13 @@ class MaskFolder:
     """Where masks are kept while they are made, and from which `out` is put together.
 
     made_by: what decides about masks; what something else made does not count. With `redo`
-    nothing that is there counts.
+    nothing that is there counts. Raises UsageError where `out` is a file that no such command made.
     """
 
     def __init__(self, out: Path, kind: str, made_by: dict[str, str], *, redo: bool) -> None:
         self._out, self._kind, self._made_by = out, kind, made_by
+        if kind != "sa1b":
+            self._check_ours()
         # SA-1B's files are the output; for the others they are there until it is whole.
         self._folder = out if kind == "sa1b" else out.with_name(f"{out.name}.parts")
         self._earlier = {} if redo else {each.image["file_name"]: each for each in self._read_out()}
@@ -118,6 +120,28 @@ class MaskFolder:
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return None
+
+    def _check_ours(self) -> None:
+        """Raise UsageError for a file that holds something else, which would be lost."""
+        if not self._out.exists():
+            return
+        if not self._out.is_file():
+            raise UsageError(f"--out: must be a file, but {self._out} is none; name another")
+        known = self._made_by_of_out()
+        if not isinstance(known, dict) or known.keys() != self._made_by.keys():
+            raise UsageError(
+                f"--out: {self._out} is there already, and not made by this command; name another "
+                "file, or remove it"
+            )
+
+    def _made_by_of_out(self) -> object:
+        if self._kind == "parquet":
+            found = read_mask_file(self._out)
+            return None if found is None else found[1].get("made_by")
+        try:
+            return json.loads(self._out.read_bytes())["info"]["made_by"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _read_out(self) -> Iterable[Masks]:
         """What an earlier run put together by the same model and config."""

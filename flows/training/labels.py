@@ -42,6 +42,9 @@ _SAID_COMPLETE = f"""
 """
 
 
+_CROWDED = "SELECT DISTINCT image_id FROM current_masks WHERE is_crowd"
+
+
 @dataclass(frozen=True)
 class StoredLabels:
     """Images with their masks, read from disk when asked for.
@@ -111,12 +114,14 @@ def training_labels(
 
     Labels came whole, in a file. A person's time may end before the objects do, so an image they
     worked on is complete when the last of them said so, and no longer when masks of it are revoked.
-    Masks of a generation depth over `max_depth` are left out, and their images are incomplete.
+    Where a region is a crowd, its objects have no masks, so such an image never is. Masks of a
+    generation depth over `max_depth` are left out, and their images are incomplete.
     """
     labels = _select(workspace, "i.split <> 'gold'", stages, snapshot)
     said = _images(workspace, _SAID_COMPLETE, snapshot)
     revoked = _images(workspace, _REVOKED, snapshot)
-    labels = replace(labels, incomplete=(labels.incomplete | revoked) - said)
+    crowded = _images(workspace, _CROWDED, snapshot)
+    labels = replace(labels, incomplete=((labels.incomplete | revoked) - said) | crowded)
     return labels if max_depth is None else _capped(labels, max_depth)
 
 

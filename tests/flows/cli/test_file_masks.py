@@ -62,6 +62,29 @@ def test_a_coco_file(cli: Callable[..., Any], some: Path, tmp_path: Path, made: 
     assert list(tmp_path.glob("masks*")) == [out]
 
 
+@pytest.mark.parametrize("kind", ["coco", "parquet"])
+@pytest.mark.parametrize("redo", [(), ("--redo",)])
+def test_a_file_that_is_something_else_stays(
+    cli: Callable[..., Any], some: Path, tmp_path: Path, kind: str, redo: tuple[str, ...]
+) -> None:
+    labels = tmp_path / "labels.json"
+    labels.write_text('{"images": [], "annotations": [], "categories": []}')
+    picture = some / "scene-02.png"
+    by_text = tmp_path / "by_text.json"
+    by_text.write_text('{"info": {"made_by": {"text": "a star"}}}')
+    for out in (labels, picture, by_text):
+        before = out.read_bytes()
+        said = cli("generate", picture, "--out", out, "--format", kind, *redo, *FEW)
+        assert said.code == 2
+        assert said.errors[-1] == (
+            f"error: --out: {out} is there already, and not made by this command; name another "
+            "file, or remove it"
+        )
+        assert out.read_bytes() == before
+    said = cli("generate", picture, "--out", "/dev/full", "--format", kind, *FEW)
+    assert said.errors[-1] == "error: --out: must be a file, but /dev/full is none; name another"
+
+
 def test_sa1bs_files(cli: Callable[..., Any], some: Path, tmp_path: Path) -> None:
     out = tmp_path / "masks"
     assert cli("generate", some, "--out", out, *FEW).code == 0

@@ -1,6 +1,7 @@
 """What training and gold see of the store, and truth files beside it."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from engine.images import DEFAULT_LIMITS
 from flows.errors import UsageError
 from flows.training.labels import check_truth, gold_labels, training_labels, truth_file
 from flows.workspace import Workspace
+from storage.rows import MaskRow
 
 
 def image_ids(workspace: Workspace, where: str) -> set[str]:
@@ -36,6 +38,20 @@ def test_a_fingerprint_names_images_and_masks(filled: Workspace) -> None:
     other = training_labels(filled, filled.lake.snapshot())
     assert stored.fingerprint() == same.fingerprint()
     assert stored.fingerprint() != other.fingerprint()
+
+
+def test_beside_a_crowd_nothing_is_known_to_be_background(filled: Workspace) -> None:
+    before = training_labels(filled, filled.lake.snapshot())
+    image_id = before.image_ids[0]
+    assert image_id not in before.incomplete
+    [known, *_] = filled.lake.rows("SELECT * FROM masks WHERE image_id = ?", (image_id,))
+    names = {item.name for item in fields(MaskRow)}
+    values = {name: value for name, value in known.items() if name in names}
+    crowd = MaskRow(**(values | {"mask_id": "0" * 32, "is_crowd": True}))
+    filled.lake.commit(lambda tx: tx.insert([crowd]), message="test")
+    after = training_labels(filled, filled.lake.snapshot())
+    assert after.masks == before.masks, "a crowd is not learnt"
+    assert after.incomplete == before.incomplete | {image_id}
 
 
 def test_a_truth_file_is_read_beside_the_store(drawn: Any) -> None:
