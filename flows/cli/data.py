@@ -149,7 +149,7 @@ def export_coco(
     snapshot: Annotated[int | None, typer.Option(help="As of this snapshot.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Write the masks that stand as COCO (compressed RLE, iscrowd 0, bbox XYWH).
+    """Write the masks that stand as COCO (compressed RLE, iscrowd 1 for crowds, bbox XYWH).
 
     Example: maskloop export coco masks.json --stage label --stage semi
     """
