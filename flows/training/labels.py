@@ -40,8 +40,6 @@ _SAID_COMPLETE = f"""
       AND (revoked_at IS NULL OR submitted_at > revoked_at)
     GROUP BY image_id HAVING arg_max(coalesce(is_complete, false), seq)
 """
-
-
 _CROWDED = "SELECT DISTINCT image_id FROM current_masks WHERE is_crowd"
 
 

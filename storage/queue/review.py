@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, or_, select, update
 
 from storage.failpoints import failpoint
 from storage.queue import leases, pins, submissions
@@ -261,14 +261,14 @@ class ReviewQueue:
 
         Items that somebody holds stay theirs. A later run may enqueue withdrawn ones again.
         """
-        statement = update(items).where(items.c.run_id == run_id, IS_READY)
-        with self.database.write() as connection:
-            values = {"state": "dead", "dead_reason": WITHDRAWN}
-            return connection.execute(statement.values(**values)).rowcount
+        return self._withdraw(items.c.run_id == run_id)
 
     def withdraw_items(self, item_ids: Collection[str]) -> int:
         """`withdraw` these items, of whatever run, as far as they are ready; returns how many."""
-        statement = update(items).where(items.c.item_id.in_(item_ids), IS_READY)
+        return self._withdraw(items.c.item_id.in_(item_ids))
+
+    def _withdraw(self, which: ColumnElement[bool]) -> int:
+        statement = update(items).where(which, IS_READY)
         with self.database.write() as connection:
             values = {"state": "dead", "dead_reason": WITHDRAWN}
             return connection.execute(statement.values(**values)).rowcount
