@@ -52,6 +52,13 @@ def format_of(out: Path, wanted: str | None) -> str:
     return kind
 
 
+# The names of an image's key, of the same in its masks, and of their order.
+_JOINED_BY = {
+    "coco": ("id", "image_id", "id"),
+    "parquet": ("file_name", "file_name", "number"),
+}
+
+
 class MaskFolder:
     """Where masks are kept while they are made, and from which `out` is put together.
 
@@ -61,11 +68,10 @@ class MaskFolder:
 
     def __init__(self, out: Path, kind: str, made_by: dict[str, str], *, redo: bool) -> None:
         self._out, self._kind, self._made_by = out, kind, made_by
-        if kind != "sa1b":
-            self._check_ours()
         # SA-1B's files are the output; for the others they are there until it is whole.
         self._folder = out if kind == "sa1b" else out.with_name(f"{out.name}.parts")
-        self._earlier = {} if redo else {each.image["file_name"]: each for each in self._read_out()}
+        earlier = self._read_out()
+        self._earlier = {} if redo else {each.image["file_name"]: each for each in earlier}
         if redo and kind != "sa1b":
             shutil.rmtree(self._folder, ignore_errors=True)
         self._trusts_files = not redo
@@ -121,43 +127,38 @@ class MaskFolder:
             pass
         return None
 
-    def _check_ours(self) -> None:
-        """Raise UsageError for a file that holds something else, which would be lost."""
-        if not self._out.exists():
-            return
+    def _read_out(self) -> Iterable[Masks]:
+        """What an earlier run put together by the same model and config.
+
+        Raises UsageError for a file that holds something else, which would be lost.
+        """
+        if self._kind == "sa1b" or not self._out.exists():
+            return []
         if not self._out.is_file():
             raise UsageError(f"--out: must be a file, but {self._out} is none; name another")
-        known = self._made_by_of_out()
-        if not isinstance(known, dict) or known.keys() != self._made_by.keys():
+        made_by, pictures, rows = self._parts_of_out()
+        if not isinstance(made_by, dict) or made_by.keys() != self._made_by.keys():
             raise UsageError(
                 f"--out: {self._out} is there already, and not made by this command; name another "
                 "file, or remove it"
             )
-
-    def _made_by_of_out(self) -> object:
-        if self._kind == "parquet":
-            found = read_mask_file(self._out)
-            return None if found is None else found[1].get("made_by")
+        if made_by != self._made_by:
+            return []
         try:
-            return json.loads(self._out.read_bytes())["info"]["made_by"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return _grouped(pictures, rows, *_JOINED_BY[self._kind])
+        except (ValueError, KeyError, TypeError):
+            return []
 
-    def _read_out(self) -> Iterable[Masks]:
-        """What an earlier run put together by the same model and config."""
-        if self._kind == "parquet" and (found := read_mask_file(self._out)) is not None:
-            rows, note = found
-            if note.get("made_by") == self._made_by:
-                return _grouped(note["images"], rows, "file_name", "file_name", "number")
-        if self._kind == "coco":
-            try:
-                document = json.loads(self._out.read_bytes())
-                if document["info"]["made_by"] == self._made_by:
-                    records = document["images"], document["annotations"]
-                    return _grouped(*records, "id", "image_id", "id")
-            except (OSError, ValueError, KeyError, TypeError):
-                pass
-        return []
+    def _parts_of_out(self) -> tuple[Any, Any, Any]:
+        """What made the file, its images and its masks; nothing of a file of another kind."""
+        try:
+            if self._kind == "parquet":
+                rows, note = read_mask_file(self._out) or ([], {})
+                return note["made_by"], note["images"], rows
+            document = json.loads(self._out.read_bytes())
+            return document["info"]["made_by"], document["images"], document["annotations"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None, [], []
 
 
 def _grouped(
