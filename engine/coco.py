@@ -6,8 +6,9 @@ leaves the mask out. Where two entries contradict each other, neither is believe
 https://cocodataset.org/#format-data
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,16 @@ class CocoMask:
 
 @dataclass(frozen=True, kw_only=True)
 class CocoDataset:
-    """The usable part of a file, and the problems of the rest."""
+    """The usable part of a file, and the problems of the rest.
+
+    num_refused: image id -> how many of its annotations cannot be used, where there are some.
+    """
 
     images: list[CocoImage]
     masks: list[CocoMask]
     categories: dict[Id, str]
     problems: list[CocoProblem]
+    num_refused: Mapping[Id, int] = field(default_factory=dict)
 
 
 def read(path: Path) -> CocoDataset:
@@ -76,6 +81,7 @@ def read(path: Path) -> CocoDataset:
         masks=reader.masks,
         categories=reader.categories,
         problems=reader.problems,
+        num_refused=reader.num_refused,
     )
 
 
@@ -87,6 +93,7 @@ class _Reader:
         self.masks: list[CocoMask] = []
         self.categories: dict[Id, str] = {}
         self.problems: list[CocoProblem] = []
+        self.num_refused: Counter[Id] = Counter()
         self._names_categories = names_categories
         self._torn_categories: set[Id] = set()
         self._refused_images: set[Id] = set()
@@ -169,26 +176,31 @@ class _Reader:
         image_id = coco_fields.identity_in(entry, "image_id")
         if image_id in self._refused_images:
             return
+        if (image := self.images.get(image_id)) is None:
+            raise UnusableError(
+                "image_id", f"must be the id of an image, but got {shown(image_id)}"
+            )
+        try:
+            self.masks.append(self._mask(where, entry, image))
+        except UnusableError:
+            self.num_refused[image_id] += 1
+            raise
+
+    def _mask(self, where: str, entry: dict[str, Any], image: CocoImage) -> CocoMask:
         identity = coco_fields.identity_in(entry, "id")
         if str(identity) in self._mask_ids:
             raise UnusableError(
                 "id", f"must be unique, but {shown(identity)} is there twice; the first is kept"
             )
-        if (image := self.images.get(image_id)) is None:
-            raise UnusableError(
-                "image_id", f"must be the id of an image, but got {shown(image_id)}"
-            )
         is_crowd = coco_fields.crowd_in(entry)
         mask = coco_fields.mask_in(entry, (image.height, image.width))
         self._mask_ids.add(str(identity))
-        self.masks.append(
-            CocoMask(
-                id=identity,
-                image_id=image_id,
-                category=self._category(where, entry.get("category_id")),
-                rle=mask,
-                is_crowd=is_crowd,
-            )
+        return CocoMask(
+            id=identity,
+            image_id=image.id,
+            category=self._category(where, entry.get("category_id")),
+            rle=mask,
+            is_crowd=is_crowd,
         )
 
     def _category(self, where: str, identity: Any) -> str | None:

@@ -13,7 +13,7 @@ from cronsim import CronSim, CronSimError
 
 from engine.clip.config import View
 from engine.precision import Precision
-from flows.errors import UsageError
+from flows.errors import NoWorkspaceError, UsageError
 from flows.image_settings import ImageSettings
 from flows.store_settings import StoreSettings
 
@@ -178,7 +178,7 @@ def find_root(start: Path | None = None, environ: Mapping[str, str] = os.environ
     for folder in (here, *here.parents):
         if (folder / FILE_NAME).is_file():
             return folder
-    raise UsageError(
+    raise NoWorkspaceError(
         f"no workspace: neither {here} nor a folder above it has a {FILE_NAME}; "
         "run: maskloop init, or set MASKLOOP_HOME"
     )

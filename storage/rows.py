@@ -35,6 +35,7 @@ class ImageRow(Row):
     file_name: str
     source_image_id: str | None = None
     source_group: str | None = None
+    num_labels_refused: int | None = None
     format: str
     mode: str
     bit_depth: int

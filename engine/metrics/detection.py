@@ -1,8 +1,9 @@
 """How good a set of scored masks is against the truth: AR, AP and F1, one to one by mask IoU.
 
-The rules are COCO's, for one class and without crowds: predictions in order of score each take the
-free true mask with the highest IoU from the threshold on. For the recall of one size only the true
-masks of that size are looked for, which is what ignoring all others comes to.
+The rules are COCO's, for one class: predictions in order of score each take the free true mask with
+the highest IoU from the threshold on. One that takes none and of which that share lies in a crowd,
+a region of many objects, is left out: whether it is right is not known. For the recall of one size
+only the true masks of that size are looked for, which is what ignoring all others comes to.
 """
 
 from collections.abc import Sequence
@@ -26,12 +27,14 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 class ImageMatches:
     """One image: scores (D,) from high to low, hits (T, D) bool for T thresholds, true masks.
 
+    counted (T, D) is False for predictions that are left out as they lie in a crowd.
     found_by_size (S, T) counts the true masks that are found when only those of a size are looked
     for, truths_by_size (S,) those that there are; sizes in the order of SIZES.
     """
 
     scores: npt.NDArray[np.float64]
     hits: npt.NDArray[np.bool_]
+    counted: npt.NDArray[np.bool_]
     num_truths: int
     found_by_size: npt.NDArray[np.int64]
     truths_by_size: npt.NDArray[np.int64]
@@ -42,15 +45,20 @@ def match_image(
     scores: Sequence[float],
     truths: Sequence[Rle],
     thresholds: npt.NDArray[np.float64] = AR_THRESHOLDS,
+    *,
+    crowds: Sequence[Rle] = (),
 ) -> ImageMatches:
     """Match the predicted masks of one image with its true ones at each IoU threshold."""
     order = np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")[:MAX_DETECTIONS]
-    ious = rle.iou_matrix([masks[index] for index in order], truths)
+    best = [masks[index] for index in order]
+    ious = rle.iou_matrix(best, truths)
+    hits = _all_hits(ious, thresholds)
     areas = np.array([rle.area(truth) for truth in truths], dtype=np.float64)
     of_size = [(low <= areas) & (areas <= high) for low, high in SIZES.values()]
     return ImageMatches(
         scores=np.asarray(scores, dtype=np.float64)[order],
-        hits=_all_hits(ious, thresholds),
+        hits=hits,
+        counted=hits | (_crowded(best, crowds) < _at_least(thresholds)[:, None]),
         num_truths=len(truths),
         found_by_size=np.stack(
             [_all_hits(ious[:, chosen], thresholds).sum(axis=1) for chosen in of_size]
@@ -59,11 +67,25 @@ def match_image(
     )
 
 
+def _at_least(thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """With COCO's tolerance for an IoU that is exactly 1."""
+    return np.minimum(thresholds, 1 - 1e-10)
+
+
+def _crowded(masks: Sequence[Rle], crowds: Sequence[Rle]) -> npt.NDArray[np.float64]:
+    """(D,) the largest share of each mask's own area that lies in one of `crowds`."""
+    if not crowds or not masks:
+        return np.zeros(len(masks))
+    areas = np.array([rle.area(mask) for mask in masks], dtype=np.float64)
+    shares: npt.NDArray[np.float64] = rle.intersections(masks, crowds).max(axis=1)
+    return shares / np.maximum(areas, 1)
+
+
 def _all_hits(
     ious: npt.NDArray[np.float64], thresholds: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.bool_]:
     """ious (D, G), T thresholds -> (T, D)."""
-    return np.stack([_hits(ious, threshold) for threshold in thresholds])
+    return np.stack([_hits(ious, threshold) for threshold in _at_least(thresholds)])
 
 
 def _hits(ious: npt.NDArray[np.float64], threshold: float) -> npt.NDArray[np.bool_]:
@@ -75,8 +97,7 @@ def _hits(ious: npt.NDArray[np.float64], threshold: float) -> npt.NDArray[np.boo
     for number in range(len(ious)):
         # Of equals the last, as in COCO.
         taken = ious.shape[1] - 1 - int(free[number, ::-1].argmax())
-        # COCO's tolerance for an IoU that is exactly the threshold.
-        if free[number, taken] >= min(threshold, 1 - 1e-10):
+        if free[number, taken] >= threshold:
             hits[number] = True
             free[:, taken] = -1.0
     return hits
@@ -99,7 +120,10 @@ def average_precision(matches: Sequence[ImageMatches], threshold: int = 0) -> fl
     if not total or not scores.size:
         return 0.0
     order = np.argsort(-scores, kind="stable")
-    hits = np.concatenate([match.hits[threshold] for match in matches])[order]
+    counted = np.concatenate([match.counted[threshold] for match in matches])[order]
+    hits = np.concatenate([match.hits[threshold] for match in matches])[order][counted]
+    if not hits.size:
+        return 0.0
     true = np.cumsum(hits)
     recall, precision = true / total, true / np.arange(1, len(hits) + 1)
     # The best precision at this recall or a higher one.
@@ -121,15 +145,17 @@ def resampled_precision(
     order = np.argsort(-scores, kind="stable")
     image = np.repeat(np.arange(len(matches)), [len(match.scores) for match in matches])[order]
     # Precision only matters where recall rises, which is at hits.
-    places = [
-        np.flatnonzero(row) for row in np.concatenate([m.hits for m in matches], axis=1)[:, order]
-    ]
+    hits, counted = (
+        np.concatenate(rows, axis=1)[:, order]
+        for rows in zip(*((match.hits, match.counted) for match in matches), strict=True)
+    )
+    places = [np.flatnonzero(row) for row in hits]
     totals = draws @ np.array([match.num_truths for match in matches])
     found = np.full((len(draws), len(places)), np.nan)
     for number in np.flatnonzero(totals):
         times = draws[number][image]
-        seen = np.cumsum(times)
         for threshold, place in enumerate(places):
+            seen = np.cumsum(times * counted[threshold])
             true = np.cumsum(times[place])
             found[number, threshold] = _interpolated(true, seen[place], totals[number])
     return found
@@ -148,5 +174,5 @@ def _interpolated(
 def f1(matches: Sequence[ImageMatches], threshold: int = 0) -> float:
     """F1 of all predictions together at threshold number `threshold`; 0 without any mask."""
     hits = sum(int(match.hits[threshold].sum()) for match in matches)
-    both = sum(len(match.scores) + match.num_truths for match in matches)
+    both = sum(int(match.counted[threshold].sum()) + match.num_truths for match in matches)
     return 2 * hits / both if both else 0.0

@@ -38,6 +38,10 @@ _NOC = {"noc85": 0.85, "noc90": 0.9}
 _AT_50, _AT_75 = 0, 5
 
 
+class NothingToMeasureError(ValueError):
+    """The images have no mask that is large enough to be clicked on."""
+
+
 def _nobody(_done: int, _total: int) -> None:
     """Hears nothing."""
 
@@ -70,13 +74,16 @@ class ImageScores:
         """Metric -> (sum, count): added up over images, sum over count is the metric."""
         matches = self.matches
         found = matches.hits.sum(axis=1)
-        both = len(matches.scores) + matches.num_truths
+        both = matches.counted.sum(axis=1) + matches.num_truths
         sizes = zip(SIZES, matches.found_by_size, matches.truths_by_size, strict=True)
         return (
             {name: (float(values.sum()), len(values)) for name, values in self.by_mask.items()}
             | {"ar1000": (float(found.mean()), matches.num_truths)}
             | {f"ar_{size}": (float(of_size.mean()), int(num)) for size, of_size, num in sizes}
-            | {"f1_50": (2.0 * found[_AT_50], both), "f1_75": (2.0 * found[_AT_75], both)}
+            | {
+                name: (2.0 * found[at], float(both[at]))
+                for name, at in (("f1_50", _AT_50), ("f1_75", _AT_75))
+            }
         )
 
 
@@ -153,8 +160,8 @@ def score(
 
     Loads and measures as many images at once as there are cores.
 
-    `on_image` hears (images done, of how many). Raises ValueError when no chosen image has a mask
-    of `min_area`.
+    `on_image` hears (images done, of how many). Raises NothingToMeasureError when no chosen image
+    has a mask of `min_area`.
     """
     chosen = _chosen(len(images), config)
     measured: list[ImageScores] = []
@@ -167,7 +174,7 @@ def score(
             measured.append(image)
             on_image(len(measured), len(chosen))
     if not any(image.num_masks for image in measured):
-        raise ValueError(
+        raise NothingToMeasureError(
             f"images: must have a mask of at least {config.min_area} pixels, "
             f"but none of the {len(chosen)} has"
         )
@@ -244,6 +251,7 @@ def _measure(
             [mask.rle for mask in generated.masks],
             [mask.predicted_iou for mask in generated.masks],
             labelled.masks,
+            crowds=labelled.crowds,
         ),
     )
 

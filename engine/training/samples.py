@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
@@ -28,11 +29,14 @@ class LabelledImage:
     """image (H, W, 3) uint8 RGB; masks, one each object, of the image's size.
 
     `complete` says that every object has its mask, so that what no mask covers is background.
+    `crowds` are regions of many objects without a mask each, where no prediction counts as wrong;
+    such an image is not complete.
     """
 
     image: Pixels
     masks: list[Rle]
     complete: bool = True
+    crowds: Sequence[Rle] = ()
 
     @cached_property
     def boxes(self) -> Boxes:

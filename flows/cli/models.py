@@ -8,13 +8,14 @@ import typer
 
 from flows.cli.stages import JsonOption, RecipeOption
 from flows.cli.terminal import (
+    err,
     out,
     print_json,
     print_table,
     show_problems,
     terminal_progress,
 )
-from flows.errors import UsageError
+from flows.errors import NoWorkspaceError, UsageError
 
 if TYPE_CHECKING:
     from engine.coco import CocoDataset
@@ -138,7 +139,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="A file of weights (.safetensors) instead of a version; with --truth, no "
-            "workspace is needed."
+            "workspace is needed. Default outside a workspace: what ships."
         ),
     ] = None,
     truth: Annotated[
@@ -153,6 +154,8 @@ def evaluate(
     Example: maskloop evaluate --model v2 --json
     """
     from engine.images import DEFAULT_LIMITS
+    from engine.metrics.scores import NothingToMeasureError
+    from engine.model.weights import shipped
     from flows import workspace
     from flows.recipes import recipe_named
     from flows.training.evaluation import measure
@@ -162,7 +165,13 @@ def evaluate(
         raise UsageError("--truth and --images: give both, or neither for the gold set")
     if model is not None and weights is not None:
         raise UsageError("--model and --weights: give one of them, not both")
-    opened = None if weights and truth else workspace.open_workspace()
+    try:
+        opened = None if weights and truth else workspace.open_workspace()
+    except NoWorkspaceError:
+        if model is not None or truth is None:
+            raise
+        err.print("no workspace here: the weights that ship are measured")
+        opened, weights = None, shipped()
     chosen = recipe_named(recipe or (opened.settings.recipe if opened else "nano"))
     data: Any
     if truth is not None and images is not None:
@@ -170,13 +179,21 @@ def evaluate(
     else:
         assert opened is not None, "only a truth file does without a workspace"
         data = gold_labels(opened)
-    if not len(data):
-        raise UsageError("evaluate: no image with masks to measure on; import some with --gold")
+    if not data.num_masks:
+        raise UsageError(
+            f"--truth: {truth}: must have masks of objects to measure on, but got none"
+            if truth
+            else "evaluate: the gold set has no image with masks; import some with --gold, or "
+            "measure on a COCO file: --truth FILE --images DIR"
+        )
     # Looked at before the first model is registered: a mistake leaves the store as it was.
     data.load(0)
     with terminal_progress() as progress:
         predictor = _of_file(weights) if weights else _of_version(opened, model, chosen, progress)
-        scores = measure(predictor, data, chosen, progress)
+        try:
+            scores = measure(predictor, data, chosen, progress)
+        except NothingToMeasureError as error:
+            raise UsageError(f"evaluate: {error}") from error
     if as_json:
         counts = {"model": predictor.version, "images": scores.images, "masks": scores.masks}
         print_json(counts | scores.flat())

@@ -11,6 +11,12 @@ from flows.intake.rows import stored_images
 from flows.intake.sightings import Sightings
 from flows.workspace import Workspace
 
+_OTHER_SIZE = "correct width and height, or put the file there that was labelled"
+_TURNED = (
+    "a picture is read as its EXIF orientation shows it: turn masks, width and height with it, or "
+    "take the orientation out of the file if it was labelled without"
+)
+
 Entry = tuple[coco.CocoImage, FoundImage]
 
 
@@ -36,10 +42,11 @@ def readable(
         if (item.height, item.width) == (entry.height, entry.width):
             entries.append((entry, item))
         else:
+            is_turned = (item.width, item.height) == (entry.height, entry.width)
             problems.append(
                 f"{annotations}: image {entry.id} ({entry.file_name}): stated as "
                 f"{entry.width}x{entry.height}, but the file is {item.width}x{item.height}; "
-                "correct width and height, or put the file there that was labelled"
+                f"{_TURNED if is_turned else _OTHER_SIZE}"
             )
     return entries
 

@@ -49,7 +49,8 @@ def stop_without_images(num_found: int, problems: Sequence[str], what: str) -> N
 
 Known = Mapping[str, Mapping[str, Any]]
 _KNOWN = """
-    SELECT image_id, split, group_id, source_group, dhash, file_name,
+    SELECT image_id, split, group_id, source_group, dhash, file_name, source_image_id,
+           num_labels_refused, image_id IN (SELECT image_id FROM reviews) AS reviewed,
            image_id IN (SELECT image_id FROM masks WHERE stage <> 'auto'
                         UNION ALL SELECT image_id FROM reviews) AS answered
     FROM images
@@ -60,7 +61,8 @@ TORN = "near-duplicate or source group on the gold and on the training side; lef
 def known_images(workspace: Workspace) -> Known:
     """Split, groups, hash and name of every image of the store, by id.
 
-    `answered` says whether an import or a person has said already what is on it.
+    `answered` says whether an import or a person has said already what is on it, `reviewed`
+    whether a person has.
     """
     return {row["image_id"]: row for row in workspace.lake.rows(_KNOWN)}
 

@@ -1,7 +1,7 @@
 """The detector that stands on a model version: found in the store, or trained and kept there."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from engine.detection.config import DetectorConfig
 from engine.detection.fit import fit_detector
@@ -61,8 +61,8 @@ def detector_for(
 
 def _complete(labels: StoredLabels) -> StoredLabels:
     """Those images on which every object has its mask; all where there is none such."""
-    whole = [name not in labels.incomplete for name in labels.image_ids]
-    return labels.only(whole) if any(whole) else labels
+    whole = tuple(image for image in labels.images if image.complete)
+    return replace(labels, images=whole or labels.images)
 
 
 def _name(config: DetectorConfig, model_version: str, labels: StoredLabels) -> str:

@@ -46,7 +46,7 @@ def gold_scores(
     Empty when no gold image has masks.
     """
     gold = gold_labels(workspace, snapshot)
-    if not len(gold):
+    if not gold.num_masks:
         return {}
     key = _key(recipe, gold)
     known = evaluations.of(workspace.lake, predictor.version, split=GOLD, config_hash=key)

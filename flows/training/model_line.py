@@ -23,9 +23,12 @@ def training_sets(version: str, labels: StoredLabels) -> list[TrainingSetRow]:
     """The rows that say what a version is trained on, mask by mask."""
     return [
         TrainingSetRow(
-            version=version, image_id=image_id, num_masks=len(mask_ids), mask_ids=list(mask_ids)
+            version=version,
+            image_id=image.image_id,
+            num_masks=len(image.masks),
+            mask_ids=list(image.mask_ids),
         )
-        for image_id, mask_ids in zip(labels.image_ids, labels.mask_ids, strict=True)
+        for image in labels.images
     ]
 
 

@@ -205,7 +205,7 @@ def _fit(
                 features_folder=workspace.folder("features"),
             )
     except TrainingError as error:
-        names = ", ".join(labels.uris[index] for index in error.images[:3])
+        names = ", ".join(labels.images[index].uri for index in error.images[:3])
         raise StageError(f"train: {error} ({names}); the model in service is unchanged") from error
     return result, config
 

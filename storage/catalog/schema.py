@@ -20,6 +20,7 @@ from storage.rows import (
     DecisionRow,
     DetectorRow,
     ExportRow,
+    ImageRow,
     ImageSetRow,
     MaskLabelRow,
     MaskRow,
@@ -33,7 +34,7 @@ from storage.rows import (
     TrainingStepRow,
 )
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 # The version whose retractions were all answers'; before, there were none.
 _HAD_ANSWERS_ONLY = 6
 
@@ -99,6 +100,7 @@ def upgrade(stored: int) -> list[str]:
             f"ALTER TABLE {MaskLabelRow.table} ALTER COLUMN category DROP NOT NULL",
             _add_column(MaskLabelRow, "run_id"),
         ],
+        10: [_add_column(ImageRow, "num_labels_refused")],
     }
     changes = [item for version, items in brought_by.items() if version > stored for item in items]
     # A view has the columns that its table had, so it is made anew when all tables are right.

@@ -84,6 +84,7 @@ class Labelled:
 
     masks: list[list[Mask]]
     loaded: list[int] = field(default_factory=list)
+    crowds: list[list[Mask]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -91,7 +92,8 @@ class Labelled:
     def load(self, index: int) -> LabelledImage:
         self.loaded.append(index)
         pixels = np.zeros((SIDE, SIDE, 3), dtype=np.uint8)
-        return LabelledImage(image=pixels, masks=rle.encode(self.masks[index]))
+        crowds = rle.encode(self.crowds[index]) if self.crowds else []
+        return LabelledImage(image=pixels, masks=rle.encode(self.masks[index]), crowds=crowds)
 
 
 class Bands:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,18 @@ def scene(seed: int) -> tuple[Mask, np.ndarray[Any, Any], Mask]:
 
 
 def coco_numbers(
-    scenes: list[tuple[Mask, Any, Mask]], hw: tuple[int, int] = HW
+    scenes: list[tuple[Mask, Any, Mask]],
+    hw: tuple[int, int] = HW,
+    crowds: Sequence[Sequence[Mask]] = (),
 ) -> tuple[list[float], list[float]]:
     """AP at each threshold, AR at 1000 masks of all, small, medium and large, by pycocotools."""
     images, truths, found = [], [], []
     for number, (masks, scores, truth) in enumerate(scenes, start=1):
         images.append({"id": number, "height": hw[0], "width": hw[1]})
-        for code in rle.encode(truth):
-            entry = {"image_id": number, "category_id": 1, "iscrowd": 0, "area": rle.area(code)}
+        crowd = crowds[number - 1] if crowds else []
+        for place, code in enumerate(rle.encode([*truth, *crowd])):
+            entry = {"image_id": number, "category_id": 1, "area": rle.area(code)}
+            entry["iscrowd"] = int(place >= len(truth))
             segmentation = {"size": list(hw), "counts": code.counts}
             truths.append({"id": len(truths) + 1, "segmentation": segmentation, **entry})
         for code, score in zip(rle.encode(masks), scores, strict=True):
@@ -87,6 +92,40 @@ def test_the_numbers_are_cocos(first_seed: int) -> None:
     assert average_recall(matches) == pytest.approx(ar1000[0], abs=1e-9)
 
 
+def test_a_crowd_is_left_out_as_coco_does() -> None:
+    scenes = [scene(seed) for seed in range(40, 46)]
+    crowds: list[list[Mask]] = [
+        [square(0, 0, 25)],
+        [square(5, 5, 12), square(20, 10, 20)],
+        [],
+        [square(0, 0, 40)],
+        [scenes[4][0][0]],
+        [square(10, 0, 18)],
+    ]
+    # A crowd alone, and an image on which nothing is.
+    masks, scores, truth = scenes[0]
+    scenes += [(masks, scores, truth[:0]), (masks[:3], scores[:3], truth[:0])]
+    crowds += [[square(0, 0, 15)], []]
+    matches = [
+        match_image(rle.encode(masks), scores, rle.encode(truth), crowds=rle.encode(crowd))
+        for (masks, scores, truth), crowd in zip(scenes, crowds, strict=True)
+    ]
+    ap, ar1000 = coco_numbers(scenes, crowds=crowds)
+    found = [average_precision(matches, number) for number in range(len(AR_THRESHOLDS))]
+    assert found == pytest.approx(ap, abs=1e-9)
+    assert average_recall(matches) == pytest.approx(ar1000[0], abs=1e-9)
+    strict, _ = coco_numbers(scenes)
+    assert ap[0] > strict[0] + 0.02
+
+
+def test_all_in_a_crowd_is_nothing_found() -> None:
+    truth, crowd = rle.encode([square(0, 0, 5)]), rle.encode([square(10, 10, 20)])
+    match = match_image(rle.encode([square(12, 12, 6)]), [0.5], truth, crowds=crowd)
+    assert not match.counted.any()
+    assert average_precision([match]) == f1([match]) == 0.0
+    assert resampled_precision([match], np.ones((1, 1), dtype=np.int64)).tolist() == [[0.0] * 10]
+
+
 def sized_scene(seed: int) -> tuple[Mask, np.ndarray[Any, Any], Mask]:
     """Squares of all sizes that overlap, two of them exactly at a limit."""
     random = np.random.default_rng(seed)
@@ -117,7 +156,12 @@ def test_a_resample_is_a_list_of_images_some_of_them_twice() -> None:
     random = np.random.default_rng(0)
     # No equal scores: copies of an image would take turns among them.
     matches = [
-        match_image(rle.encode(masks), random.permutation(len(masks)) + seed / 9, rle.encode(truth))
+        match_image(
+            rle.encode(masks),
+            random.permutation(len(masks)) + seed / 9,
+            rle.encode(truth),
+            crowds=rle.encode([square(0, 0, 5 * seed)]),
+        )
         for seed, (masks, _, truth) in enumerate(map(scene, range(5)))
     ]
     draws = np.array([[1, 1, 1, 1, 1], [2, 0, 3, 0, 0], [0, 1, 1, 1, 2], [0, 0, 0, 0, 0]])

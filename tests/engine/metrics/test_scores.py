@@ -112,6 +112,20 @@ def test_a_mask_of_iou_0_7_counts_at_0_5_and_not_at_0_75(bands: Any) -> None:
     assert (values["f1_50"], values["f1_75"], values["ar1000"]) == pytest.approx((1.0, 0.0, 0.5))
 
 
+def test_what_is_found_in_a_crowd_is_not_wrong_and_on_an_image_of_nothing_it_is(
+    bands: Any,
+) -> None:
+    objects, crowd = [bands.mask(2, 22)], [bands.mask(45, 64)]
+    found = ((2, 22), (50, 60))
+    crowded = measure(bands, bands.labelled([objects], crowds=[crowd]), found=found).metrics()
+    assert crowded["f1_50"] == crowded["ap50"] == 1.0
+    plain = measure(bands, bands.labelled([objects]), found=found).metrics()
+    assert plain["f1_50"] == pytest.approx(2 / 3)
+    both = measure(bands, bands.labelled([objects, []], crowds=[crowd, []]), found=found)
+    assert (both.images, both.masks) == (2, 1)
+    assert both.metrics()["f1_50"] == pytest.approx(2 / (1 + 2 + 1))
+
+
 def test_the_first_answer_is_the_models_choice_not_the_best(bands: Any) -> None:
     # It chooses the band and 4 columns more, of which it expects 0.9; the last has 2 more.
     model = bands.model([(2, 22)], growth=(20,) * 10, overshoot=4)

@@ -218,6 +218,10 @@ def test_evaluate_a_weights_file_without_a_workspace(
     assert line.split("│")[3].strip() == f"{low} to {high}"
     said = cli(*given, "--json")
     assert said.code == 2, "the gold set is in a workspace"
+    shipped = cli("evaluate", "--recipe", tiny, *truth, "--json")
+    assert "the weights that ship are measured" in shipped.err
+    assert json.loads(shipped.out)["model"].endswith("nano.safetensors")
+    assert cli("evaluate", "--recipe", tiny, "--model", "v1", *truth).code == 2
 
 
 def test_evaluate_a_weights_file_on_the_gold_set(

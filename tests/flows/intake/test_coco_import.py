@@ -310,6 +310,10 @@ def spoil_size(path: Path) -> None:
     path.write_bytes(encode_png(np.zeros((50, 60, 3), np.uint8)))
 
 
+def spoil_turn(path: Path) -> None:
+    path.write_bytes(encode_png(np.zeros((128, 96, 3), np.uint8)))
+
+
 SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (spoil_empty, "scene-06.png: the file is empty"),
     "truncated": (spoil_cut, "scene-06.png: a broken or cut off PNG file"),
@@ -317,6 +321,7 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "too large": (spoil_large, "over the limit of 50000"),
     "missing": (spoil_gone, "scene-06.png: no such file; copy it there"),
     "other size": (spoil_size, "stated as 128x96, but the file is 60x50; correct width and height"),
+    "turned": (spoil_turn, "the file is 96x128; a picture is read as its EXIF orientation shows"),
 }
 
 

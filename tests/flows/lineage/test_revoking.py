@@ -160,9 +160,9 @@ def test_it_trains_nothing_later_and_its_images_are_incomplete(
     workspace = turned.workspace
     revoke(workspace, ADA)
     labels = training_labels(workspace, workspace.lake.snapshot())
-    learnt = {name for names in labels.mask_ids for name in names}
+    learnt = {name for image in labels.images for name in image.mask_ids}
     assert learnt == {mask_id(name) for name in ("label", "over", "bob1", "bob2", "bob3")}
-    assert {"a2", "a3"} <= labels.incomplete
+    assert {"a2", "a3"} <= {image.image_id for image in labels.images if not image.complete}
     later = TrainingSetRow(version="v9", image_id="a2", num_masks=1, mask_ids=[mask_id("ada2")])
     workspace.lake.commit(
         lambda tx: tx.execute(

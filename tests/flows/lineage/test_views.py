@@ -219,13 +219,13 @@ def test_masks_with_too_many_models_behind_them_are_not_learnt(
         for name in standing(workspace)
         if of_image[name] != "gold" and (max_depth is None or depths[name] <= max_depth)
     }
-    assert {name for names in labels.mask_ids for name in names} == expected
-    assert all(labels.mask_ids)
-    pairs = zip(labels.mask_ids, labels.depths, strict=True)
-    assert all([depths[name] for name in names] == list(each) for names, each in pairs)
+    assert {name for image in labels.images for name in image.mask_ids} == expected
+    assert all(image.mask_ids for image in labels.images)
+    for image in labels.images:
+        assert [depths[name] for name in image.mask_ids] == list(image.depths)
     # Of an image that lost a mask, the rest is not known to be background.
     lost = {of_image[name] for name in standing(workspace) - expected} - {"gold"}
-    assert lost & set(labels.image_ids) <= labels.incomplete
+    assert not any(image.complete for image in labels.images if image.image_id in lost)
 
 
 def test_a_recipe_caps_by_depth_and_refuses_nonsense(looked_at: Any, recipe: Recipe) -> None:

@@ -1,7 +1,7 @@
 """What training and gold see of the store, and truth files beside it."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from engine import coco
 from engine.images import DEFAULT_LIMITS
+from engine.rle import Rle
 from flows.errors import UsageError
 from flows.training.labels import check_truth, gold_labels, training_labels, truth_file
 from flows.workspace import Workspace
@@ -42,16 +43,17 @@ def test_a_fingerprint_names_images_and_masks(filled: Workspace) -> None:
 
 def test_beside_a_crowd_nothing_is_known_to_be_background(filled: Workspace) -> None:
     before = training_labels(filled, filled.lake.snapshot())
-    image_id = before.image_ids[0]
-    assert image_id not in before.incomplete
-    [known, *_] = filled.lake.rows("SELECT * FROM masks WHERE image_id = ?", (image_id,))
+    first = before.images[0]
+    assert first.complete
+    [known, *_] = filled.lake.rows("SELECT * FROM masks WHERE image_id = ?", (first.image_id,))
     names = {item.name for item in fields(MaskRow)}
     values = {name: value for name, value in known.items() if name in names}
     crowd = MaskRow(**(values | {"mask_id": "0" * 32, "is_crowd": True}))
     filled.lake.commit(lambda tx: tx.insert([crowd]), message="test")
     after = training_labels(filled, filled.lake.snapshot())
-    assert after.masks == before.masks, "a crowd is not learnt"
-    assert after.incomplete == before.incomplete | {image_id}
+    crowds = (Rle(first.masks[0].size, known["segmentation"]["counts"]),)
+    changed = replace(first, complete=False, crowds=crowds)
+    assert after.images == (changed, *before.images[1:]), "a crowd is not learnt"
 
 
 def test_a_truth_file_is_read_beside_the_store(drawn: Any) -> None:
@@ -59,6 +61,24 @@ def test_a_truth_file_is_read_beside_the_store(drawn: Any) -> None:
     image = found.load(0)
     assert len(found) == 12
     assert {mask.size for mask in image.masks} == {image.image.shape[:2]}
+
+
+def test_a_truth_file_knows_crowds_and_images_on_which_nothing_is(
+    drawn: Any, tmp_path: Path
+) -> None:
+    document = drawn.document
+    document["annotations"] = [item for item in document["annotations"] if item["image_id"] != 1]
+    document["annotations"][0]["iscrowd"] = 1
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    found = truth_file(coco.read(tmp_path / "truth.json"), drawn.folder, DEFAULT_LIMITS)
+    assert len(found) == 12
+    assert not found.load(0).masks
+    image = found.load(1)
+    assert [mask.counts for mask in image.crowds] == [
+        document["annotations"][0]["segmentation"]["counts"]
+    ]
+    assert image.crowds[0] not in image.masks
+    assert found.num_masks == len(document["annotations"]) - 1
 
 
 SPOILT = {

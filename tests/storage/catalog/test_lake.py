@@ -251,6 +251,7 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         )
         tx.execute("DROP TABLE exports")
         tx.execute("ALTER TABLE training_sets DROP COLUMN mask_ids")
+        tx.execute("ALTER TABLE images DROP COLUMN num_labels_refused")
         tx.execute("DROP TABLE training_steps")
         tx.execute("ALTER TABLE reviews DROP COLUMN is_complete")
         tx.execute("ALTER TABLE image_sets DROP COLUMN num_candidates")
@@ -281,6 +282,7 @@ def test_an_older_store_is_brought_up_to_date(lake: Lake) -> None:
         assert again.rows("SELECT sha256 FROM exports") == []
         assert again.rows("SELECT vector FROM mask_vectors") == []
         assert again.rows("SELECT run_id FROM mask_labels") == []
+        assert again.rows("SELECT num_labels_refused FROM images") == []
         assert again.rows("SELECT num_candidates, savings FROM image_sets") == []
         assert again.rows("SELECT part_of, level FROM current_masks") == []
         assert again.rows("SELECT number, crop_layer FROM candidates") == []

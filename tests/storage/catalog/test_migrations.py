@@ -11,7 +11,7 @@ from storage.catalog.lake import Lake, Transaction
 from storage.catalog.place import Place
 
 SCHEMAS = Path(__file__).with_name("schemas")
-EARLIER = range(1, 9)
+EARLIER = range(1, 10)
 NOW = "TIMESTAMP '2026-01-02 03:04:05'"
 # What every version had, in one row each; columns that came later are not named.
 ROWS = (

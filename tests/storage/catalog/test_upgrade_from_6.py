@@ -16,6 +16,7 @@ OF_VERSION_6 = (
     "score DOUBLE NOT NULL, classes_hash VARCHAR, accepted_by VARCHAR, "
     "created_at TIMESTAMP NOT NULL)",
     "ALTER TABLE training_sets DROP COLUMN mask_ids",
+    "ALTER TABLE images DROP COLUMN num_labels_refused",
     "DROP TABLE retractions",
     "CREATE TABLE retractions (mask_id VARCHAR NOT NULL, submission_id VARCHAR NOT NULL, "
     "run_id VARCHAR NOT NULL, created_at TIMESTAMP NOT NULL)",
