@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from engine.asking.choice import Choice
 from engine.asking.proposals import ProposalConfig
@@ -14,6 +14,7 @@ from engine.precision import Precision
 from engine.training.config import TrainingConfig
 from flows.errors import UsageError
 
+_Each = TypeVar("_Each")
 Propose = Literal["grid", "detector"]
 
 
@@ -261,9 +262,7 @@ RECIPES: dict[str, Recipe] = {
 
 def recipe_named(name: str) -> Recipe:
     """The recipe of that name; raises UsageError with the names that there are."""
-    if name not in RECIPES:
-        raise UsageError(f"recipe {name!r}: unknown; there are: {', '.join(RECIPES)}")
-    return RECIPES[name]
+    return _named(name, RECIPES)
 
 
 def generation_named(name: str) -> GenerationConfig:
@@ -271,4 +270,11 @@ def generation_named(name: str) -> GenerationConfig:
 
     Raises UsageError with the names that there are.
     """
-    return REFERENCE if name == "reference" else recipe_named(name).generation
+    ways = {known: recipe.generation for known, recipe in RECIPES.items()}
+    return _named(name, ways | {"reference": REFERENCE})
+
+
+def _named(name: str, known: Mapping[str, _Each]) -> _Each:
+    if name not in known:
+        raise UsageError(f"recipe {name!r}: unknown; there are: {', '.join(known)}")
+    return known[name]

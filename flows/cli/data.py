@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.terminal import out, print_json, show_problems, terminal_progress
+from flows.cli.terminal import err, out, print_json, show_problems, terminal_progress
 
 if TYPE_CHECKING:
     from flows.intake.rows import IntakeReport
@@ -129,6 +129,8 @@ def add(
 
 def _show(report: "IntakeReport", as_json: bool) -> None:
     show_problems(report.problems)
+    for line in report.notes:
+        err.print(line)
     if as_json:
         print_json(report.to_dict())
     elif report.repeated:

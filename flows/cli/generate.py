@@ -239,7 +239,7 @@ def _of_files(
 ) -> None:
     from flows.files.file_masks import FileMasks
     from flows.files.mask_formats import MaskFolder, format_of
-    from flows.intake.files import named
+    from flows.intake.files import left_out, named
     from flows.recipes import generation_named
 
     kind = format_of(output.path, output.kind)
@@ -249,15 +249,18 @@ def _of_files(
     # What is wrong is said before a checkpoint is downloaded.
     _changed(generation_named(recipe or "reference"), changes)
     with terminal_progress() as progress:
+        for line in left_out(images):
+            progress.note(line)
         chosen = weights.chosen(recipe, progress)
         config = _changed(generation_named(chosen.recipe), changes)
         job = FileMasks(chosen.predictor, chosen.sha256, config)
-        folder = MaskFolder(output.path, kind, job.made_by, redo=output.redo)
+        folder = MaskFolder(output.path, kind, by_name, job.made_by, redo=output.redo)
         outcome = job.make(by_name, folder, progress, strict=output.strict)
     show_problems(outcome.problems)
     text = (
         f"{outcome.num_masks} masks on {outcome.num_images} images in {output.path}"
         f" ({outcome.num_known} of them were there)"
+        f"{folder.said_of_others}"
     )
     show({"out": str(output.path), "format": kind, **asdict(outcome)}, as_json, text)
 

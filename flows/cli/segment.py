@@ -86,7 +86,7 @@ def segment(
         reading_text,
         segment_files,
     )
-    from flows.intake.files import named
+    from flows.intake.files import left_out, named
 
     job = TextJob(
         text=text,
@@ -102,13 +102,19 @@ def segment(
     # What is wrong is said before a checkpoint is downloaded.
     files = TextFiles.named(clip, text_weights)
     with terminal_progress() as progress:
+        for line in left_out(images):
+            progress.note(line)
         chosen = Weights(checkpoint, arch, sha256, device).chosen(None, progress)
         predictor = reading_text(chosen, files)
         check_words(predictor, job)
-        folder = out if kind == _PNG else MaskFolder(out, kind, made_by(chosen, job), redo=True)
+        folder: Path | MaskFolder = out
+        if kind != _PNG:
+            folder = MaskFolder(out, kind, by_name, made_by(chosen, job), redo=True)
         outcome = segment_files(predictor, job, by_name, folder, progress)
     show_problems(outcome.problems)
     line = f"{outcome.num_masks} masks on {outcome.num_images} images in {out}"
+    if isinstance(folder, MaskFolder):
+        line += folder.said_of_others
     show({"out": str(out), "format": kind, **asdict(outcome)}, as_json, line)
 
 

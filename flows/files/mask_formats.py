@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,16 +62,27 @@ _JOINED_BY = {
 class MaskFolder:
     """Where masks are kept while they are made, and from which `out` is put together.
 
-    made_by: what decides about masks; what something else made does not count. With `redo`
-    nothing that is there counts. Raises UsageError where `out` is a file that no such command made.
+    names: of all images that are to get masks; masks of others stay in `out`. made_by: what decides
+    about masks; what something else made does not count. With `redo` nothing that is there of these
+    images counts. Raises UsageError where `out` is a file that no such command made, and where it
+    holds masks of other images that something else made: it can hold one kind only.
     """
 
-    def __init__(self, out: Path, kind: str, made_by: dict[str, str], *, redo: bool) -> None:
+    def __init__(
+        self,
+        out: Path,
+        kind: str,
+        names: Collection[str],
+        made_by: dict[str, str],
+        *,
+        redo: bool,
+    ) -> None:
         self._out, self._kind, self._made_by = out, kind, made_by
         # SA-1B's files are the output; for the others they are there until it is whole.
         self._folder = out if kind == "sa1b" else out.with_name(f"{out.name}.parts")
-        earlier = self._read_out()
-        self._earlier = {} if redo else {each.image["file_name"]: each for each in earlier}
+        earlier = {each.image["file_name"]: each for each in self._read_out(names)}
+        self._others = [each for name, each in earlier.items() if name not in names]
+        self._earlier = {} if redo else earlier
         if redo and kind != "sa1b":
             shutil.rmtree(self._folder, ignore_errors=True)
         self._trusts_files = not redo
@@ -84,6 +95,11 @@ class MaskFolder:
             if found is not None and found.image["file_name"] == name:
                 return found
         return self._earlier.get(name)
+
+    @property
+    def said_of_others(self) -> str:
+        """Ends a line on what was made: whose masks stay in `out` beside those of this run."""
+        return f"; masks of {len(self._others)} other images stay there" if self._others else ""
 
     def keep(self, masks: Masks) -> None:
         """Write the masks of one image, whole or not at all."""
@@ -100,10 +116,11 @@ class MaskFolder:
         self._fresh.add(name)
 
     def finish(self, names: Sequence[str]) -> None:
-        """Write `out` of the masks of all these images, each of which has them."""
+        """Write `out` of the masks of these images, each of which has them, and of the others."""
         if self._kind == "sa1b":
             return
         masks = [found for name in names if (found := self.masks_of(name)) is not None]
+        masks += self._others
         if self._kind == "coco":
             write_durably(self._out, json.dumps(_coco(masks, self._made_by)).encode())
         else:
@@ -127,10 +144,11 @@ class MaskFolder:
             pass
         return None
 
-    def _read_out(self) -> Iterable[Masks]:
+    def _read_out(self, names: Collection[str]) -> Iterable[Masks]:
         """What an earlier run put together by the same model and config.
 
-        Raises UsageError for a file that holds something else, which would be lost.
+        Raises UsageError for a file that holds something else than masks of `names`: it would be
+        lost.
         """
         if self._kind == "sa1b" or not self._out.exists():
             return []
@@ -142,12 +160,18 @@ class MaskFolder:
                 f"--out: {self._out} is there already, and not made by this command; name another "
                 "file, or remove it"
             )
-        if made_by != self._made_by:
-            return []
         try:
-            return _grouped(pictures, rows, *_JOINED_BY[self._kind])
+            found = _grouped(pictures, rows, *_JOINED_BY[self._kind])
         except (ValueError, KeyError, TypeError):
             return []
+        if made_by == self._made_by:
+            return found
+        if lost := {each.image["file_name"] for each in found} - set(names):
+            raise UsageError(
+                f"--out: {self._out} has masks of {len(lost)} other images, such as "
+                f"{min(lost)!r}, made by other weights or options; name another file, or remove it"
+            )
+        return []
 
     def _parts_of_out(self) -> tuple[Any, Any, Any]:
         """What made the file, its images and its masks; nothing of a file of another kind."""

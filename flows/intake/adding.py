@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flows.images.sources import Place
-from flows.intake.files import FoundImage, Progress, read_images
+from flows.intake.files import FoundImage, Progress, left_out, pages_left_out, read_images
 from flows.intake.places import places_of, with_places
 from flows.intake.rows import (
     TORN,
@@ -46,7 +46,7 @@ def add_images(
     places = places_of(patterns, workspace.remote)
     whole = strict or not any(isinstance(place, str) for place in places)
     size = len(places) if whole else batch
-    total, num_found = IntakeReport(repeated=True), 0
+    total, num_found = IntakeReport(repeated=True, notes=tuple(left_out(patterns))), 0
     for start in range(0, len(places), size):
 
         def step(done: int, _total: int, before: int = start) -> None:
@@ -61,6 +61,7 @@ def add_images(
             num_new=total.num_new + part.num_new,
             num_known=total.num_known + part.num_known,
             problems=total.problems + part.problems,
+            notes=total.notes + part.notes,
             repeated=total.repeated and part.repeated,
         )
     stop_without_images(num_found, total.problems, " ".join(patterns))
@@ -97,6 +98,7 @@ def _add(
         num_new=len(fresh),
         num_known=len(found) - len(fresh) - len(torn),
         problems=tuple(problems),
+        notes=tuple(pages_left_out(fresh)),
         repeated=not fresh,
     )
     return report, len(found)

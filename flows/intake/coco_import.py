@@ -12,7 +12,7 @@ from flows.images.sources import Place
 from flows.intake.coco_entries import readable, unique_entries
 from flows.intake.coco_plan import ImportOptions as ImportOptions
 from flows.intake.coco_plan import Plan, labels_in_part
-from flows.intake.files import Progress, unwritable
+from flows.intake.files import Progress, pages_left_out, unwritable
 from flows.intake.places import check_base
 from flows.intake.rows import (
     IntakeReport,
@@ -77,6 +77,7 @@ def import_coco(
         num_gold=plan.count("gold"),
         num_labelled=plan.count("train"),
         problems=tuple(problems),
+        notes=tuple(pages_left_out([item for (_, item), _ in plan.new])),
         repeated=not plan.changes,
     )
 

@@ -1,6 +1,7 @@
 """Image files as a user names them: found, read, and told apart from what is no image."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -169,6 +170,35 @@ def named(patterns: Sequence[str]) -> dict[str, Path]:
                     f"{paths[name]} and {path}: would both be {name}; name the folder above both"
                 )
     return paths
+
+
+def left_out(patterns: Sequence[str]) -> list[str]:
+    """A line for each folder among `patterns` in which there are files of other endings."""
+    lines = []
+    for folder in filter(Path.is_dir, map(Path, patterns)):
+        endings = Counter(
+            path.suffix.lower() or "none"
+            for path in folder.rglob("[!.]*")
+            if path.suffix.lower() not in IMAGE_SUFFIXES and path.is_file()
+        )
+        if endings:
+            most = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(5))
+            lines.append(
+                f"{folder}: {endings.total()} files are left out, by their endings: {most}"
+                f"{', ...' if len(endings) > 5 else ''}"
+            )
+    return lines
+
+
+def pages_left_out(found: Sequence[FoundImage]) -> list[str]:
+    """A line, if there are images of which only the first page or frame is read."""
+    many = [image for image in found if image.num_frames > 1]
+    if not many:
+        return []
+    return [
+        f"{len(many)} images have more than one page or frame, such as {many[0].place}; "
+        "only the first is read"
+    ]
 
 
 def start_of(pattern: str) -> Path:

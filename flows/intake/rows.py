@@ -17,7 +17,10 @@ from storage.rows import ImageRow, utcnow
 
 @dataclass(frozen=True, kw_only=True)
 class IntakeReport:
-    """What came in. `problems` are lines for the user, one per thing that was left out."""
+    """What came in. `problems` are lines for the user, one per thing that was left out.
+
+    `notes` are lines on what is not looked at by rule.
+    """
 
     num_new: int = 0
     num_known: int = 0
@@ -25,6 +28,7 @@ class IntakeReport:
     num_gold: int = 0
     num_labelled: int = 0
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     repeated: bool = False
 
     def to_dict(self) -> dict[str, object]:

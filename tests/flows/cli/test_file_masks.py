@@ -137,6 +137,25 @@ def test_again_changes_nothing_and_a_new_image_costs_itself(
     assert len(made) == 5, "another config makes other masks"
 
 
+@pytest.mark.parametrize("name", ["masks.json", "masks.parquet"])
+def test_masks_of_other_images_stay(
+    cli: Callable[..., Any], some: Path, tmp_path: Path, made: list[Any], name: str
+) -> None:
+    out, whole = tmp_path / name, tmp_path / f"whole-{name}"
+    second, third = some / "scene-02.png", some / "scene-03.png"
+    assert cli("generate", second, "--out", out, *FEW).code == 0
+    said = cli("generate", third, "--out", out, *FEW)
+    assert "; masks of 1 other images stay there" in said.out
+    assert cli("generate", third, "--out", out, *FEW, "--redo").code == 0
+    assert cli("generate", third, second, "--out", whole, *FEW).code == 0
+    assert out.read_bytes() == whole.read_bytes()
+    made.clear()
+    said = cli("generate", third, "--out", out, *FEW, "--box-nms-thresh", "0.9")
+    assert (said.code, made) == (2, [])
+    assert "has masks of 1 other images, such as 'scene-02.png', made by other" in said.err
+    assert out.read_bytes() == whole.read_bytes()
+
+
 @pytest.mark.parametrize("name", ["masks", "masks.json", "masks.parquet"])
 def test_a_run_that_was_stopped_goes_on(
     cli: Callable[..., Any],

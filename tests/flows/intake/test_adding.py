@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from flows.errors import UsageError
 from flows.intake.adding import add_images
@@ -50,6 +51,20 @@ def test_files_folders_and_globs_name_images(
     assert sorted(expand([str(photos / item) for item in patterns])) == wanted
     monkeypatch.chdir(photos)
     assert sorted(expand(patterns)) == wanted
+
+
+def test_what_a_folder_has_beside_is_said(workspace: Workspace, photos: Path) -> None:
+    frames = [Image.new("L", (20, 20), level) for level in (0, 200)]
+    frames[0].save(photos / "pages.tif", save_all=True, append_images=frames[1:])
+    (photos / ".hidden").write_text("nothing to say about")
+    report = add(workspace, photos, strict=True)
+    assert report.num_new == 3
+    assert report.notes == (
+        f"{photos}: 1 files are left out, by their endings: 1 .txt",
+        f"1 images have more than one page or frame, such as {photos / 'pages.tif'}; only the "
+        "first is read",
+    )
+    assert add(workspace, photos / "one.png").notes == ()
 
 
 @pytest.mark.parametrize("pattern", ["nothing", "*.bmp", "a**b", "deep/deep"])
