@@ -6,7 +6,8 @@ them small. `mask_iou`: all pairs of masks of an image, a million; the answer ha
 each must be the loop's to the last bit. `mask_area`: every mask, 20 times. Times of SQL are those
 of the whole query: as `maskloop sql` asks it (`sql`), with the rows copied to the process that
 answers, its start, and the answer; and on a notebook's open connection (`notebook`). The loop
-has the codes in memory, as pycocotools takes them. `list`: pycocotools given many codes in one
+has the codes in memory, as pycocotools takes them; `rows` is the loop of somebody who has the same
+store and no functions, and asks for the codes first. `list`: pycocotools given many codes in one
 call (200: for areas of more it fails with numpy 2). `start`: `SELECT 1`, which imports no function
 on masks.
 """
@@ -44,6 +45,7 @@ SELECT mask_iou(a.segmentation, b.segmentation) AS iou
 FROM masks a JOIN masks b ON a.image_id = b.image_id AND a.mask_id < b.mask_id
 ORDER BY a.mask_id, b.mask_id
 """
+CODES = "SELECT segmentation FROM masks, range({}) ORDER BY mask_id"
 AREAS = "SELECT mask_area(segmentation) AS area FROM masks, range({}) ORDER BY mask_id"
 
 
@@ -108,6 +110,10 @@ def in_notebook(opened: DuckDBPyConnection, sql: str) -> npt.NDArray[Any]:
     return np.asarray(opened.execute(sql).to_arrow_table().column(0).to_numpy())
 
 
+def loop_of_rows(opened: DuckDBPyConnection, sql: str) -> list[int]:
+    return [int(coco_mask.area(code)) for (code,) in opened.execute(sql).fetchall()]
+
+
 def loop_of_ious(images: list[list[dict[str, Any]]]) -> list[float]:
     return [
         float(coco_mask.iou([a], [b], [0])[0, 0])
@@ -138,6 +144,7 @@ def measure(lake: Lake, num_images: int, num_masks: int, rounds: int) -> dict[st
     with notebook.connect(lake.place, functions=mask_functions) as opened:
         iou_here_s, ious_here = timed(lambda: in_notebook(opened, PAIRS), rounds)
         area_here_s, areas_here = timed(lambda: in_notebook(opened, often_areas), rounds)
+        area_rows_s, _ = timed(lambda: loop_of_rows(opened, CODES.format(REPEATS)), rounds)
     area_loop_s, expected_areas = timed(lambda: [int(coco_mask.area(m)) for m in often], rounds)
     area_list_s, _ = timed(lambda: lists_of_areas(often), rounds)
     return {
@@ -159,6 +166,8 @@ def measure(lake: Lake, num_images: int, num_masks: int, rounds: int) -> dict[st
             "notebook_s": area_here_s,
             "loop_s": area_loop_s,
             "list_s": area_list_s,
+            "rows_s": area_rows_s,
+            "notebook_times_the_rows": area_rows_s / area_here_s,
             "times_the_loop": area_loop_s / area_s,
             "notebook_times_the_loop": area_loop_s / area_here_s,
             "same_numbers": all(f.tolist() == expected_areas for f in (areas, areas_here)),

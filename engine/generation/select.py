@@ -190,11 +190,11 @@ def _not_inside(
     """Without masks that overlap a better one by too much, or lie in it by too much."""
     if min(config.mask_nms_thresh, config.containment_thresh) >= 1 or not masks:
         return list(masks)
-    # Ranks of one layer differ by at most about 1, so a layer outweighs them.
+    # Whatever the crop: a part that is seen enlarged is no reason against its whole.
     result = mask_nms(
         [mask.rle for mask in masks],
         [mask.area for mask in masks],
-        [2 * mask.crop.layer + _rank_of(mask, config) for mask in masks],
+        [_rank_of(mask, config) for mask in masks],
         iou_threshold=config.mask_nms_thresh,
         containment_threshold=config.containment_thresh,
     )

@@ -11,7 +11,8 @@ from engine import rle
 from engine.generation.config import GenerationConfig
 from engine.generation.generator import MaskGenerator
 from engine.generation.grid import CropBox
-from engine.generation.masks import Generated, GeneratedMask
+from engine.generation.masks import Generated, GeneratedMask, Rejections
+from engine.generation.select import best_of_image
 from engine.geometry import box_iou, mask_to_box
 from engine.model.predictor import Predictor, upscale_logits
 from engine.model.prompts import Prompts
@@ -186,6 +187,36 @@ def test_crops_find_what_the_whole_image_is_too_coarse_for(pixels: Any, disks: A
         assert rle.decode(mask.rle)[int(y) : int(y) + 2, int(x) : int(x) + 2].any()
     # The disk is found in the whole image and in a crop: the crop, which sees it larger, wins.
     assert all(mask.crop.layer == 1 for mask in fine.masks)
+
+
+@pytest.mark.parametrize("seen_better", ["whole", "part"])
+def test_a_part_in_a_crop_goes_before_its_whole_only_if_it_is_better(
+    disks: Any, seen_better: str
+) -> None:
+    scores = {"whole": 0.7, "part": 0.7} | {seen_better: 0.9}
+    shapes = {
+        "whole": (disks.mask(100.0, 75.0, 60.0), CropBox(0, (0, 0, 200, 150))),
+        "part": (disks.mask(70.0, 60.0, 12.0), CropBox(1, (0, 0, 134, 100))),
+    }
+    masks = [
+        GeneratedMask(
+            rle=rle.encode_one(pixels),
+            box_xyxy=mask_to_box(pixels),
+            number=number,
+            crop=crop,
+            area=int(pixels.sum()),
+            predicted_iou=scores[name],
+            stability_score=1.0,
+            point_xy=(70.0, 60.0),
+        )
+        for number, (name, (pixels, crop)) in enumerate(shapes.items())
+    ]
+    config = replace(CONFIG, crop_n_layers=1, containment_thresh=0.5, mask_nms_thresh=0.5)
+    rejections = Rejections()
+    [kept] = best_of_image([[mask] for mask in masks], config, rejections)
+    assert kept.predicted_iou == 0.9
+    assert kept.number == list(shapes).index(seen_better)
+    assert +rejections.counts == {"contained": 1}
 
 
 def test_what_a_crop_cuts_off_is_not_its_to_find(pixels: Any, disks: Any) -> None:
