@@ -32,7 +32,7 @@ from flows.training.labels import TruthFile, truth_file
 
 # Steps to tell the pace by, after some in which images are read for the first time.
 PACE_STEPS, FIRST_STEPS = 24, 8
-EVALUATION = EvaluationConfig(max_images=1000, max_masks_per_image=10)
+EVALUATION = EvaluationConfig(max_images=1000, max_masks_per_image=10, max_generated_images=1000)
 METRICS = ("iou_1_click", "iou_5_clicks", "noc85", "ar1000", "ap50", "f1_50")
 
 

@@ -156,7 +156,6 @@ _GRID = GenerationConfig(
     mask_nms_thresh=0.5,
     containment_thresh=0.5,
 )
-_LIGHT_GRID = replace(_GRID, crop_n_layers=0)
 _PROPOSALS = ProposalConfig(min_predicted_iou=0.6, min_stability_score=0.7)
 
 NANO = Recipe(
@@ -164,8 +163,8 @@ NANO = Recipe(
     training=TrainingConfig(
         steps=240, warmup_steps=20, learning_rate=5e-4, ema=0.99, images_at_once=4
     ),
-    evaluation=EvaluationConfig(max_images=128, max_masks_per_image=8),
-    evaluation_generation=_LIGHT_GRID,
+    evaluation=EvaluationConfig(max_images=128, max_masks_per_image=8, max_generated_images=48),
+    evaluation_generation=_GRID,
     assist=AssistConfig(num_images=32, pool=48, generation=_GRID, proposals=_PROPOSALS),
     generation=_GRID,
 )
@@ -173,7 +172,7 @@ NANO = Recipe(
 # Drawn scenes have a dozen large objects: a coarse grid finds them all. Small batches teach enough
 # to see in minutes, also on two slow cores; from a dozen first masks, too fast a learner forgets
 # what a first click means.
-_COARSE_GRID = replace(_LIGHT_GRID, points_per_side=9)
+_COARSE_GRID = replace(_GRID, points_per_side=9, crop_n_layers=0)
 DEMO = replace(
     NANO,
     name="demo",
@@ -226,7 +225,7 @@ _BACKBONE = replace(
     ),
 )
 
-_TINY_GRID = replace(_LIGHT_GRID, points_per_side=6)
+_TINY_GRID = replace(_COARSE_GRID, points_per_side=6)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

@@ -27,6 +27,7 @@ from engine.metrics.detection import (
     resampled_precision,
 )
 from engine.metrics.interactive import click_traces, random_click_ious
+from engine.model.embedding import ImageEmbedding
 from engine.model.interactive import InteractivePredictor
 from engine.model.predictor import Predictor
 from engine.threads import image_workers
@@ -51,12 +52,12 @@ class ImageScores:
     """What was measured on one image.
 
     index: the image's among those to measure on; by_mask: metric -> (N,), a value for each mask
-    that was clicked on, N from 0 on; matches: of the automatic masks.
+    that was clicked on, N from 0 on; matches: of the automatic masks, where some were made.
     """
 
     index: int
     by_mask: Mapping[str, npt.NDArray[np.float64]]
-    matches: ImageMatches
+    matches: ImageMatches | None
 
     @property
     def num_masks(self) -> int:
@@ -72,12 +73,17 @@ class ImageScores:
 
     def shares(self) -> dict[str, tuple[float, float]]:
         """Metric -> (sum, count): added up over images, sum over count is the metric."""
+        by_click: dict[str, tuple[float, float]] = {
+            name: (float(values.sum()), len(values)) for name, values in self.by_mask.items()
+        }
         matches = self.matches
+        if matches is None:
+            return by_click
         found = matches.hits.sum(axis=1)
         both = matches.counted.sum(axis=1) + matches.num_truths
         sizes = zip(SIZES, matches.found_by_size, matches.truths_by_size, strict=True)
         return (
-            {name: (float(values.sum()), len(values)) for name, values in self.by_mask.items()}
+            by_click
             | {"ar1000": (float(found.mean()), matches.num_truths)}
             | {f"ar_{size}": (float(of_size.mean()), int(num)) for size, of_size, num in sizes}
             | {
@@ -134,6 +140,11 @@ class Scores:
         """How many images were looked at."""
         return len(self.by_image)
 
+    @property
+    def generated_images(self) -> int:
+        """Of how many of them automatic masks were made."""
+        return sum(image.matches is not None for image in self.by_image)
+
     def metrics(self) -> dict[str, float]:
         """The numbers by name, without those that there are not."""
         return {name: figure.value for name, figure in self.figures.items() if figure}
@@ -163,11 +174,15 @@ def score(
     `on_image` hears (images done, of how many). Raises NothingToMeasureError when no chosen image
     has a mask of `min_area`.
     """
-    chosen = _chosen(len(images), config)
+    order = np.random.default_rng(config.seed).permutation(len(images)).tolist()
+    # By the seed: a larger number keeps those of a smaller one.
+    chosen = sorted(order[: config.max_images])
+    generated = frozenset(order[: config.max_generated_images])
     measured: list[ImageScores] = []
 
     def measure(index: int) -> ImageScores:
-        return _measure(predictor, generator, images.load(index), index, config)
+        made_by = generator if index in generated else None
+        return _measure(predictor, made_by, images.load(index), index, config)
 
     with image_workers(len(chosen)) as workers:
         for image in workers.in_order(measure, chosen):
@@ -188,7 +203,8 @@ def summarise(images: Sequence[ImageScores], *, seed: int = 0) -> Scores:
     hundred images with fifty masks each take half a second.
     """
     draws = image_draws(len(images), seed=seed)
-    figures = _ratios(images, draws) | _precisions([image.matches for image in images], draws)
+    matches = {number: image.matches for number, image in enumerate(images) if image.matches}
+    figures = _ratios(images, draws) | _precisions([*matches.values()], draws[:, [*matches]])
     return Scores(
         masks=sum(image.num_masks for image in images),
         figures={name: figures[name] for name in METRICS},
@@ -227,32 +243,32 @@ def _precisions(matches: Sequence[ImageMatches], draws: Draws) -> dict[str, Figu
     }
 
 
-def _chosen(num_images: int, config: EvaluationConfig) -> list[int]:
-    """Indices by the seed: a larger `max_images` keeps those of a smaller one."""
-    order = np.random.default_rng(config.seed).permutation(num_images)
-    return sorted(int(index) for index in order[: config.max_images])
-
-
 def _measure(
     predictor: Predictor,
-    generator: MaskGenerator,
+    generator: MaskGenerator | None,
     labelled: LabelledImage,
     index: int,
     config: EvaluationConfig,
 ) -> ImageScores:
     embedding = predictor.embed(labelled.image)
     truths = _clicked_on(labelled, index, config)
-    generated = generator.generate(labelled.image, embedding)
     interactive = InteractivePredictor.on(predictor, labelled.image, embedding)
     return ImageScores(
         index=index,
         by_mask=_by_mask(interactive, truths, index, config) if len(truths) else {},
-        matches=match_image(
-            [mask.rle for mask in generated.masks],
-            [mask.predicted_iou for mask in generated.masks],
-            labelled.masks,
-            crowds=labelled.crowds,
-        ),
+        matches=_matches(generator, labelled, embedding) if generator else None,
+    )
+
+
+def _matches(
+    generator: MaskGenerator, labelled: LabelledImage, embedding: ImageEmbedding
+) -> ImageMatches:
+    masks = generator.generate(labelled.image, embedding).masks
+    return match_image(
+        [mask.rle for mask in masks],
+        [mask.predicted_iou for mask in masks],
+        labelled.masks,
+        crowds=labelled.crowds,
     )
 
 

@@ -195,7 +195,12 @@ def evaluate(
         except NothingToMeasureError as error:
             raise UsageError(f"evaluate: {error}") from error
     if as_json:
-        counts = {"model": predictor.version, "images": scores.images, "masks": scores.masks}
+        counts = {
+            "model": predictor.version,
+            "images": scores.images,
+            "generated_images": scores.generated_images,
+            "masks": scores.masks,
+        }
         print_json(counts | scores.flat())
     else:
         _show_scores(predictor.version, scores)
@@ -233,7 +238,11 @@ def _show_scores(version: str, scores: "Scores") -> None:
         }
         for name, figure in scores.figures.items()
     ]
-    print_table(rows, title=f"{version}: {scores.images} images, {scores.masks} masks clicked on")
+    print_table(
+        rows,
+        title=f"{version}: {scores.images} images, {scores.masks} masks clicked on, "
+        f"automatic masks of {scores.generated_images} images",
+    )
 
 
 def _read(truth: Path) -> "CocoDataset":

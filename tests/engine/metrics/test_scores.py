@@ -188,6 +188,19 @@ def test_the_seed_chooses_and_a_larger_share_holds_the_smaller(bands: Any) -> No
     assert len(chosen(max_images=50)) == 20
 
 
+def test_automatic_masks_are_made_of_the_first_images_drawn(bands: Any) -> None:
+    images = bands.labelled([[bands.mask(2, 22)]] * 6)
+    alone = measure(bands, images, max_images=2)
+    more = measure(bands, images, max_images=5, max_generated_images=2)
+    assert (alone.images, alone.generated_images) == (2, 2)
+    assert (more.images, more.generated_images) == (5, 2)
+    made = [image.index for image in more.by_image if image.matches is not None]
+    assert made == [image.index for image in alone.by_image]
+    for name in ("ap50", "ar1000", "f1_50"):
+        assert more.metrics()[name] == alone.metrics()[name]
+    assert more.masks == 5
+
+
 def test_few_masks_of_an_image_are_clicked_on_but_all_are_looked_for(bands: Any) -> None:
     masks = [bands.mask(*band) for band in BANDS]
     scores = measure(bands, bands.labelled([masks, masks]), max_masks_per_image=1)
@@ -210,6 +223,7 @@ def test_specks_are_not_clicked_on(bands: Any) -> None:
     ("field", "value"),
     [
         ("max_images", 0),
+        ("max_generated_images", 0),
         ("max_masks_per_image", 0),
         ("max_clicks", 8),
         ("min_area", 0),
