@@ -179,7 +179,8 @@ SIZES = ("ar_small", "ar_medium", "ar_large")
 def check_scores(scores: dict[str, Any]) -> None:
     names = (*SHARES, *SIZES, "noc85", "noc90")
     ends = ("", "_low", "_high")
-    assert scores.keys() == {"model", "images", "masks", *(n + end for n in names for end in ends)}
+    counts = {"model", "images", "generated_images", "masks"}
+    assert scores.keys() == {*counts, *(n + end for n in names for end in ends)}
     assert all(0 <= scores[name + end] <= 1 for name in SHARES for end in ends)
     assert all(1 <= scores[name + end] <= 10 for name in ("noc85", "noc90") for end in ends)
     # Drawn scenes of 96 x 128 pixels have no object of over 96 x 96.
