@@ -245,7 +245,9 @@ def _of_files(
     kind = format_of(output.path, output.kind)
     by_name = named(images)
     if "point_grids" in changes:
-        changes = {**changes, "point_grids": _grids_in(changes["point_grids"])}
+        grids = _grids_in(changes["point_grids"])
+        # As many layers of crops as there are points for, if nothing else is said.
+        changes = {"crop_n_layers": max(0, len(grids) - 1), **changes, "point_grids": grids}
     # What is wrong is said before a checkpoint is downloaded.
     _changed(generation_named(recipe or "reference"), changes)
     with terminal_progress() as progress:

@@ -30,12 +30,12 @@ def test_parts_name_their_whole_in_every_format(
     outs = [tmp_path / name for name in ("masks", "masks.json", "masks.parquet")]
     for out in outs:
         assert cli("generate", some, "--out", out, *LOOSE).code == 0
-    # Once more with an image less: what is there is read and written again.
+    # Once more with an image less: what is there is read and written again, its masks too.
     (some / "below" / "first.png").unlink()
     for out in outs:
         assert cli("generate", some, "--out", out, *LOOSE).code == 0
     by_image: list[list[Any]] = []
-    for path in sorted(outs[0].glob("*.json")):
+    for path in sorted(outs[0].rglob("*.json")):
         by_image.append(json.loads(path.read_bytes())["annotations"])
     pairs = sorted(
         (len(a), a[p["part_of"] - 1]["area"], p["area"])
@@ -98,7 +98,10 @@ def test_points_that_are_none(
     grid = tmp_path / "grid.json"
     if content is not None:
         grid.write_text(content)
-    said = cli("generate", some, "--out", tmp_path / "masks", "--point-grids", grid)
+    said = cli(
+        *("generate", some, "--out", tmp_path / "masks"),
+        *("--point-grids", grid, "--crop-n-layers", "0"),
+    )
     assert said.code == 2
     assert re.search(words, said.err)
 
