@@ -198,13 +198,16 @@ class _Reader:
         return CocoMask(
             id=identity,
             image_id=image.id,
-            category=self._category(where, entry.get("category_id")),
+            category=self._category(where, entry),
             rle=mask,
             is_crowd=is_crowd,
         )
 
-    def _category(self, where: str, identity: Any) -> str | None:
-        if identity is None or not self._names_categories:
+    def _category(self, where: str, entry: dict[str, Any]) -> str | None:
+        identity = entry.get("category_id")
+        # COCO's masks need a category; this is how `maskloop export coco` says that one has none.
+        has_no_name = entry.get("category_score", 1.0) is None
+        if identity is None or has_no_name or not self._names_categories:
             return None
         if type(identity) in (int, str):
             if identity in self.categories:

@@ -151,6 +151,18 @@ def test_a_mask_is_written_under_the_last_name_that_a_person_gave(
     assert rle.area(Rle((96, 128), annotation["segmentation"]["counts"])) == 18
 
 
+def test_a_mask_without_a_name_comes_back_without_one(
+    filled: Workspace, workspace: Workspace, drawn: Any, tmp_path: Path
+) -> None:
+    filled.lake.commit(lambda tx: tx.execute("DELETE FROM mask_labels"), message="test")
+    export_coco(filled, tmp_path / "out.json")
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert document["categories"] == [{"id": 1, "name": "object"}]
+    import_coco(workspace, tmp_path / "out.json", drawn.folder, ImportOptions(gold=0.0), quiet)
+    assert len(workspace.lake.rows("SELECT 1 FROM masks")) == len(document["annotations"])
+    assert workspace.lake.rows("SELECT category FROM mask_labels") == []
+
+
 def test_stages_and_snapshots_select(painted: Workspace, tmp_path: Path) -> None:
     latest = painted.lake.snapshot()
     sizes = {
