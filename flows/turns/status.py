@@ -7,6 +7,7 @@ from flows.report.advice import advice
 from flows.turns.due import due, num_answered, rests_until
 from flows.turns.history import TurnFacts, last_turns
 from flows.workspace import Workspace
+from storage.queue.statistics import counts_now
 
 _SHOWN_TURNS = 5
 
@@ -27,7 +28,7 @@ def status(workspace: Workspace) -> dict[str, Any]:
         "snapshot": lake.snapshot(),
         "images": {row["split"]: row["n"] for row in images},
         "masks": {row["stage"]: row["n"] for row in masks},
-        "queue": workspace.queue.counts(),
+        "queue": counts_now(workspace.queue.database),
         "model": current and current[0],
         "turns": [_turn(facts) for facts in last_turns(workspace, _SHOWN_TURNS)],
         "due": _due(workspace),

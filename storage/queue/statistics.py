@@ -107,6 +107,12 @@ def overview(database: Database, *, most_set_aside: int = 100) -> Overview:
         )
 
 
+def counts_now(database: Database) -> dict[str, int]:
+    """State -> number of items, as `Overview` has them; raises QueueUnavailable."""
+    with database.read() as connection:
+        return _counts(connection, database.now(connection))
+
+
 def _total(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.coalesce(func.sum(column), 0)
 

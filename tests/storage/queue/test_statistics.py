@@ -15,7 +15,7 @@ from storage.queue.oversight import Oversight
 from storage.queue.people import People as ListOfPeople
 from storage.queue.review import ReviewQueue
 from storage.queue.schema import KINDS
-from storage.queue.statistics import overview
+from storage.queue.statistics import counts_now, overview
 
 HOUR_S = 3600.0
 NAMES = ("ada", "bob", "cy")
@@ -132,6 +132,9 @@ def test_who_holds_what_and_who_was_seen_when(people: Any, queue: ReviewQueue, c
     clock.move(111)
     late = overview(queue.database)
     assert late.holders[0].expires_in_s == -1.0
+    # Whoever asks first is given it.
+    assert counts_now(queue.database) == late.counts
+    assert (late.counts["leased"], found.counts["leased"]) == (0, 1)
     assert late.counts == {"ready": 2, "leased": 0, "done": 1, "dead": 0}, "anybody may have it"
 
 
