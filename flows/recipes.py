@@ -163,7 +163,7 @@ NANO = Recipe(
     training=TrainingConfig(
         steps=240, warmup_steps=20, learning_rate=5e-4, ema=0.99, images_at_once=4
     ),
-    evaluation=EvaluationConfig(max_images=128, max_masks_per_image=8, max_generated_images=48),
+    evaluation=EvaluationConfig(max_images=128, max_masks_per_image=8, max_generated_images=96),
     evaluation_generation=_GRID,
     assist=AssistConfig(num_images=32, pool=48, generation=_GRID, proposals=_PROPOSALS),
     generation=_GRID,
