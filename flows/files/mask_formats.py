@@ -99,7 +99,7 @@ class MaskFolder:
     @property
     def said_of_others(self) -> str:
         """Ends a line on what was made: whose masks stay in `out` beside those of this run."""
-        return f"; masks of {len(self._others)} other images stay there" if self._others else ""
+        return f"; masks of other images stay there: {len(self._others)}" if self._others else ""
 
     def keep(self, masks: Masks) -> None:
         """Write the masks of one image, whole or not at all."""

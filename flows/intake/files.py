@@ -173,18 +173,23 @@ def named(patterns: Sequence[str]) -> dict[str, Path]:
 
 
 def left_out(patterns: Sequence[str]) -> list[str]:
-    """A line for each folder among `patterns` in which there are files of other endings."""
+    """A line for each folder among `patterns` in which there are files of other endings.
+
+    Hidden files and folders are not counted.
+    """
     lines = []
     for folder in filter(Path.is_dir, map(Path, patterns)):
         endings = Counter(
             path.suffix.lower() or "none"
-            for path in folder.rglob("[!.]*")
-            if path.suffix.lower() not in IMAGE_SUFFIXES and path.is_file()
+            for path in folder.rglob("*")
+            if path.suffix.lower() not in IMAGE_SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and path.is_file()
         )
         if endings:
             most = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(5))
             lines.append(
-                f"{folder}: {endings.total()} files are left out, by their endings: {most}"
+                f"{folder}: files left out by their endings: {most}"
                 f"{', ...' if len(endings) > 5 else ''}"
             )
     return lines
@@ -196,8 +201,8 @@ def pages_left_out(found: Sequence[FoundImage]) -> list[str]:
     if not many:
         return []
     return [
-        f"{len(many)} images have more than one page or frame, such as {many[0].place}; "
-        "only the first is read"
+        "images of which only the first page or frame is read: "
+        f"{len(many)}, such as {many[0].place}"
     ]
 
 

@@ -56,13 +56,13 @@ def test_files_folders_and_globs_name_images(
 def test_what_a_folder_has_beside_is_said(workspace: Workspace, photos: Path) -> None:
     frames = [Image.new("L", (20, 20), level) for level in (0, 200)]
     frames[0].save(photos / "pages.tif", save_all=True, append_images=frames[1:])
-    (photos / ".hidden").write_text("nothing to say about")
+    (photos / ".git").mkdir()
+    (photos / ".git" / "index").write_text("nothing to say about")
     report = add(workspace, photos, strict=True)
     assert report.num_new == 3
     assert report.notes == (
-        f"{photos}: 1 files are left out, by their endings: 1 .txt",
-        f"1 images have more than one page or frame, such as {photos / 'pages.tif'}; only the "
-        "first is read",
+        f"{photos}: files left out by their endings: 1 .txt",
+        f"images of which only the first page or frame is read: 1, such as {photos / 'pages.tif'}",
     )
     assert add(workspace, photos / "one.png").notes == ()
 
